@@ -1,0 +1,56 @@
+# make up | make test | make check | make bench   (see CONTRIBUTING.md; Windows: scripts/setup.py and variet itself)
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+LOCKS := requirements/bootstrap.txt requirements/engine.txt requirements/dev.txt
+
+.PHONY: up setup setup-dev check format test test-unit test-integration test-e2e bench lock clean models
+
+up: .venv/.engine-ready
+	@$(BIN)/variet up
+
+setup: .venv/.engine-ready
+
+.venv/.engine-ready: requirements/bootstrap.txt requirements/engine.txt pyproject.toml scripts/setup.py
+	@$(PYTHON) scripts/setup.py engine
+
+setup-dev: .venv/.dev-ready
+
+.venv/.dev-ready: $(LOCKS) pyproject.toml scripts/setup.py
+	@$(PYTHON) scripts/setup.py dev
+
+models: setup-dev
+	@$(BIN)/variet pull --all
+
+check: setup-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: setup-dev models
+	$(BIN)/pytest tests
+
+test-unit: setup-dev
+	$(BIN)/pytest tests/unit
+
+test-integration: setup-dev models
+	$(BIN)/pytest tests/integration
+
+test-e2e: setup-dev models
+	$(BIN)/pytest tests/e2e
+
+bench: setup-dev models
+	$(BIN)/python -m bench
+
+lock:
+	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links requirements/bootstrap.in -o requirements/bootstrap.txt
+	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links --extra engine --extra llama-server --group build pyproject.toml -o requirements/engine.txt
+	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links --extra engine --extra llama-server --group build --group dev pyproject.toml -o requirements/dev.txt
+
+clean:
+	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,56 @@
+"""Create .venv from the locked, hashed requirements: `python scripts/setup.py engine|dev`.
+
+Works with the standard library alone, on every operating system; the Makefile and the Windows quick start call it.
+It refuses nothing silently: a command that fails ends the set-up with its own exit code.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
+
+
+def run(*command: str | Path) -> None:
+    done = subprocess.run([str(part) for part in command], cwd=ROOT)
+    if done.returncode != 0:
+        words = " ".join(str(part) for part in command)
+        sys.exit(f"setup: `{words}` failed (exit {done.returncode}); its own message is above")
+
+
+def main() -> None:
+    kinds = {"engine": "requirements/engine.txt", "dev": "requirements/dev.txt"}
+    if len(sys.argv) != 2 or sys.argv[1] not in kinds:
+        sys.exit("usage: python scripts/setup.py engine|dev")
+    if sys.version_info < (3, 11):  # noqa: UP036 - said before pip says it less kindly
+        sys.exit(f"setup: Variet needs Python 3.11 or newer; this is {sys.version.split()[0]}")
+    kind = sys.argv[1]
+    if not PYTHON.exists():
+        print("setup: creating .venv", flush=True)
+        try:
+            venv.create(VENV, with_pip=True)
+        except subprocess.CalledProcessError:
+            sys.exit(
+                "setup: this Python cannot make a virtual environment with pip (Debian: apt-get install python3-venv)"
+            )
+    print(f"setup: installing {kinds[kind]} (pinned and hashed)", flush=True)
+    pip = (PYTHON, "-m", "pip", "--disable-pip-version-check", "-q")
+    run(*pip, "install", "--require-hashes", "-r", "requirements/bootstrap.txt")
+    uv = (PYTHON, "-m", "uv", "-q", "pip", "install", "--python", PYTHON)
+    run(*uv, "--require-hashes", "-r", kinds[kind])
+    run(*uv, "--no-deps", "--no-build-isolation", "--editable", ".")
+    (VENV / ".engine-ready").touch()
+    if kind == "dev":
+        (VENV / ".dev-ready").touch()
+    print("setup: done", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""`variet ...`: the table of commands. Thin: a command's module is imported only when it runs."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from variet import __version__
+
+# name -> (module, one line of help); each module holds a click command of that name.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "up": ("variet.commands.up", "Start Variet Engine on this machine."),
+    "status": ("variet.commands.status", "Show tiers, models, memory and queue."),
+    "swap": ("variet.commands.control", "Make a tier resident; what must give way does."),
+    "load": ("variet.commands.control", "Load a tier beside the others, if it fits."),
+    "unload": ("variet.commands.control", "Unload a tier's model after its answers are done."),
+    "reload": ("variet.commands.control", "Take the changed configuration in."),
+    "logs": ("variet.commands.control", "Show the end of a model's log."),
+    "plan": ("variet.commands.plan", "Show where each tier will run, and why."),
+    "pull": ("variet.commands.pull", "Fetch model files."),
+    "doctor": ("variet.commands.doctor", "Check this machine and say what to mend."),
+    "config": ("variet.commands.config", "Check, show or describe the configuration."),
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(COMMANDS[cmd_name][0])
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+EXAMPLES = """\b
+Examples:
+  variet up                      start the engine with small real models
+  variet status                  what runs, what waits, what memory is left
+  variet swap deep-coder         bring a tier in now
+"""
+
+
+@click.group(cls=_LazyGroup, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="variet")
+def variet() -> None:
+    """Variet: a locally hosted AI assistant; this command runs its engine and talks to it."""
+
+
+def main() -> None:
+    """Entry point: one line for an expected error, exit code 1; 130 for Ctrl-C."""
+    from variet.errors import VarietError
+
+    try:
+        variet(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.Abort:
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except VarietError as error:
+        click.echo(f"variet: {error}", err=True)
+        sys.exit(1)

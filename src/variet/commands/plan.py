@@ -1,0 +1,71 @@
+"""`variet plan`: where each tier will run, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from variet import paths
+from variet.commands.common import chosen_config, config_option, json_option, print_json
+
+
+@click.command()
+@config_option
+@click.option("--described", is_flag=True, help="Plan for the machine that $.hardware describes instead of this one.")
+@json_option
+def plan(config_path: Path | None, described: bool, as_json: bool) -> None:
+    """Show GPUs, split, memory against capacity, expected load time, and which tiers can live together."""
+    from variet.engine import config as configuration
+    from variet.engine import hardware
+    from variet.engine.plan import make_plan
+    from variet.tiers import TIERS
+
+    config = configuration.load(chosen_config(config_path))
+    machine = hardware.describe(config.hardware) if described else hardware.detect(config.hardware)
+    if not machine.gpus and config.hardware.gpus and not described:
+        click.echo("this machine has no GPU that can be asked: planning for the described one", err=True)
+        machine = hardware.describe(config.hardware)
+    made = make_plan(config, machine, paths.models_dir())
+    tiers = {tier: config.tiers[tier].model for tier in TIERS}
+    if as_json:
+        print_json(
+            {
+                "capacity_mib": made.capacity_mib,
+                "tiers": tiers,
+                "models": {
+                    name: {
+                        "gpus": one.split.gpu_indices, "tensor_split": one.split.tensor_split,
+                        "host_expert_layers": one.split.host_expert_layers, "memory_mib": one.demand_mib,
+                        "load_s": round(one.load_s, 1), "why": one.why, "problem": one.problem,
+                        "context_tokens": config.model(name).context_tokens, "slots": config.model(name).slots,
+                    }
+                    for name, one in made.models.items()
+                },
+                "together": made.together,
+            }
+        )  # fmt: skip
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    devices = list(made.capacity_mib)
+    table = Table(
+        "tier",
+        "model",
+        *[f"{device}\nof {made.capacity_mib[device]:,} MiB" for device in devices],
+        "context",
+        "load",
+        "why",
+    )
+    names = [*tiers.items(), *((f"({config.side_models[name].kind})", name) for name in config.side_models)]
+    for tier, name in names:
+        one, model = made.models[name], config.model(name)
+        amounts = [f"{one.demand_mib[device]:,}" if device in one.demand_mib else "-" for device in devices]
+        context = f"{model.slots} x {model.context_tokens:,}"
+        why = f"[red]{one.problem}[/]" if one.problem else "; ".join(one.why)
+        table.add_row(tier, name, *amounts, context, f"{one.load_s:.1f} s", why)
+    console = Console()
+    console.print(table)
+    sets = [" + ".join(group) for group in made.together]
+    console.print("live together: " + ("; ".join(sets) if sets else "one model at a time"))

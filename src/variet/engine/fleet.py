@@ -1,0 +1,320 @@
+"""The one task that owns all engine state: it feeds events to the scheduler and carries its effects out.
+
+Everything that happens reaches it as an event in one queue, so nothing here needs a lock. What it decides itself is
+only how: which process, which flags, which connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import aiohttp
+
+from variet.engine import scheduler as rules
+from variet.engine.backends.base import Address, Backend, Child, LaunchSpec
+from variet.engine.instance import first_of
+from variet.errors import LaunchFailed, VarietError
+
+log = logging.getLogger("variet.engine.fleet")
+KEEP_ALIVE_S = 4.0  # llama-server's own HTTP library closes idle connections at 5 s
+SpecFor = Callable[[str], LaunchSpec]
+MemoryBack = Callable[[Mapping[str, int]], Awaitable[None]]
+
+
+class Refused(VarietError):
+    """The scheduler takes no such request now."""
+
+    def __init__(self, refusal: rules.Refuse) -> None:
+        self.kind = refusal.kind
+        self.retry_after_s = None if refusal.retry_after_ms is None else refusal.retry_after_ms / 1000
+        super().__init__(refusal.detail)
+
+
+@dataclass(slots=True)
+class Running:
+    """What the fleet keeps of an instance beside the scheduler's view of it."""
+
+    instance_id: int
+    model: str
+    requested_at: float
+    child: Child | None = None
+    session: aiohttp.ClientSession | None = None
+    progress: tuple[str, float] = ("start", 0.0)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    stop_reason: str = ""
+    log_tail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right of one request to one slot of an instance. `session` reaches the child; give it back with `end`."""
+
+    request_id: int
+    model: str
+    instance_id: int
+    slot: int | None
+    address: Address
+    session: aiohttp.ClientSession
+    queue_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One line of the engine's journal: what happened, to which model, how long it took."""
+
+    at: float
+    kind: str
+    model: str
+    ms: float | None = None
+    detail: str = ""
+
+
+class Fleet:
+    """Start with `run()` as a task; everything else may be called from the same event loop."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        terms: rules.Terms,
+        spec_for: SpecFor,
+        memory_back: MemoryBack,
+        pulling: frozenset[str] = frozenset(),
+    ) -> None:
+        self.scheduler = rules.Scheduler(terms, pulling)
+        self.running: dict[int, Running] = {}
+        self.journal: deque[Moment] = deque(maxlen=500)
+        self.pull_progress: dict[str, tuple[int, int | None]] = {}
+        self._backend = backend
+        self._spec_for = spec_for
+        self._memory_back = memory_back
+        self._inbox: asyncio.Queue[rules.Event] = asyncio.Queue()
+        self._ids = itertools.count(1)
+        self._pending: dict[int, tuple[asyncio.Future[Lease], float]] = {}
+        self._answers: dict[int, asyncio.Future[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._listeners: set[asyncio.Queue[Moment]] = set()
+
+    # --- for the relay ---
+
+    def new_id(self) -> int:
+        return next(self._ids)
+
+    async def acquire(self, ask: rules.Arrived) -> Lease:
+        """Wait for a lease; cancelling the wait leaves the queue. Raises Refused."""
+        future: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
+        self._pending[ask.request_id] = (future, time.monotonic())
+        self.post(ask)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._pending.pop(ask.request_id, None)
+            self.end(ask.request_id)
+            raise
+
+    def end(self, request_id: int, *, served: bool = False) -> None:
+        """Give a lease back, or leave the queue. Calling it again does nothing."""
+        self.post(rules.Ended(request_id, served))
+
+    # --- for the API and the command line ---
+
+    async def command(self, kind: Any, model: str, *, now: bool = False) -> None:
+        """Load, swap or unload, and wait until it is done. Raises Refused with the reason where it is not."""
+        command_id = self.new_id()
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._answers[command_id] = future
+        self.post(rules.Command(command_id, kind, model, now))
+        await future
+
+    @asynccontextmanager
+    async def moments(self) -> AsyncIterator[asyncio.Queue[Moment]]:
+        """The journal as it is written; a reader that falls 1,000 lines behind misses the oldest."""
+        queue: asyncio.Queue[Moment] = asyncio.Queue(maxsize=1000)
+        self._listeners.add(queue)
+        try:
+            yield queue
+        finally:
+            self._listeners.discard(queue)
+
+    def post(self, event: rules.Event) -> None:
+        self._inbox.put_nowait(event)
+
+    # --- the owner ---
+
+    async def run(self) -> None:
+        """Handle events until cancelled."""
+        while True:
+            event = await self._inbox.get()
+            now = time.monotonic() * 1000
+            for effect in self.scheduler.handle(event, now):
+                self._carry_out(effect)
+
+    async def shut_down(self, deadline_s: float) -> int:
+        """Drain for at most `deadline_s`, then stop everything. Returns how many requests were cut."""
+        self.post(rules.ShuttingDown())
+        give_up = time.monotonic() + deadline_s
+        while time.monotonic() < give_up and (self.running or not self._inbox.empty()):
+            await asyncio.sleep(0.02)
+        cut = len(self.scheduler.leases)
+        for one in list(self.running.values()):
+            one.stop_reason = "shutting down"
+            one.stopping.set()
+        while self._tasks:
+            await asyncio.wait(self._tasks, timeout=1.0)
+        return cut
+
+    def _carry_out(self, effect: rules.Effect) -> None:
+        match effect:
+            case rules.Grant():
+                self._grant(effect)
+            case rules.Refuse():
+                future, _ = self._pending.pop(effect.request_id, (None, 0.0))
+                if future and not future.done():
+                    future.set_exception(Refused(effect))
+            case rules.Start():
+                one = Running(effect.instance_id, effect.model, time.monotonic())
+                self.running[effect.instance_id] = one
+                self._spawn(self._live(one))
+            case rules.Stop():
+                one = self.running[effect.instance_id]
+                one.stop_reason = effect.reason
+                one.stopping.set()
+            case rules.Answer():
+                answer = self._answers.pop(effect.command_id, None)
+                if answer and not answer.done():
+                    if effect.problem is None:
+                        answer.set_result(None)
+                    else:
+                        answer.set_exception(Refused(rules.Refuse(0, "load_failed", effect.problem)))
+                        answer.exception()  # a preload has nobody who waits for it
+            case rules.Wake():
+                self._wake_at(effect.at_ms)
+
+    def _grant(self, grant: rules.Grant) -> None:
+        future, asked_at = self._pending.pop(grant.request_id, (None, 0.0))
+        one = self.running[grant.instance_id]
+        if future is None or future.done() or one.child is None or one.session is None:
+            self.end(grant.request_id)
+            return
+        waited = (time.monotonic() - asked_at) * 1000
+        future.set_result(
+            Lease(
+                grant.request_id,
+                one.model,
+                one.instance_id,
+                grant.slot,
+                one.child.address,
+                one.session,
+                waited,
+            )
+        )
+
+    def _wake_at(self, at_ms: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        delay = max(0.0, at_ms / 1000 - time.monotonic()) + 0.001
+        self._timer = asyncio.get_running_loop().call_later(delay, self.post, rules.Tick())
+
+    def _spawn(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- one instance's life ---
+
+    async def _live(self, one: Running) -> None:
+        """From the start to the memory's return; every step is reported as an event."""
+        demand = self.scheduler.instances[one.instance_id].demand
+        self._note("loading", one.model)
+        try:
+            await self._load(one)
+            assert one.child is not None
+            await self._until_gone_or_stopped(one)
+        except LaunchFailed as error:
+            gone = one.child.gone.result() if one.child and one.child.gone.done() else None
+            if not one.stopping.is_set():
+                self._note("load failed", one.model, detail=error.what)
+                self.post(rules.Exited(one.instance_id, bool(gone and gone.by_signal), str(error)))
+        except Exception as error:
+            log.exception("instance %s of %s", one.instance_id, one.model)
+            self.post(rules.Exited(one.instance_id, False, f"internal error: {error}"))
+        finally:
+            if one.session is not None:
+                await one.session.close()
+            if one.child is not None and not one.child.gone.done():
+                await one.child.stop()
+            await self._memory_back(demand)
+            self.running.pop(one.instance_id, None)
+            self.post(rules.Stopped(one.instance_id))
+
+    async def _load(self, one: Running) -> None:
+        def on_progress(stage: str, share: float) -> None:
+            one.progress = (stage, share)
+
+        box = self._backend.boxes()[0]
+        one.child = await self._backend.launch(box, self._spec_for(one.model), on_progress)
+        stop = asyncio.ensure_future(one.stopping.wait())
+        await first_of(one.child.ready, stop)
+        stop.cancel()
+        if one.stopping.is_set() and not one.child.ready.done():
+            await one.child.stop()
+            raise LaunchFailed("stopped while loading", where=one.model)
+        load_ms = one.child.ready.result()
+        one.session = _session(one.child.address)
+        one.progress = ("ready", 1.0)
+        self._note("loaded", one.model, load_ms)
+        self.post(rules.Ready(one.instance_id, load_ms))
+
+    async def _until_gone_or_stopped(self, one: Running) -> None:
+        assert one.child is not None
+        stop = asyncio.ensure_future(one.stopping.wait())
+        await first_of(one.child.gone, stop)
+        stop.cancel()
+        if one.stopping.is_set():
+            began = time.monotonic()
+            await one.child.stop()
+            self._note("stopped", one.model, (time.monotonic() - began) * 1000, one.stop_reason)
+            return
+        gone = one.child.gone.result()
+        self._note("crashed", one.model, detail=gone.explain())
+        self.post(rules.Exited(one.instance_id, gone.by_signal, gone.explain()))
+
+    def _note(self, kind: str, model: str, ms: float | None = None, detail: str = "") -> None:
+        moment = Moment(time.time(), kind, model, ms, detail)
+        self.journal.append(moment)
+        took = f" in {ms:.0f} ms" if ms is not None else ""
+        log.info("%s %s%s%s", model, kind, took, f": {detail}" if detail else "")
+        for queue in self._listeners:
+            if queue.full():
+                queue.get_nowait()
+            queue.put_nowait(moment)
+
+
+def _session(address: Address) -> aiohttp.ClientSession:
+    """Connections to one child: no total time-out (a prefill may take minutes), nothing decoded on the way."""
+    connector: aiohttp.BaseConnector
+    if address.socket_path:
+        connector = aiohttp.UnixConnector(address.socket_path, limit=0, keepalive_timeout=KEEP_ALIVE_S)
+    else:
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S)
+    return aiohttp.ClientSession(
+        base_url=address.base_url,
+        connector=connector,
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        skip_auto_headers=("User-Agent", "Accept-Encoding"),
+    )
+
+
+def with_place(ask: rules.Arrived, since_ms: float) -> rules.Arrived:
+    """The same request once more, at its old place in the queue."""
+    return replace(ask, since_ms=since_ms)

@@ -1,0 +1,239 @@
+"""One llama-server child: spawn, progress, ready, stop. Knows nothing of models, tiers or queues.
+
+llama-server tells a router of its own on stdout how far a load is; started with LLAMA_SERVER_ROUTER_PORT it tells us.
+That protocol is private to llama.cpp, so a build without it falls back to polling /health.
+A child never outlives the engine: the kernel ends it with us (PR_SET_PDEATHSIG; a Job Object on Windows).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from variet.engine.backends.base import Address, Gone, LaunchSpec, OnProgress
+from variet.engine.leash import Leash
+from variet.errors import LaunchFailed
+
+_STATE = b"cmd_child_to_router:state:"
+_EXIT = b"cmd_router_to_child:exit\n"
+_TAIL_LINES = 40
+_HEALTH_POLL_S = 0.1
+
+
+class LogFile:
+    """A child's log on disk, kept to the two newest files of at most `limit` bytes; and its last lines in memory."""
+
+    def __init__(self, path: Path, limit_bytes: int = 4 << 20) -> None:
+        self.path = path
+        self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
+        self._limit = limit_bytes
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._file = path.open("ab")
+
+    def write(self, line: bytes) -> None:
+        self.tail.append(line.decode(errors="replace").rstrip())
+        with contextlib.suppress(OSError):  # a full disk must not end the child's reader; the tail in memory remains
+            self._file.write(line)
+            self._file.flush()
+            if self._file.tell() > self._limit:
+                self._file.close()
+                self.path.replace(self.path.with_suffix(".1.log"))
+                self._file = self.path.open("ab")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class LocalChild:
+    """A llama-server process on this machine. Make one with `spawn`."""
+
+    def __init__(self, spec: LaunchSpec, address: Address, process: asyncio.subprocess.Process, log: LogFile) -> None:
+        loop = asyncio.get_running_loop()
+        self.spec = spec
+        self.address = address
+        self.ready: asyncio.Future[float] = loop.create_future()
+        self.gone: asyncio.Future[Gone] = loop.create_future()
+        self._process = process
+        self._log = log
+        self._started = time.monotonic()
+        self._last_sign = self._started
+        self._stopping = False
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid
+
+    @classmethod
+    async def spawn(
+        cls, spec: LaunchSpec, sockets: Path, log_path: Path, leash: Leash, on_progress: OnProgress
+    ) -> LocalChild:
+        """Start llama-server. Raises LaunchFailed if the system refuses."""
+        address, flags, env = _address(spec, sockets)
+        if spec.child_protocol:
+            env["LLAMA_SERVER_ROUTER_PORT"] = "1"
+        log = LogFile(log_path)
+        log.write(f"--- start: {spec.binary} {' '.join([*spec.args, *flags])}\n".encode())
+        try:
+            process = await asyncio.create_subprocess_exec(
+                spec.binary,
+                *spec.args,
+                *flags,
+                env=env,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                **leash.spawn_options(),
+            )
+        except OSError as error:
+            log.close()
+            raise LaunchFailed(
+                f"{spec.binary} cannot be started: {error}", where=spec.model, next_step="Run `variet doctor`"
+            ) from None
+        leash.hold(process.pid)
+        child = cls(spec, address, process, log)
+        child._tasks = [
+            asyncio.create_task(child._read_stdout(on_progress)),
+            asyncio.create_task(child._read_stderr()),
+            asyncio.create_task(child._watch_load(on_progress)),
+        ]
+        child._tasks.append(asyncio.create_task(child._reap()))
+        return child
+
+    async def stop(self, patience_s: float = 5.0) -> Gone:
+        """Ask, then SIGTERM, then SIGKILL. llama-server reads stdin only after the load, and may lose an exit
+        sent right after it; an exit sent during the load also ends its watch for our death, so none is sent then."""
+        self._stopping = True
+        process = self._process
+        if process.returncode is None and self.ready.done() and self.spec.child_protocol and process.stdin:
+            with contextlib.suppress(OSError):
+                process.stdin.write(_EXIT)
+                await process.stdin.drain()
+            if await self._gone_within(min(1.0, patience_s)):
+                return self.gone.result()
+        for send in (process.terminate, process.kill):
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    send()
+            if await self._gone_within(patience_s):
+                return self.gone.result()
+        return await asyncio.shield(self.gone)
+
+    async def _gone_within(self, seconds: float) -> bool:
+        await asyncio.wait([self.gone], timeout=seconds)
+        return self.gone.done()
+
+    async def _read_stdout(self, on_progress: OnProgress) -> None:
+        assert self._process.stdout is not None
+        async for line in _lines(self._process.stdout):
+            if not line.startswith(_STATE):
+                self._log.write(line)
+                continue
+            self._last_sign = time.monotonic()
+            with contextlib.suppress(ValueError):
+                message = json.loads(line[len(_STATE) :])
+                payload = message.get("payload") or {}
+                if message.get("state") == "loading":
+                    on_progress(str(payload.get("current", "model")), float(payload.get("value", 0.0)))
+                elif message.get("state") == "ready":
+                    self._set_ready()
+
+    async def _read_stderr(self) -> None:
+        assert self._process.stderr is not None
+        async for line in _lines(self._process.stderr):
+            self._last_sign = time.monotonic()
+            self._log.write(line)
+
+    def _set_ready(self) -> None:
+        if not self.ready.done() and not self.gone.done():
+            self.ready.set_result((time.monotonic() - self._started) * 1000)
+
+    async def _watch_load(self, on_progress: OnProgress) -> None:
+        """Fail a load without any sign of life; poll /health where the build tells nothing by itself."""
+        connector = aiohttp.UnixConnector(self.address.socket_path) if self.address.socket_path else None
+        async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=2)) as session:
+            while not self.ready.done():
+                await first_of(self.ready, self.gone, timeout_s=_HEALTH_POLL_S)
+                if self.gone.done() or self.ready.done():
+                    return
+                if time.monotonic() - self._last_sign > self.spec.load_timeout_s:
+                    self._log.write(b"--- no sign of life while loading: stopped\n")
+                    self._process.kill()
+                    return
+                if not self.spec.child_protocol:
+                    with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
+                        async with session.get(f"{self.address.base_url}/health") as answer:
+                            if answer.status == 200:
+                                on_progress("model", 1.0)
+                                self._set_ready()
+
+    async def _reap(self) -> None:
+        code = await self._process.wait()
+        for reader in self._tasks[:2]:  # the readers end with the pipes
+            with contextlib.suppress(TimeoutError, asyncio.CancelledError):
+                await asyncio.wait_for(reader, 1.0)
+        self._log.write(f"--- end: {code}\n".encode())
+        gone = Gone(code, tuple(line for line in self._log.tail if not line.startswith("--- ")))
+        self._log.close()
+        if self.address.socket_path:
+            Path(self.address.socket_path).unlink(missing_ok=True)
+        self.gone.set_result(gone)
+        if not self.ready.done():
+            self.ready.set_exception(
+                LaunchFailed(
+                    "stopped while loading" if self._stopping else gone.explain(),
+                    where=self.spec.model,
+                    next_step=f"`variet logs {self.spec.model}` shows more",
+                )
+            )
+            self.ready.exception()  # marked as seen: a load that was stopped on purpose has no reader
+
+
+async def first_of(*futures: asyncio.Future[Any], timeout_s: float | None = None) -> None:
+    """Wait until one of them is done, or for so long; cancels none of them."""
+    await asyncio.wait(futures, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+
+
+async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    while True:
+        try:
+            line = await stream.readline()
+        except ValueError:  # a line beyond the reader's limit: the rest of it follows as further lines
+            continue
+        if not line:
+            return
+        yield line
+
+
+def _address(spec: LaunchSpec, sockets: Path) -> tuple[Address, list[str], dict[str, str]]:
+    """A fresh address for every start: llama-server refuses a stale socket. Never a LAN address."""
+    env = dict(spec.env)
+    name = f"{spec.model[:24]}-{secrets.token_hex(4)}"
+    if sys.platform != "win32":
+        path = str(sockets / f"{name}.sock")
+        return Address("http://child", socket_path=path), ["--host", path], env
+    key = secrets.token_urlsafe(24)
+    env["LLAMA_API_KEY"] = key  # in the environment, not on the command line that others may list
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return Address(f"http://127.0.0.1:{port}", api_key=key), ["--host", "127.0.0.1", "--port", str(port)], env
+
+
+def child_environment(extra: dict[str, str]) -> dict[str, str]:
+    """The engine's environment without secrets, GPUs in PCI order, then the owner's own variables."""
+    secret = ("KEY", "TOKEN", "SECRET", "PASSWORD")
+    env = {name: value for name, value in os.environ.items() if not any(word in name.upper() for word in secret)}
+    return {**env, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", **extra}

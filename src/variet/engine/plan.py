@@ -1,0 +1,92 @@
+"""Reads the headers there are and plans every model: the bridge from files and hardware to the pure placement."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from variet.engine import gguf_facts
+from variet.engine.command_line import Split
+from variet.engine.config import EngineConfig, ModelConfig
+from variet.engine.gguf_facts import Facts
+from variet.engine.hardware import Hardware
+from variet.engine.ledger import fits
+from variet.engine.memory import Shape, mib
+from variet.engine.placement import HOST, Device, Placement, Room, Wish, place
+from variet.engine.sources.base import ModelPaths, model_paths
+from variet.errors import ModelFileError
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Placements of all models in use; `together`: the largest sets of models that can be resident at once."""
+
+    capacity_mib: Mapping[str, int]
+    models: Mapping[str, Placement]
+    facts: Mapping[str, Facts]
+    together: tuple[tuple[str, ...], ...]
+
+
+def make_plan(
+    config: EngineConfig, hardware: Hardware, models_dir: Path, facts: Mapping[str, Facts] | None = None
+) -> Plan:
+    """Plan every model in use. `facts` stand in for files that are not on this disk (headers read from a hub)."""
+    room = room_for(config, hardware)
+    known: dict[str, Facts] = {}
+    placements: dict[str, Placement] = {}
+    for name, model in config.used_models().items():
+        files = model_paths(name, model, models_dir)
+        try:
+            known[name] = facts[name] if facts and name in facts else gguf_facts.read_files(files.model)
+        except ModelFileError as error:
+            placements[name] = Placement(Split(), {HOST: 0}, problem=str(error))
+            continue
+        placements[name] = place(known[name], room, _wish(model, files))
+    capacity = room.capacity
+    return Plan(capacity, placements, known, _together(config, placements, capacity))
+
+
+def room_for(config: EngineConfig, hardware: Hardware) -> Room:
+    """Capacity less the configured margins; memory that others use already is not there."""
+    margins = config.hardware
+    gpus = tuple(
+        Device(gpu.index, max(0, gpu.free_mib - margins.gpu_margin_mib), gpu.link_mib_per_s) for gpu in hardware.gpus
+    )
+    return Room(gpus, max(0, hardware.host_available_mib - margins.host_margin_mib), hardware.disk_read_mib_per_s)
+
+
+def shape_of(model: ModelConfig) -> Shape:
+    return Shape(
+        context_tokens=model.context_tokens,
+        slots=model.slots,
+        kv_type=model.kv_type,
+        swa_full=model.swa_full,
+        micro_batch_tokens=model.micro_batch_tokens,
+        checkpoints=model.context_checkpoints,
+    )
+
+
+def _wish(model: ModelConfig, files: ModelPaths) -> Wish:
+    def size(path: Path | None) -> int:
+        return mib(path.stat().st_size) if path is not None and path.is_file() else 0
+
+    extra = size(files.mmproj) + int(1.15 * size(files.draft)) + sum(size(one) for one in files.lora)
+    return Wish(shape_of(model), model.gpus, model.host_expert_layers, extra_gpu_mib=extra)
+
+
+def _together(
+    config: EngineConfig, placements: Mapping[str, Placement], capacity: Mapping[str, int]
+) -> tuple[tuple[str, ...], ...]:
+    """Maximal sets of tier models that fit at once, within `max_resident`."""
+    names = [name for name in placements if name in config.models and placements[name].problem is None]
+    limit = config.scheduling.max_resident or len(names)
+    found: list[tuple[str, ...]] = []
+    for size in range(min(limit, len(names)), 1, -1):
+        for chosen in combinations(names, size):
+            if any(set(chosen) <= set(larger) for larger in found):
+                continue
+            if fits({}, [placements[name].demand_mib for name in chosen], capacity):
+                found.append(chosen)
+    return tuple(found)

@@ -1,0 +1,58 @@
+"""Pure: what goes wrong with a request, in the error shape of the API it came by.
+
+Shapes: OpenAI `{"error": {...}}`, Anthropic `{"type": "error", "error": {...}}`, and the in-stream events of each.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from variet.engine.apis import Family
+
+_TYPES = {  # status -> (OpenAI type, Anthropic type)
+    400: ("invalid_request_error", "invalid_request_error"),
+    401: ("authentication_error", "authentication_error"),
+    403: ("permission_error", "permission_error"),
+    404: ("invalid_request_error", "not_found_error"),
+    413: ("invalid_request_error", "request_too_large"),
+    415: ("invalid_request_error", "invalid_request_error"),
+    429: ("rate_limit_error", "rate_limit_error"),
+    503: ("unavailable_error", "overloaded_error"),
+}
+
+
+@dataclass(frozen=True)
+class Problem(Exception):
+    """An answer that is an error: status, a stable code for programs, a sentence for people."""
+
+    status: int
+    code: str
+    message: str
+    retry_after_s: float | None = None
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        result = [(b"content-type", b"application/json")]
+        if self.retry_after_s is not None:
+            result.append((b"retry-after", str(max(1, round(self.retry_after_s))).encode()))
+        if self.status == 401:
+            result.append((b"www-authenticate", b"Bearer"))
+        return result
+
+    def body(self, family: Family) -> bytes:
+        return json.dumps(self._shape(family)).encode()
+
+    def event(self, family: Family) -> bytes:
+        """The same as an event of a stream that is already under way."""
+        if family == "messages":
+            return b"event: error\ndata: " + json.dumps(self._shape(family)).encode() + b"\n\n"
+        if family == "responses":
+            event = {"type": "error", "code": self.code, "message": self.message, "param": None}
+            return b"event: error\ndata: " + json.dumps(event).encode() + b"\n\n"
+        return b"data: " + json.dumps(self._shape(family)).encode() + b"\n\n"
+
+    def _shape(self, family: Family) -> dict[str, object]:
+        openai, anthropic = _TYPES.get(self.status, ("server_error", "api_error"))
+        if family == "messages":
+            return {"type": "error", "error": {"type": anthropic, "message": self.message}}
+        return {"error": {"message": self.message, "type": openai, "param": None, "code": self.code}}

@@ -1,0 +1,534 @@
+"""The data path: a plain ASGI app that brings a request to a leased child and the child's bytes back.
+
+It reads the body once, waits for a lease, and re-parses nothing on the way back. The lease ends when the child is
+done; a slow reader is served from a bounded buffer. A client that leaves ends the generation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import aiohttp
+import orjson
+
+from variet.engine import apis, conversation, shaping
+from variet.engine.apis import Api
+from variet.engine.config import EngineConfig, TierConfig
+from variet.engine.fleet import Fleet, Lease, Refused
+from variet.engine.names import Names, Target, UnknownName
+from variet.engine.problems import Problem
+from variet.engine.scheduler import Arrived, Priority
+
+log = logging.getLogger("variet.engine.relay")
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+_DROPPED_FROM_CLIENT = {
+    b"host", b"connection", b"keep-alive", b"transfer-encoding", b"content-length", b"authorization", b"x-api-key",
+    b"accept-encoding", b"origin", b"referer", b"cookie", b"expect", b"x-conversation-id", b"te", b"upgrade",
+}  # fmt: skip
+_DROPPED_FROM_CHILD = {"connection", "keep-alive", "transfer-encoding", "server", "date"}
+_REFUSAL_STATUS = {"queue_full": 429, "unknown_model": 404, "does_not_fit": 503}
+_POISON_S = 600.0
+_TAIL_BYTES = 16_384
+_DEATH_NOTICE_S = 2.0
+
+
+class Settings(Protocol):
+    """The configuration in force; it changes when the owner reloads it."""
+
+    config: EngineConfig
+    names: Names
+
+
+@dataclass(slots=True)
+class Record:
+    """One request as status and metrics see it."""
+
+    request_id: int
+    path: str
+    tier: str
+    model: str
+    began: float = field(default_factory=time.monotonic)
+    queue_ms: float = 0.0
+    first_byte_ms: float | None = None
+    total_ms: float = 0.0
+    outcome: str = "running"
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(slots=True)
+class Call:
+    """A request, understood."""
+
+    api: Api
+    path: str  # with its query
+    method: str
+    headers: list[tuple[str, str]]
+    body: dict[str, Any] | None  # parsed JSON, or None: then `raw` goes as it is
+    raw: bytes
+    target: Target
+    stream: bool
+
+
+class ChildDied(Exception):
+    """The child ended before its answer was whole."""
+
+
+class Relay:
+    """ASGI application for every path of apis.py."""
+
+    def __init__(self, fleet: Fleet, settings: Settings, on_done: Callable[[Record], None]) -> None:
+        self.active: dict[int, Record] = {}
+        self._fleet = fleet
+        self._settings = settings
+        self._on_done = on_done
+        self._poison: dict[bytes, float] = {}
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        path: str = scope["path"]
+        client = _Client(send, apis.family_of(path), self._settings.config)
+        try:
+            raw = await _read_body(scope, receive, self._settings.config.server.max_body_mib)
+            call = self._understand(scope, raw)
+            self._refuse_poison(raw)
+        except Problem as problem:
+            await client.fail(problem)
+            return
+        except _Left:
+            return
+        record = Record(self._fleet.new_id(), path, call.target.tier or "", call.target.model)
+        self.active[record.request_id] = record
+        task = asyncio.current_task()
+        assert task is not None
+        watch = asyncio.create_task(_watch(receive, task, client))
+        try:
+            await self._serve(call, record, client)
+        except asyncio.CancelledError:
+            if not client.left:
+                raise  # the server itself is going down
+            task.uncancel()
+            record.outcome = "left"
+        except Problem as problem:
+            record.outcome = problem.code
+            await client.fail(problem)
+        finally:
+            watch.cancel()
+            client.close()
+            self.active.pop(record.request_id, None)
+            record.total_ms = (time.monotonic() - record.began) * 1000
+            self._on_done(record)
+
+    # --- understanding ---
+
+    def _understand(self, scope: MutableMapping[str, Any], raw: bytes) -> Call:
+        path, method = scope["path"], scope["method"]
+        if apis.is_refused(path):
+            raise Problem(
+                403,
+                "path_not_relayed",
+                f"{path} is never relayed: the engine owns slots, tools and addresses",
+            )
+        api = apis.find(path)
+        if api is None:
+            raise Problem(404, "unknown_path", f"the engine serves no {path}; see /engine/docs and docs/engine.md")
+        query: bytes = scope["query_string"]
+        headers = [
+            (name.decode("latin-1"), value.decode("latin-1"))
+            for name, value in scope["headers"]
+            if name not in _DROPPED_FROM_CLIENT
+        ]
+        body = _parse(raw, dict(scope["headers"])) if method == "POST" and raw else None
+        name = _named_model(body, raw, scope)
+        if body is not None and not self._settings.config.server.allow_media_urls:
+            address = next(shaping.media_urls(body), None)
+            if address is not None:
+                raise Problem(
+                    400, "media_url_refused",
+                    f"the model server would fetch {address[:100]!r} itself; send the data inline (data:...), "
+                    "or the owner sets $.server.allow_media_urls",
+                )  # fmt: skip
+        try:
+            target = self._settings.names.resolve(name, self._resident(), api.side_kind)
+        except UnknownName as error:
+            known = ", ".join(error.known)
+            raise Problem(
+                404, "model_not_found", f"there is no model {error.name!r} here; there are: {known}"
+            ) from None
+        return Call(
+            api=api,
+            path=path + (f"?{query.decode('latin-1')}" if query else ""),
+            method=method,
+            headers=headers,
+            body=body,
+            raw=raw,
+            target=target,
+            stream=bool(body and body.get("stream") is True),
+        )
+
+    def _resident(self) -> str | None:
+        """The loaded tier model that was used last."""
+        models = self._settings.config.models
+        live = [one for one in self._fleet.scheduler.instances.values() if one.live and one.model in models]
+        return max(live, key=lambda one: one.last_end_ms).model if live else None
+
+    def _refuse_poison(self, raw: bytes) -> None:
+        if not self._poison:
+            return
+        until = self._poison.get(_fingerprint(raw), 0.0)
+        now = time.monotonic()
+        if now < until:
+            raise Problem(
+                500,
+                "request_refused",
+                "this very request ended the model server twice; it is refused for a while",
+                until - now,
+            )
+        self._poison = {key: end for key, end in self._poison.items() if end > now}
+
+    # --- serving ---
+
+    async def _serve(self, call: Call, record: Record, client: _Client) -> None:
+        if call.stream:
+            client.hold()
+        config = self._settings.config
+        tier = config.tiers[call.target.tier] if call.target.tier else None
+        chain = conversation.chain(call.body, orjson.dumps) if call.body and call.api.conversation else ()
+        background = bool(tier and tier.background)
+        began_ms = time.monotonic() * 1000
+        for attempt in (1, 2):
+            ask = Arrived(
+                record.request_id,
+                call.target.model,
+                Priority.BACKGROUND if background else Priority.INTERACTIVE,
+                call.api.needs_slot,
+                chain,
+                began_ms if attempt == 2 else None,
+            )
+            try:
+                lease = await self._fleet.acquire(ask)
+            except Refused as refused:
+                status = _REFUSAL_STATUS.get(refused.kind, 503)
+                raise Problem(status, refused.kind, refused.what, refused.retry_after_s) from None
+            record.queue_ms = lease.queue_ms
+            served = False
+            try:
+                await self._exchange(call, tier, lease, record, client)
+                served = True
+                return
+            except ChildDied as death:
+                if client.started:
+                    raise Problem(500, "model_server_died", f"the model server ended in mid-answer: {death}") from None
+                if attempt == 2:
+                    self._poison[_fingerprint(call.raw)] = time.monotonic() + _POISON_S
+                    text = f"the model server ended twice on this request: {death}"
+                    raise Problem(500, "model_server_died", text, _POISON_S) from None
+                log.warning("request %s: %s; trying once more on a fresh instance", record.request_id, death)
+            finally:
+                self._fleet.end(record.request_id, served=served)
+
+    async def _exchange(
+        self, call: Call, tier: TierConfig | None, lease: Lease, record: Record, client: _Client
+    ) -> None:
+        data = call.raw
+        if call.body is not None:
+            data = orjson.dumps(shaping.shape(call.body, call.api, lease.model, tier, lease.slot))
+        headers = call.headers
+        if lease.address.api_key:
+            headers = [*headers, ("authorization", f"Bearer {lease.address.api_key}")]
+        try:
+            async with lease.session.request(
+                call.method, call.path, data=data or None, headers=headers, allow_redirects=False
+            ) as upstream:
+                first = await upstream.content.readany()
+                record.first_byte_ms = (time.monotonic() - record.began) * 1000
+                await client.start(upstream.status, _downstream_headers(upstream, record, lease))
+                tail = await client.pump(first, upstream.content)
+                self._fleet.end(lease.request_id, served=True)  # the child is done, whatever the client still reads
+            await client.finish()
+        except (aiohttp.ClientError, OSError) as error:
+            await self._explain(lease, error)
+        record.outcome = "done" if upstream.status < 400 else f"http {upstream.status}"
+        _read_usage(record, tail)
+
+    async def _explain(self, lease: Lease, error: Exception) -> None:
+        """A broken connection means a dead child, nearly always; the child's own end tells more than the socket."""
+        one = self._fleet.running.get(lease.instance_id)
+        if one is not None and one.child is not None:
+            await asyncio.wait([one.child.gone], timeout=_DEATH_NOTICE_S)
+            if one.child.gone.done():
+                raise ChildDied(one.child.gone.result().explain()) from error
+        raise ChildDied(f"its connection broke ({type(error).__name__}: {error})") from error
+
+
+class _Left(Exception):
+    """The client went away before its request was whole."""
+
+
+class _Client:
+    """The way back to one client: held headers, a bounded buffer, errors before and inside a stream."""
+
+    def __init__(self, send: Send, family: apis.Family, config: EngineConfig) -> None:
+        self.started = False
+        self.left = False
+        self.complete = False
+        self._send = send
+        self._family = family
+        self._server = config.server
+        self._stream = False
+        self._hold: asyncio.TimerHandle | None = None
+        self._ticker: asyncio.Task[None] | None = None
+        self._chunks: deque[bytes] = deque()
+        self._held = 0
+        self._more = asyncio.Event()
+        self._room = asyncio.Event()
+        self._eof = False
+        self._writer: asyncio.Task[None] | None = None
+
+    def hold(self) -> None:
+        """Keep a stream's headers back until there is something to say, or for so long at most."""
+        loop = asyncio.get_running_loop()
+        self._hold = loop.call_later(self._server.hold_headers_s, self._begin_ticking)
+
+    def _begin_ticking(self) -> None:
+        self._ticker = asyncio.create_task(self._tick())
+
+    async def _tick(self) -> None:
+        """Comments that a waiting stream gets once its headers could be held no longer."""
+        await self._begin(200, [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")], stream=True)
+        while True:
+            await self._send({"type": "http.response.body", "body": b": waiting\n\n", "more_body": True})
+            await asyncio.sleep(self._server.keepalive_s)
+
+    async def _stop_ticking(self) -> None:
+        if self._hold is not None:
+            self._hold.cancel()
+            self._hold = None
+        if self._ticker is not None:
+            self._ticker.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._ticker
+            self._ticker = None
+
+    async def _begin(self, status: int, headers: list[tuple[bytes, bytes]], *, stream: bool) -> None:
+        self.started, self._stream = True, stream
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """The child's status and headers, unless the hold ran out and others were sent already."""
+        await self._stop_ticking()
+        if self.started:
+            if status >= 400:
+                raise Problem(status, "upstream_error", f"the model server answered {status}")
+            return
+        stream = any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers)
+        await self._begin(status, headers, stream=stream)
+
+    async def pump(self, first: bytes, upstream: aiohttp.StreamReader) -> bytes:
+        """Move the answer into the buffer at the child's speed; returns its last bytes. Ends at upstream's end."""
+        self._writer = asyncio.create_task(self._write_out())
+        limit = int(self._server.buffer_mib * 1048576)
+        tail = b""
+        chunk = first
+        while chunk:
+            self._chunks.append(chunk)
+            self._held += len(chunk)
+            self._more.set()
+            tail = chunk if len(chunk) >= _TAIL_BYTES else (tail + chunk)[-_TAIL_BYTES:]
+            while self._held > limit:
+                self._room.clear()
+                await self._until(self._room)
+            chunk = await upstream.readany()
+        return tail
+
+    async def _until(self, event: asyncio.Event) -> None:
+        """Wait for room in the buffer; a client that stalls for too long raises Problem."""
+        assert self._writer is not None
+        waiter = asyncio.ensure_future(event.wait())
+        try:
+            await asyncio.wait([waiter, self._writer], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiter.cancel()
+        if self._writer.done():
+            self._writer.result()
+
+    async def _write_out(self) -> None:
+        while True:
+            if not self._chunks:
+                if self._eof:
+                    self.complete = True  # from here on a disconnect is the normal end
+                    await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+                    return
+                self._more.clear()
+                await self._more.wait()
+                continue
+            chunk = self._chunks.popleft() if len(self._chunks) == 1 else self._drain()
+            self._held -= len(chunk)
+            self._room.set()
+            try:
+                async with asyncio.timeout(self._server.stall_timeout_s):
+                    await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+            except TimeoutError:
+                raise Problem(408, "client_stalled", "the client stopped reading its answer") from None
+
+    def _drain(self) -> bytes:
+        chunk = b"".join(self._chunks)
+        self._chunks.clear()
+        return chunk
+
+    async def finish(self) -> None:
+        """Let the client read to the end."""
+        self._eof = True
+        self._more.set()
+        if self._writer is not None:
+            await self._writer
+
+    async def fail(self, problem: Problem) -> None:
+        """Say what went wrong: as an answer, or inside a stream and then with an aborted body, so that no client
+        takes what it has for whole."""
+        await self._stop_ticking()
+        if self._writer is not None and not self._writer.done():
+            while self._chunks and not self._writer.done():
+                self._more.set()
+                await asyncio.sleep(0)
+            self._writer.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Problem):
+                await self._writer
+        if not self.started:
+            body = problem.body(self._family)
+            length = (b"content-length", str(len(body)).encode())
+            await self._begin(problem.status, [*problem.headers(), length], stream=False)
+            self.complete = True
+            await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        elif self._stream and problem.code != "client_stalled":
+            await self._send({"type": "http.response.body", "body": problem.event(self._family), "more_body": True})
+
+    def close(self) -> None:
+        if self._hold is not None:
+            self._hold.cancel()
+        for task in (self._ticker, self._writer):
+            if task is not None and not task.done():
+                task.cancel()
+
+
+async def _watch(receive: Receive, handler: asyncio.Task[Any], client: _Client) -> None:
+    """Cancel the handler once its client is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    if not client.complete:
+        client.left = True
+        handler.cancel()
+
+
+async def _read_body(scope: MutableMapping[str, Any], receive: Receive, limit_mib: float) -> bytes:
+    limit = int(limit_mib * 1048576)
+    declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+    too_large = Problem(413, "body_too_large", f"the request is larger than {limit_mib:g} MiB ($.server.max_body_mib)")
+    if declared.isdigit() and int(declared) > limit:
+        raise too_large
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if message["type"] == "http.disconnect":
+        raise _Left
+    if not message.get("more_body"):
+        return body
+    parts, size = [body], len(body)
+    while message.get("more_body"):
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _Left
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > limit:
+            raise too_large
+    return b"".join(parts)
+
+
+def _parse(raw: bytes, headers: dict[bytes, bytes]) -> dict[str, Any] | None:
+    """The JSON object of a body; None for multipart forms. Raises Problem for anything else."""
+    kind = headers.get(b"content-type", b"").lower()
+    if kind.startswith(b"multipart/"):
+        return None
+    if headers.get(b"content-encoding", b"identity") != b"identity":
+        raise Problem(415, "encoding_not_supported", "send the body without Content-Encoding")
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as strict:
+        try:
+            body = json.loads(raw)  # integers beyond 64 bits and the like
+            orjson.dumps(body)
+        except (ValueError, RecursionError, TypeError):
+            raise Problem(400, "invalid_json", f"the body is not JSON: {strict}") from None
+    if not isinstance(body, dict):
+        raise Problem(400, "invalid_json", f"the body must be a JSON object, not {type(body).__name__}")
+    return body
+
+
+def _named_model(body: dict[str, Any] | None, raw: bytes, scope: MutableMapping[str, Any]) -> str | None:
+    """`model` from the JSON body, a form's field, or the query."""
+    if body is not None and body.get("model") is not None:
+        if not isinstance(body["model"], str):
+            raise Problem(400, "invalid_model", "`model` must be a string")
+        return body["model"] or None
+    if body is None and raw:
+        form = _form_field(raw, b"model")
+        if form:
+            return form
+    from urllib.parse import parse_qs
+
+    values = parse_qs(scope["query_string"].decode("latin-1")).get("model")
+    return values[0] if values else None
+
+
+def _form_field(raw: bytes, name: bytes) -> str | None:
+    """The value of a simple field of a multipart form (RFC 7578)."""
+    at = raw.find(b'name="' + name + b'"')
+    if at < 0:
+        return None
+    start = raw.find(b"\r\n\r\n", at)
+    end = raw.find(b"\r\n", start + 4)
+    return raw[start + 4 : end].decode("utf-8", "replace").strip() if 0 <= start < end else None
+
+
+def _downstream_headers(upstream: aiohttp.ClientResponse, record: Record, lease: Lease) -> list[tuple[bytes, bytes]]:
+    headers = [
+        (name.lower().encode("latin-1"), value.encode("latin-1"))
+        for name, value in upstream.headers.items()
+        if name.lower() not in _DROPPED_FROM_CHILD and not name.lower().startswith("access-control-")
+    ]
+    headers.append((b"x-variet-model", lease.model.encode()))
+    if record.tier:
+        headers.append((b"x-variet-tier", record.tier.encode()))
+    headers.append((b"x-variet-queue-ms", f"{lease.queue_ms:.1f}".encode()))
+    return headers
+
+
+def _fingerprint(raw: bytes) -> bytes:
+    return hashlib.blake2b(raw, digest_size=16).digest()
+
+
+def _read_usage(record: Record, tail: bytes) -> None:
+    """Tokens from the end of an answer: llama-server's `timings`, else `usage`. Off the hot path, best effort."""
+    start = tail.rfind(b'"timings":')
+    if start < 0:
+        return
+    try:
+        timings, _ = json.JSONDecoder().raw_decode(tail[start + 10 :].decode("utf-8", "replace").lstrip())
+        record.cached_tokens = int(timings.get("cache_n", 0))
+        record.prompt_tokens = int(timings.get("prompt_n", 0)) + record.cached_tokens
+        record.output_tokens = int(timings.get("predicted_n", 0))
+    except (ValueError, AttributeError, TypeError):
+        log.debug("request %s: no usage in its answer's end", record.request_id)

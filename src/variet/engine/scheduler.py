@@ -1,0 +1,703 @@
+"""Pure: events in, effects out. Who gets which slot, when a gate closes, which model gives way.
+
+One object, owned by the fleet's one task; no clock, no process, no lock. Times are milliseconds of any steady clock,
+handed in with each event. The rules, in the order in which `_settle` applies them:
+
+1. A waiter whose model is loaded and whose gate is open gets a free slot at once, oldest first (collation).
+2. The oldest waiter without a loaded model (the *head*) may start it if it fits; else it makes room:
+   idle victims go after a short linger, busy ones have their gate closed once the head waited `max_wait`
+   and they had `min_residency`. Behind a closed gate only requests older than the head are still let in.
+3. A gated victim without leases is stopped. Its memory counts until the fleet says that it came back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+from typing import Literal
+
+from variet.engine.ledger import Demand, Tenant, choose_victims, fits
+
+RESIDENT_COUNT = "resident models"  # the device that stands for `max_resident`
+_LOAD_EWMA = 0.3
+_BACKOFF_FIRST_MS = 1_000.0
+_BACKOFF_MAX_MS = 60_000.0
+_CRASHES_BEFORE_BACKOFF = 3
+
+
+class Priority(IntEnum):
+    INTERACTIVE = 0
+    BACKGROUND = 1
+
+
+class Phase(Enum):
+    STARTING = "starting"
+    READY = "ready"
+    STOPPING = "stopping"
+
+
+# --- what the scheduler is told ---
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTerms:
+    """What scheduling needs to know of a model."""
+
+    slots: int
+    demand: Demand
+    queue_limit: int = 64
+    idle_unload_ms: float | None = None
+    pinned: bool = False
+    side: bool = False  # lives beside the tiers, in memory set aside for it
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """All that configuration says about scheduling; times in milliseconds."""
+
+    models: Mapping[str, ModelTerms]
+    capacity: Demand
+    max_wait_ms: float = 20_000
+    background_max_wait_ms: float = 300_000
+    min_residency_ms: float = 5_000
+    linger_share: float = 0.1
+    linger_max_ms: float = 3_000
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A request wants a lease. `since_ms` keeps the place of one that is tried again.
+
+    `conversation`: digests of its growing prefixes, the system prompt's first (see conversation.py).
+    """
+
+    request_id: int
+    model: str
+    priority: Priority = Priority.INTERACTIVE
+    needs_slot: bool = True
+    conversation: tuple[str, ...] = ()
+    since_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A request is over, in whatever way: it leaves the queue or gives its lease back."""
+
+    request_id: int
+    served: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    instance_id: int
+    load_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """A child ended by itself; `Stopped` follows when its memory is back."""
+
+    instance_id: int
+    by_signal: bool
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    instance_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Available:
+    """A model's files are there (`problem` None), or cannot be had."""
+
+    model: str
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A person's wish. load: beside the others if it fits; swap: what must go goes; unload: drains, or cuts (`now`)."""
+
+    command_id: int
+    kind: Literal["load", "swap", "unload", "preload"]
+    model: str
+    now: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reconfigured:
+    """New terms; instances of `stale` models drain and start again when next asked for."""
+
+    terms: Terms
+    stale: frozenset[str]
+    pulling: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ShuttingDown:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    pass
+
+
+Event = Arrived | Ended | Ready | Exited | Stopped | Available | Command | Reconfigured | ShuttingDown | Tick
+
+
+# --- what it answers ---
+
+
+RefusalKind = Literal[
+    "queue_full",
+    "load_failed",
+    "backing_off",
+    "unavailable",
+    "does_not_fit",
+    "unknown_model",
+    "shutting_down",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    instance_id: int
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    instance_id: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The lease. `slot` is None for requests that need none. `displaced`: the conversation that sat there before."""
+
+    request_id: int
+    instance_id: int
+    slot: int | None
+    displaced: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    request_id: int
+    kind: RefusalKind
+    detail: str
+    retry_after_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A command is done, or why it is not."""
+
+    command_id: int
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wake:
+    at_ms: float
+
+
+Effect = Start | Stop | Grant | Refuse | Answer | Wake
+
+
+# --- state ---
+
+
+@dataclass(slots=True)
+class Slot:
+    lease: int | None = None
+    occupant: tuple[str, ...] = ()
+    last_used_ms: float = -math.inf
+
+
+@dataclass(slots=True)
+class Instance:
+    instance_id: int
+    model: str
+    slots: list[Slot]
+    demand: Demand  # as planned when it was started, whatever the configuration says since
+    started_ms: float
+    phase: Phase = Phase.STARTING
+    ready_ms: float = math.inf
+    last_end_ms: float = -math.inf
+    gate_since_ms: float | None = None  # only requests older than this are let in
+    gate_for: str | None = None  # the model that closed it; None: a command
+    guests: set[int] = field(default_factory=set)  # leases without a slot
+
+    @property
+    def leases(self) -> list[int]:
+        return [slot.lease for slot in self.slots if slot.lease is not None] + sorted(self.guests)
+
+    @property
+    def live(self) -> bool:
+        return self.phase is not Phase.STOPPING
+
+
+@dataclass(slots=True)
+class Waiter:
+    ask: Arrived
+    since_ms: float
+    sequence: int
+
+
+@dataclass(slots=True)
+class Trouble:
+    """Failures of a model in a row, and until when nothing is tried."""
+
+    failures: int = 0
+    until_ms: float = -math.inf
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Want:
+    model: str
+    since_ms: float
+    urgent: bool  # a swap command: does not wait, and lets nobody in before it
+    may_evict: bool
+
+
+class Scheduler:
+    """State and rules. `handle` is the only way in; the attributes are for reading."""
+
+    def __init__(self, terms: Terms, pulling: Iterable[str] = ()) -> None:
+        self.terms = terms
+        self.instances: dict[int, Instance] = {}
+        self.waiters: dict[int, Waiter] = {}
+        self.leases: dict[int, int] = {}  # request -> instance
+        self.commands: list[Command] = []
+        self.pulling: set[str] = set(pulling)
+        self.missing: dict[str, str] = {}
+        self.trouble: dict[str, Trouble] = {}
+        self.load_ms: dict[str, float] = {}
+        self.shutting_down = False
+        self._next_instance = 1
+        self._sequence = 0
+        self._now = 0.0
+        self._wake = math.inf
+        self._effects: list[Effect] = []
+
+    def handle(self, event: Event, now_ms: float) -> list[Effect]:
+        """Apply one event and return what must be done, in order."""
+        self._now, self._wake, self._effects = now_ms, math.inf, []
+        match event:
+            case Arrived():
+                self._arrived(event)
+            case Ended():
+                self._ended(event)
+            case Ready():
+                self._ready(event)
+            case Exited():
+                self._exited(event)
+            case Stopped():
+                self.instances.pop(event.instance_id, None)
+            case Available():
+                self._available(event)
+            case Command():
+                self._command(event)
+            case Reconfigured():
+                self._reconfigured(event)
+            case ShuttingDown():
+                self.shutting_down = True
+                self._refuse_all(list(self.waiters), "shutting_down", "the engine is shutting down")
+                for command in self.commands:
+                    self._effects.append(Answer(command.command_id, "the engine is shutting down"))
+                self.commands = []
+            case Tick():
+                pass
+        self._settle()
+        if self._wake < math.inf:
+            self._effects.append(Wake(self._wake))
+        return self._effects
+
+    def position(self, request_id: int) -> int | None:
+        """Place in the queue, 1 being next; None once it is served or gone."""
+        order = [waiter.ask.request_id for waiter in self._ordered()]
+        return order.index(request_id) + 1 if request_id in self.waiters else None
+
+    # --- events ---
+
+    def _arrived(self, ask: Arrived) -> None:
+        terms = self.terms.models.get(ask.model)
+        refusal = self._objection(ask.model)
+        if refusal is not None:
+            self._effects.append(Refuse(ask.request_id, *refusal))
+            return
+        assert terms is not None
+        waiting = sum(waiter.ask.model == ask.model for waiter in self.waiters.values())
+        if waiting >= terms.queue_limit and ask.since_ms is None:
+            seconds = max(1.0, self.load_ms.get(ask.model, 1_000.0) / 1_000)
+            text = f"{waiting} requests already wait for {ask.model}"
+            self._effects.append(Refuse(ask.request_id, "queue_full", text, seconds * 1_000))
+            return
+        self._sequence += 1
+        since = self._now if ask.since_ms is None else ask.since_ms
+        self.waiters[ask.request_id] = Waiter(ask, since, self._sequence)
+
+    def _objection(self, model: str) -> tuple[RefusalKind, str, float | None] | None:
+        """Why no request for this model is taken now: (kind, detail, retry after)."""
+        terms = self.terms.models.get(model)
+        if self.shutting_down:
+            return "shutting_down", "the engine is shutting down", 5_000.0
+        if terms is None:
+            return "unknown_model", f"there is no model {model!r}", None
+        if model in self.missing:
+            return "unavailable", self.missing[model], 30_000.0
+        if not fits(terms.demand, (), self.terms.capacity):
+            return "does_not_fit", f"{model} needs more memory than this machine may give it", None
+        trouble = self.trouble.get(model)
+        if trouble and self._now < trouble.until_ms:
+            return "backing_off", trouble.detail, trouble.until_ms - self._now
+        return None
+
+    def _ended(self, event: Ended) -> None:
+        self.waiters.pop(event.request_id, None)
+        instance = self.instances.get(self.leases.pop(event.request_id, -1))
+        if instance is None:
+            return
+        instance.guests.discard(event.request_id)
+        for slot in instance.slots:
+            if slot.lease == event.request_id:
+                slot.lease = None
+                slot.last_used_ms = self._now
+        instance.last_end_ms = self._now
+        if event.served:
+            self.trouble.pop(instance.model, None)
+
+    def _ready(self, event: Ready) -> None:
+        instance = self.instances.get(event.instance_id)
+        if instance is None or instance.phase is not Phase.STARTING:
+            return
+        instance.phase, instance.ready_ms, instance.last_end_ms = Phase.READY, self._now, self._now
+        before = self.load_ms.get(instance.model)
+        self.load_ms[instance.model] = (
+            event.load_ms if before is None else before + _LOAD_EWMA * (event.load_ms - before)
+        )
+
+    def _exited(self, event: Exited) -> None:
+        instance = self.instances.get(event.instance_id)
+        if instance is None or instance.phase is Phase.STOPPING:
+            return
+        loading = instance.phase is Phase.STARTING
+        for request_id in instance.leases:
+            self.leases.pop(request_id, None)
+        instance.phase, instance.guests, instance.slots = Phase.STOPPING, set(), []
+        trouble = self.trouble.setdefault(instance.model, Trouble())
+        trouble.failures += 1
+        trouble.detail = event.detail
+        # A load that fails by itself will fail again; one that somebody killed deserves another try at once.
+        tolerated = (1 if event.by_signal else 0) if loading else _CRASHES_BEFORE_BACKOFF - 1
+        if trouble.failures <= tolerated:
+            return
+        doublings = trouble.failures - tolerated - 1
+        pause = min(_BACKOFF_MAX_MS, _BACKOFF_FIRST_MS * 2**doublings)
+        trouble.until_ms = self._now + pause
+        self._fail_model(instance.model, "load_failed", event.detail, pause)
+
+    def _available(self, event: Available) -> None:
+        self.pulling.discard(event.model)
+        if event.problem is None:
+            self.missing.pop(event.model, None)
+        else:
+            self.missing[event.model] = event.problem
+            self._fail_model(event.model, "unavailable", event.problem, 30_000.0)
+
+    def _command(self, command: Command) -> None:
+        objection = None if command.kind == "unload" else self._objection(command.model)
+        if objection is not None:
+            self._effects.append(Answer(command.command_id, objection[1]))
+        else:
+            self.commands.append(command)
+            instance = self._loaded(command.model)
+            if instance is not None and command.kind in ("load", "swap"):
+                instance.gate_since_ms, instance.gate_for = None, None
+
+    def _reconfigured(self, event: Reconfigured) -> None:
+        self.terms = event.terms
+        self.pulling = set(event.pulling)
+        self.missing = {name: why for name, why in self.missing.items() if name not in event.stale}
+        self.trouble = {name: what for name, what in self.trouble.items() if name not in event.stale}
+        for instance in self.instances.values():
+            if instance.live and (instance.model in event.stale or instance.model not in self.terms.models):
+                instance.gate_since_ms, instance.gate_for = -math.inf, None
+        gone = [waiter.ask.request_id for waiter in self.waiters.values() if waiter.ask.model not in self.terms.models]
+        self._refuse_all(gone, "unknown_model", "the model was removed from the configuration")
+        for command in [command for command in self.commands if command.model not in self.terms.models]:
+            self.commands.remove(command)
+            self._effects.append(Answer(command.command_id, "the model was removed from the configuration"))
+
+    def _fail_model(self, model: str, kind: RefusalKind, detail: str, retry_after_ms: float | None) -> None:
+        waiting = [waiter.ask.request_id for waiter in self._ordered() if waiter.ask.model == model]
+        self._refuse_all(waiting, kind, detail, retry_after_ms)
+        for command in [command for command in self.commands if command.model == model and command.kind != "unload"]:
+            self.commands.remove(command)
+            self._effects.append(Answer(command.command_id, detail))
+
+    def _refuse_all(
+        self, request_ids: Sequence[int], kind: RefusalKind, detail: str, retry_after_ms: float | None = None
+    ) -> None:
+        for request_id in request_ids:
+            del self.waiters[request_id]
+            self._effects.append(Refuse(request_id, kind, detail, retry_after_ms))
+
+    # --- rules ---
+
+    def _settle(self) -> None:
+        wants = self._wants()
+        self._open_stale_gates(wants)
+        self._unload_on_command()
+        self._grant()
+        self._make_room(wants)
+        self._stop_drained()
+        self._unload_idle()
+        self._answer_commands()
+
+    def _ordered(self) -> list[Waiter]:
+        """Waiters by class, then age. A background one counts as interactive once it waited long enough."""
+
+        def rank(waiter: Waiter) -> tuple[int, float, int]:
+            promoted = self._now - waiter.since_ms >= self.terms.background_max_wait_ms
+            priority = Priority.INTERACTIVE if promoted else waiter.ask.priority
+            return priority, waiter.since_ms, waiter.sequence
+
+        return sorted(self.waiters.values(), key=rank)
+
+    def _loaded(self, model: str) -> Instance | None:
+        """The live instance of a model; there is at most one."""
+        return next((one for one in self.instances.values() if one.model == model and one.live), None)
+
+    def _wants(self) -> list[_Want]:
+        """Models that somebody waits for and that are not live, commands first, then by their oldest waiter."""
+        wants: dict[str, _Want] = {}
+        for command in self.commands:
+            if command.kind != "unload":
+                urgent = command.kind == "swap"
+                wants.setdefault(command.model, _Want(command.model, -math.inf, urgent, urgent))
+        for waiter in self._ordered():
+            model, background = waiter.ask.model, waiter.ask.priority is Priority.BACKGROUND
+            if background and self._now - waiter.since_ms < self.terms.background_max_wait_ms:
+                self._wake_at(waiter.since_ms + self.terms.background_max_wait_ms)
+            known = wants.get(model)
+            if known is None or not known.may_evict:
+                wants[model] = _Want(model, waiter.since_ms, False, not self.terms.models[model].side)
+        return [
+            want
+            for want in wants.values()
+            if want.model not in self.pulling and want.model not in self.missing and self._loaded(want.model) is None
+        ]
+
+    def _open_stale_gates(self, wants: Sequence[_Want]) -> None:
+        wanted = {want.model for want in wants}
+        for instance in self.instances.values():
+            if instance.live and instance.gate_for is not None and instance.gate_for not in wanted:
+                instance.gate_since_ms, instance.gate_for = None, None
+
+    def _grant(self) -> None:
+        if not self.waiters:
+            return
+        for waiter in self._ordered():
+            ask = waiter.ask
+            instance = self._loaded(ask.model)
+            if instance is None or instance.phase is not Phase.READY:
+                continue
+            if instance.gate_since_ms is not None and waiter.since_ms >= instance.gate_since_ms:
+                continue
+            index = self._pick_slot(instance, ask.conversation) if ask.needs_slot else None
+            if ask.needs_slot and index is None:
+                continue
+            displaced: tuple[str, ...] = ()
+            if index is None:
+                instance.guests.add(ask.request_id)
+            else:
+                slot = instance.slots[index]
+                if _common(slot.occupant, ask.conversation) < 2:
+                    displaced = slot.occupant
+                slot.lease, slot.occupant, slot.last_used_ms = ask.request_id, ask.conversation, self._now
+            del self.waiters[ask.request_id]
+            self.leases[ask.request_id] = instance.instance_id
+            self._effects.append(Grant(ask.request_id, instance.instance_id, index, displaced))
+
+    @staticmethod
+    def _pick_slot(instance: Instance, conversation: tuple[str, ...]) -> int | None:
+        """A free slot: the one that holds this conversation, else an empty one, else the longest unused.
+
+        The first digest is the system prompt alone; two in common are a conversation.
+        """
+
+        def rank(index: int) -> tuple[int, int, float, int]:
+            slot = instance.slots[index]
+            common = _common(slot.occupant, conversation)
+            return (-common if common >= 2 else 0, 1 if slot.occupant else 0, slot.last_used_ms, index)
+
+        free = [index for index, slot in enumerate(instance.slots) if slot.lease is None]
+        return min(free, key=rank) if free else None
+
+    def _make_room(self, wants: Sequence[_Want]) -> None:
+        head_taken = False
+        for want in wants:
+            demand = self.terms.models[want.model].demand
+            others = list(self.instances.values())
+            side = self.terms.models[want.model].side
+            if (side or not head_taken) and fits(demand, [one.demand for one in others], self.terms.capacity):
+                self._start(want.model)
+                continue
+            if side or head_taken:
+                continue
+            head_taken = True  # order is kept: nobody behind the head takes the room it waits for
+            staying = [instance for instance in others if instance.live]
+            if fits(demand, [one.demand for one in staying], self.terms.capacity):
+                continue  # stopped instances are on their way out
+            victims = choose_victims(demand, self._tenants(staying, want), self.terms.capacity)
+            if victims is None:
+                detail = f"{want.model} does not fit beside what is pinned"
+                self._fail_model(want.model, "does_not_fit", detail, None)
+            elif want.may_evict:
+                self._clear(want, [self.instances[instance_id] for instance_id in victims])
+            else:
+                self._give_up_loading(want.model, [self.instances[instance_id].model for instance_id in victims])
+
+    def _tenants(self, instances: Iterable[Instance], want: _Want) -> list[Tenant]:
+        result = []
+        for instance in instances:
+            terms = self.terms.models.get(instance.model)
+            gated = instance.gate_for == want.model  # whom the gate was closed for once stays chosen
+            result.append(
+                Tenant(
+                    instance_id=instance.instance_id,
+                    demand=instance.demand,
+                    movable=terms is None or not (terms.pinned or terms.side),
+                    busy=self._in_use(instance) and not gated,
+                    return_cost_ms=0.0 if gated else self.load_ms.get(instance.model, 0.0),
+                )
+            )
+        return result
+
+    def _clear(self, want: _Want, victims: Sequence[Instance]) -> None:
+        """Stop the victims once none is in use; until then close the gates that are due."""
+        patience_ends = -math.inf if want.urgent else want.since_ms + self.terms.max_wait_ms
+        stoppable = True
+        for victim in victims:
+            if victim.gate_for == want.model or victim.gate_since_ms == -math.inf:
+                stoppable &= not self._in_use(victim)
+            elif self._in_use(victim):
+                stoppable = False
+                residency_ends = -math.inf if want.urgent else victim.ready_ms + self.terms.min_residency_ms
+                if self._due(max(patience_ends, residency_ends)):
+                    victim.gate_since_ms = -math.inf if want.urgent else want.since_ms
+                    victim.gate_for = want.model
+            elif victim.phase is Phase.READY:
+                share = self.terms.linger_share * self.load_ms.get(victim.model, 0.0)
+                linger_ends = victim.last_end_ms + min(share, self.terms.linger_max_ms)
+                stoppable &= self._due(min(patience_ends, linger_ends))
+        if stoppable:
+            for victim in victims:
+                if not self._in_use(victim):
+                    self._stop(victim, f"makes room for {want.model}")
+
+    def _in_use(self, instance: Instance) -> bool:
+        """Leases, or waiters that are still to be let in: those older than its gate."""
+        if instance.leases:
+            return True
+        gate = instance.gate_since_ms
+        commanded = any(
+            command.kind in ("load", "swap") and command.model == instance.model for command in self.commands
+        )
+        return (commanded and gate is None) or any(
+            waiter.ask.model == instance.model and (gate is None or waiter.since_ms < gate)
+            for waiter in self.waiters.values()
+        )
+
+    def _give_up_loading(self, model: str, in_the_way: Sequence[str]) -> None:
+        for command in [command for command in self.commands if command.model == model and command.kind != "unload"]:
+            self.commands.remove(command)
+            names = ", ".join(sorted(in_the_way))
+            self._effects.append(
+                Answer(command.command_id, f"{model} does not fit beside {names}; swap instead of load")
+            )
+
+    def _stop_drained(self) -> None:
+        for instance in list(self.instances.values()):
+            commanded = instance.gate_since_ms is not None and instance.gate_for is None
+            drained = instance.live and not instance.leases
+            if drained and (self.shutting_down or commanded):
+                self._stop(instance, "shutting down" if self.shutting_down else "unloaded")
+
+    def _unload_on_command(self) -> None:
+        for command in [command for command in self.commands if command.kind == "unload"]:
+            instance = self._loaded(command.model)
+            if instance is None:
+                continue
+            instance.gate_since_ms, instance.gate_for = -math.inf, None
+            if command.now and instance.leases:
+                for request_id in instance.leases:
+                    self.leases.pop(request_id, None)
+                instance.guests = set()
+                self._stop(instance, "unloaded at once")
+
+    def _unload_idle(self) -> None:
+        for instance in list(self.instances.values()):
+            terms = self.terms.models.get(instance.model)
+            if terms is None or terms.idle_unload_ms is None or terms.pinned:
+                continue
+            if instance.phase is not Phase.READY or self._in_use(instance):
+                continue
+            if self._due(instance.last_end_ms + terms.idle_unload_ms):
+                self._stop(instance, f"idle for {terms.idle_unload_ms / 1000:g} s")
+
+    def _answer_commands(self) -> None:
+        waiting: list[Command] = []
+        for command in self.commands:
+            instance = next((one for one in self.instances.values() if one.model == command.model), None)
+            if command.kind == "unload":
+                done = instance is None
+            else:
+                done = instance is not None and instance.phase is Phase.READY
+            if done:
+                self._effects.append(Answer(command.command_id))
+            else:
+                waiting.append(command)
+        self.commands = waiting
+
+    # --- small steps ---
+
+    def _start(self, model: str) -> None:
+        instance_id, self._next_instance = self._next_instance, self._next_instance + 1
+        terms = self.terms.models[model]
+        slots = [Slot() for _ in range(terms.slots)]
+        self.instances[instance_id] = Instance(instance_id, model, slots, terms.demand, self._now)
+        self._effects.append(Start(instance_id, model))
+
+    def _stop(self, instance: Instance, reason: str) -> None:
+        instance.phase = Phase.STOPPING
+        self._effects.append(Stop(instance.instance_id, reason))
+        # A preload that is evicted before it was ready has lost its point.
+        for command in [one for one in self.commands if one.kind == "preload" and one.model == instance.model]:
+            self.commands.remove(command)
+            self._effects.append(Answer(command.command_id, f"gave way: {reason}"))
+
+    def _due(self, at_ms: float) -> bool:
+        if self._now >= at_ms:
+            return True
+        self._wake_at(at_ms)
+        return False
+
+    def _wake_at(self, at_ms: float) -> None:
+        self._wake = min(self._wake, at_ms)
+
+
+def _common(left: Sequence[str], right: Sequence[str]) -> int:
+    count = 0
+    for one, other in zip(left, right, strict=False):
+        if one != other:
+            break
+        count += 1
+    return count

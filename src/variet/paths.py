@@ -1,0 +1,75 @@
+"""Where Variet keeps things on this machine: configuration, models, state, logs, sockets.
+
+`VARIET_HOME` puts all of them under one folder (tests and portable set-ups use it).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+import platformdirs
+
+_APP = "variet"
+
+
+def _place(kind: str) -> Path:
+    home = os.environ.get("VARIET_HOME")
+    if home:
+        return Path(home).expanduser().absolute() / kind
+    finders = {
+        "config": platformdirs.user_config_path,
+        "data": platformdirs.user_data_path,
+        "state": platformdirs.user_state_path,
+        "cache": platformdirs.user_cache_path,
+    }
+    return finders[kind](_APP, appauthor=False)
+
+
+def config_dir() -> Path:
+    """The owner's settings: `engine_models.json`, keys (hashed), certificates."""
+    return _place("config")
+
+
+def models_dir() -> Path:
+    """GGUF files; `VARIET_MODELS` moves them, for instance to another disk."""
+    chosen = os.environ.get("VARIET_MODELS")
+    return Path(chosen).expanduser().absolute() if chosen else _place("data") / "models"
+
+
+def state_dir() -> Path:
+    """What the engine learnt and wrote: measured speeds, snapshots, logs."""
+    return _place("state")
+
+
+def cache_dir() -> Path:
+    """What can be made again: probes, read headers, partial downloads."""
+    return _place("cache")
+
+
+def private_dir(path: Path) -> Path:
+    """Create `path` with mode 0700 where the system has modes, and return it.
+
+    Raises PermissionError where the folder belongs to somebody else.
+    """
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if os.name == "posix":
+        status = path.stat()
+        if status.st_uid != os.geteuid():
+            raise PermissionError(f"{path} belongs to user id {status.st_uid}; it must be yours")
+        if stat.S_IMODE(status.st_mode) & 0o077:
+            path.chmod(0o700)
+    return path
+
+
+def socket_dir() -> Path:
+    """A fresh private folder for unix sockets.
+
+    It sits in the runtime folder or the temporary one, never deep below a home: the kernel allows a socket's
+    path about 100 characters.
+    """
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    parent = base if base and Path(base).is_dir() and os.access(base, os.W_OK) else None
+    return Path(tempfile.mkdtemp(prefix="variet-", dir=parent))
