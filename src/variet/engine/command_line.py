@@ -33,7 +33,8 @@ def flags(name: str, config: ModelConfig, files: ModelPaths, split: Split, snaps
         "--no-kv-unified",
     ]
     out += ["--cache-ram", "0", "-fit", "off", "--no-warmup", "--no-ui", "--sse-ping-interval", "-1"]
-    out += ["--batch-size", str(config.batch_tokens), "--ubatch-size", str(config.micro_batch_tokens)]
+    batch = config.batch_tokens or (2048 if len(split.gpu_indices) > 1 else 512)
+    out += ["--batch-size", str(max(batch, config.micro_batch_tokens)), "--ubatch-size", str(config.micro_batch_tokens)]
     if config.kv_type != "f16":
         out += ["--cache-type-k", config.kv_type, "--cache-type-v", config.kv_type]
     out += ["--ctx-checkpoints", str(config.context_checkpoints)]
@@ -64,3 +65,11 @@ def flags(name: str, config: ModelConfig, files: ModelPaths, split: Split, snaps
     else:
         out += ["--n-gpu-layers", "0", "--device", "none"]
     return (*out, *config.args)
+
+
+def visible_gpus(split: Split) -> dict[str, str]:
+    """Environment that shows a child its GPUs only, so that the first of them is its main one."""
+    if not split.gpu_indices:
+        return {}
+    indices = ",".join(str(index) for index in split.gpu_indices)
+    return {"CUDA_VISIBLE_DEVICES": indices, "GGML_VK_VISIBLE_DEVICES": indices, "HIP_VISIBLE_DEVICES": indices}

@@ -101,7 +101,12 @@ class ModelConfig(_Strict):
         None, ge=0, description="MoE: layers whose experts stay on the host; by default the fewest that fit"
     )
     swa_full: bool = Field(False, description="keep the whole window of sliding-window layers (small models only)")
-    batch_tokens: int = Field(2048, ge=32, description="llama-server --batch-size")
+    batch_tokens: int | None = Field(
+        None,
+        ge=32,
+        description="llama-server --batch-size: a prefill can be cancelled between batches; by default 512, and 2048 "
+        "where several GPUs work on one batch in a pipeline",
+    )
     micro_batch_tokens: int = Field(512, ge=32, description="llama-server --ubatch-size")
     context_checkpoints: int = Field(
         4,

@@ -104,7 +104,8 @@ class Engine:
             self.plan.models[name].split,
             str(snapshots),
         )
-        env = server.environment(child_environment({**self.config.llama_server.env, **model.env}))
+        visible = command_line.visible_gpus(self.plan.models[name].split)
+        env = server.environment(child_environment({**visible, **self.config.llama_server.env, **model.env}))
         return LaunchSpec(
             model=name,
             binary=binary,
@@ -205,7 +206,7 @@ class Engine:
     def _terms(self) -> rules.Terms:
         scheduling = self.config.scheduling
         models = {}
-        for name, model in self.config.used_models().items():
+        for name, model in self.config.all_models().items():
             side = name in self.config.side_models
             demand = dict(self.plan.models[name].demand_mib)
             if not side:
@@ -217,6 +218,7 @@ class Engine:
                 idle_unload_ms=model.idle_unload_s * 1000 if model.idle_unload_s else None,
                 pinned=model.pinned,
                 side=side,
+                problem=self.plan.models[name].problem,
             )
         limit = scheduling.max_resident or len(models) or 1
         return rules.Terms(

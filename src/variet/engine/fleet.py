@@ -280,6 +280,8 @@ class Fleet:
         stop.cancel()
         if one.stopping.is_set():
             began = time.monotonic()
+            if one.session is not None:
+                await one.session.close()  # llama-server waits for its clients before it ends
             await one.child.stop()
             self._note("stopped", one.model, (time.monotonic() - began) * 1000, one.stop_reason)
             return

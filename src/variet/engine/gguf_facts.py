@@ -96,6 +96,8 @@ class Facts:
     trained_context: int
     experts: int
     experts_used: int
+    expert_feed_forward_length: int
+    repacked_bytes: int  # weights of which llama.cpp keeps a second, rearranged copy when the processor runs them
     unused_bytes: int  # multi-token-prediction blocks that the main pass does not load
 
     @property
@@ -224,8 +226,19 @@ def facts_of(headers: Iterable[Header]) -> Facts:
         trained_context=keys.integer("context_length"),
         experts=keys.integer("expert_count"),
         experts_used=keys.integer("expert_used_count"),
+        expert_feed_forward_length=keys.integer("expert_feed_forward_length"),
+        repacked_bytes=sum(tensor.bytes for tensor in tensors if _repacks(tensor)),
         unused_bytes=sum(dense[layers:]) + sum(expert[layers:]),
     )
+
+
+# ggml-cpu/repack.cpp: Q4_0, Q4_K, IQ4_NL matrices whose rows come in eights (AVX2; other processors take fewer).
+_REPACKED_TYPES = frozenset({2, 12, 20})
+
+
+def _repacks(tensor: TensorInfo) -> bool:
+    matrix = len(tensor.shape) >= 2 and tensor.shape[1] % 8 == 0
+    return matrix and tensor.type_id in _REPACKED_TYPES and tensor.name.startswith(("blk.", "output."))
 
 
 def _layer(keys: _Keys, index: int, dense: int, expert: int, largest: int, attends: bool, blocks: int) -> Layer:

@@ -113,22 +113,30 @@ class LocalChild:
         return child
 
     async def stop(self, patience_s: float = 5.0) -> Gone:
-        """Ask, then SIGTERM, then SIGKILL. llama-server reads stdin only after the load, and may lose an exit
-        sent right after it; an exit sent during the load also ends its watch for our death, so none is sent then."""
+        """Ask on stdin, then SIGTERM, then SIGKILL. Close connections to the child first: it waits for its clients.
+
+        Seen with b10068 and b10434: an exit sent during the load is lost, and ends the child's watch for our death,
+        so none is sent then; an exit sent right after the load may be lost; SIGTERM is not heeded while stdin is open.
+        """
         self._stopping = True
         process = self._process
-        if process.returncode is None and self.ready.done() and self.spec.child_protocol and process.stdin:
+        stdin = process.stdin
+        if process.returncode is None and self.ready.done() and self.spec.child_protocol and stdin:
             with contextlib.suppress(OSError):
-                process.stdin.write(_EXIT)
-                await process.stdin.drain()
+                stdin.write(_EXIT)
+                await stdin.drain()
             if await self._gone_within(min(1.0, patience_s)):
                 return self.gone.result()
-        for send in (process.terminate, process.kill):
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    send()
-            if await self._gone_within(patience_s):
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            if stdin and self.ready.done():
+                stdin.close()
+            if await self._gone_within(min(2.0, patience_s)):
                 return self.gone.result()
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
         return await asyncio.shield(self.gone)
 
     async def _gone_within(self, seconds: float) -> bool:

@@ -126,8 +126,10 @@ def host_process_mib(facts: Facts, shape: Shape) -> int:
     """Resident memory of a llama-server that runs the whole model on the processor."""
     weights = facts.file_weight_bytes
     cache = sum(memory.kv_bytes(layer, shape) for layer in facts.layers)
-    compute = memory.compute_bytes(facts, shape, has_output=True)
-    return memory.PROCESS_MIB + mib(weights + cache + compute + memory.checkpoint_bytes(facts, shape))
+    buffers = memory.compute_bytes(facts, shape) + memory.output_bytes(facts, shape)
+    tables = memory.VOCABULARY_BYTES * facts.vocabulary
+    kept = facts.repacked_bytes + memory.checkpoint_bytes(facts, shape)
+    return memory.PROCESS_MIB + mib(weights + cache + buffers + tables + kept)
 
 
 # --- GPUs ---
@@ -201,11 +203,15 @@ def _demand(
         last = order == len(gpus) - 1
         size += facts.output_bytes if last else 0
         # A prefill copies host experts through the link, two tensors in flight.
-        size += memory.compute_bytes(facts, wish.shape, has_output=last) + 2 * streamed
+        size += memory.compute_bytes(facts, wish.shape) + 2 * streamed
         extra = wish.extra_gpu_mib if order == 0 else 0
         demand[gpu.name] = mib(size) + memory.GPU_CONTEXT_MIB + extra
-    kept = memory.checkpoint_bytes(facts, wish.shape)
-    demand[HOST] = mib(host + kept) + memory.HOST_GPU_PROCESS_MIB + wish.extra_host_mib
+    kept = memory.checkpoint_bytes(facts, wish.shape) + memory.output_bytes(facts, wish.shape)
+    demand[HOST] = (
+        mib(host + kept + memory.VOCABULARY_BYTES * facts.vocabulary)
+        + memory.HOST_GPU_PROCESS_MIB
+        + wish.extra_host_mib
+    )
     return demand
 
 

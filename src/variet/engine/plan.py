@@ -32,11 +32,11 @@ class Plan:
 def make_plan(
     config: EngineConfig, hardware: Hardware, models_dir: Path, facts: Mapping[str, Facts] | None = None
 ) -> Plan:
-    """Plan every model in use. `facts` stand in for files that are not on this disk (headers read from a hub)."""
+    """Plan every model of the file. `facts` stand in for files that are not on this disk (headers read from a hub)."""
     room = room_for(config, hardware)
     known: dict[str, Facts] = {}
     placements: dict[str, Placement] = {}
-    for name, model in config.used_models().items():
+    for name, model in config.all_models().items():
         files = model_paths(name, model, models_dir)
         try:
             known[name] = facts[name] if facts and name in facts else gguf_facts.read_files(files.model)

@@ -39,7 +39,7 @@ _DROPPED_FROM_CLIENT = {
     b"accept-encoding", b"origin", b"referer", b"cookie", b"expect", b"x-conversation-id", b"te", b"upgrade",
 }  # fmt: skip
 _DROPPED_FROM_CHILD = {"connection", "keep-alive", "transfer-encoding", "server", "date"}
-_REFUSAL_STATUS = {"queue_full": 429, "unknown_model": 404, "does_not_fit": 503}
+_REFUSAL_STATUS = {"queue_full": 429, "unknown_model": 404}  # all others: 503
 _POISON_S = 600.0
 _TAIL_BYTES = 16_384
 _DEATH_NOTICE_S = 2.0
@@ -253,6 +253,8 @@ class Relay:
             async with lease.session.request(
                 call.method, call.path, data=data or None, headers=headers, allow_redirects=False
             ) as upstream:
+                if upstream.status >= 400 and call.api.family == "messages":
+                    raise _translated(upstream.status, await upstream.read())
                 first = await upstream.content.readany()
                 record.first_byte_ms = (time.monotonic() - record.began) * 1000
                 await client.start(upstream.status, _downstream_headers(upstream, record, lease))
@@ -514,6 +516,15 @@ def _downstream_headers(upstream: aiohttp.ClientResponse, record: Record, lease:
         headers.append((b"x-variet-tier", record.tier.encode()))
     headers.append((b"x-variet-queue-ms", f"{lease.queue_ms:.1f}".encode()))
     return headers
+
+
+def _translated(status: int, body: bytes) -> Problem:
+    """llama-server answers in OpenAI's error shape on every path; Anthropic's clients read another one."""
+    try:
+        error = json.loads(body)["error"]
+        return Problem(status, str(error.get("type", "upstream_error")), str(error.get("message", "")))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return Problem(status, "upstream_error", body[:500].decode("utf-8", "replace"))
 
 
 def _fingerprint(raw: bytes) -> bytes:

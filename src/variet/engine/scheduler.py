@@ -51,6 +51,7 @@ class ModelTerms:
     idle_unload_ms: float | None = None
     pinned: bool = False
     side: bool = False  # lives beside the tiers, in memory set aside for it
+    problem: str | None = None  # why the plan has no place for it, or its file cannot be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +158,7 @@ RefusalKind = Literal[
     "load_failed",
     "backing_off",
     "unavailable",
+    "cannot_run",
     "does_not_fit",
     "unknown_model",
     "shutting_down",
@@ -352,8 +354,10 @@ class Scheduler:
             return "unknown_model", f"there is no model {model!r}", None
         if model in self.missing:
             return "unavailable", self.missing[model], 30_000.0
+        if terms.problem is not None and model not in self.pulling:
+            return "cannot_run", terms.problem, None
         if not fits(terms.demand, (), self.terms.capacity):
-            return "does_not_fit", f"{model} needs more memory than this machine may give it", None
+            return "cannot_run", f"{model} needs more memory than this machine may give it", None
         trouble = self.trouble.get(model)
         if trouble and self._now < trouble.until_ms:
             return "backing_off", trouble.detail, trouble.until_ms - self._now
@@ -452,6 +456,7 @@ class Scheduler:
     # --- rules ---
 
     def _settle(self) -> None:
+        self._answer_commands()  # an unload is done before its model's waiters may start it again
         wants = self._wants()
         self._open_stale_gates(wants)
         self._unload_on_command()

@@ -42,9 +42,12 @@ class Gone:
         return self.code < 0
 
     def explain(self) -> str:
-        ended = f"signal {-self.code}" if self.by_signal else f"exit code {self.code}"
-        lines = " | ".join(self.log_tail[-3:])
-        return f"llama-server ended with {ended}" + (f": {lines}" if lines else "")
+        """One sentence: how it ended and, where it ended by itself, what its log calls an error."""
+        if self.by_signal:
+            return f"llama-server was ended by signal {-self.code}"
+        errors = [line for line in self.log_tail if " E " in line or "error" in line.lower()]
+        lines = " | ".join((errors or list(self.log_tail))[-3:])
+        return f"llama-server ended with exit code {self.code}" + (f": {lines}" if lines else "")
 
 
 class Child(Protocol):

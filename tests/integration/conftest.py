@@ -1,0 +1,26 @@
+"""Engines on the real llama-server and the embedded models, which `make models` fetches."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.engine import EngineProcess, embedded_config, running
+from variet import paths
+
+
+@pytest.fixture(scope="session")
+def models() -> Path:
+    folder = paths.models_dir()
+    assert folder.is_dir(), "the embedded models are missing: run `make models`"
+    return folder
+
+
+@pytest.fixture
+async def engine(tmp_path: Path, models: Path) -> AsyncIterator[EngineProcess]:
+    """The embedded default, with short waits so that swaps come soon."""
+    config = embedded_config(scheduling={"max_wait_s": 1, "min_residency_s": 0.2, "preload": []})
+    async with running(tmp_path / "home", models, config) as one:
+        yield one

@@ -1,0 +1,88 @@
+"""Children and engine killed at any moment: no request lost in silence, no orphan, no half answer taken for whole."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.support.engine import EngineProcess, chat, embedded_config, read_stream
+
+pytestmark = pytest.mark.models
+
+
+async def test_child_killed_while_loading_is_started_again(engine: EngineProcess) -> None:
+    answer = asyncio.create_task(engine.post("/v1/chat/completions", chat("deep-coder")))
+    await engine.until(
+        "a load", lambda status: any(one["phase"] == "starting" and one["pid"] for one in status["instances"])
+    )
+    engine.children()[0].send_signal(signal.SIGKILL)
+    status, body = await answer
+    assert status == 200 and body["choices"]
+
+
+async def test_child_killed_before_the_first_byte_costs_only_time(engine: EngineProcess) -> None:
+    await engine.post("/engine/swap", {"model": "balanced"})
+    long_prompt = chat("balanced", "count these words: " + "word " * 1_200, tokens=4, stream=True)
+    answer = asyncio.create_task(read_stream(engine.url, "/v1/chat/completions", long_prompt))
+    await engine.until("a prefill", lambda status: any(one["leases"] for one in status["instances"]))
+    await asyncio.sleep(0.3)
+    assert not answer.done()
+    engine.children()[0].send_signal(signal.SIGKILL)
+    status, events, whole = await answer
+    assert (status, whole, events[-1]) == (200, True, "[DONE]")
+
+
+async def test_child_killed_in_mid_stream_ends_the_stream_as_broken(engine: EngineProcess) -> None:
+    await engine.post("/engine/swap", {"model": "fast"})
+    for path, body in (
+        ("/v1/chat/completions", chat("fast", "Tell a long story.", tokens=2_000, stream=True)),
+        ("/v1/messages", chat("fast", "Tell a long story.", tokens=2_000, stream=True)),
+    ):
+        answer = asyncio.create_task(read_stream(engine.url, path, body))
+        await engine.until("a stream", lambda status: any(one["leases"] for one in status["instances"]))
+        await asyncio.sleep(1.0)
+        for child in engine.children():
+            child.send_signal(signal.SIGKILL)
+        status, events, whole = await answer
+        assert status == 200 and not whole, "the body must be aborted"
+        assert "[DONE]" not in events
+        assert "error" in json.loads(events[-1])
+    status, _ = await engine.post("/v1/chat/completions", chat("fast"))
+    assert status == 200, "the engine recovers"
+
+
+@pytest.mark.parametrize("moment", ["loading", "serving"])
+async def test_killing_the_engine_leaves_no_orphan(moment: str, tmp_path: Path, models: Path) -> None:
+    engine = EngineProcess(tmp_path / "home", models)
+    await engine.start(embedded_config(scheduling={"preload": []}))
+    answer = asyncio.create_task(engine.post("/v1/chat/completions", chat("ultra", "Tell a long story.", tokens=500)))
+    wanted = "starting" if moment == "loading" else "ready"
+    await engine.until(wanted, lambda status: any(one["phase"] == wanted and one["pid"] for one in status["instances"]))
+    children = engine.children()
+    assert children
+    engine.kill()
+    await engine.wait()
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert not alive
+    with pytest.raises(Exception, match=r".*"):
+        await answer
+
+
+async def test_a_client_that_leaves_stops_the_generation(engine: EngineProcess) -> None:
+    await engine.post("/engine/swap", {"model": "fast"})
+    request = asyncio.create_task(
+        read_stream(engine.url, "/v1/chat/completions", chat("fast", "Tell a long story.", tokens=4_000, stream=True))
+    )
+    await engine.until("a stream", lambda status: any(one["leases"] for one in status["instances"]))
+    await asyncio.sleep(0.5)
+    request.cancel()
+    await engine.until("the lease is back", lambda status: not any(one["leases"] for one in status["instances"]))
+    child = engine.children()[0]
+    child.cpu_percent()
+    await asyncio.sleep(0.5)
+    assert child.cpu_percent() < 50, "the child still generates"

@@ -1,0 +1,108 @@
+"""Every tier answers on every API, on real models."""
+
+from __future__ import annotations
+
+import json
+
+import aiohttp
+import pytest
+
+from tests.support.engine import TIERS, EngineProcess, chat, read_stream
+
+pytestmark = pytest.mark.models
+
+
+async def test_each_tier_streams_and_ends_with_usage(engine: EngineProcess) -> None:
+    for tier in TIERS:
+        status, events, whole = await read_stream(engine.url, "/v1/chat/completions", chat(tier, stream=True))
+        assert (status, whole, events[-1]) == (200, True, "[DONE]")
+        chunks = [json.loads(event) for event in events[:-1]]
+        assert any(chunk["choices"] and chunk["choices"][0].get("finish_reason") for chunk in chunks)
+        assert chunks[-1]["usage"]["completion_tokens"] > 0
+    status_now = await engine.status()
+    assert [one["model"] for one in status_now["instances"]] == ["qwen2.5-coder-1.5b"], "one model at a time here"
+    assert status_now["requests"]["active"] == 0
+
+
+async def test_every_api_of_the_child_is_relayed(engine: EngineProcess) -> None:
+    messages = [{"role": "user", "content": "Say hello."}]
+    asked: dict[str, dict[str, object]] = {
+        "/v1/chat/completions": {"messages": messages, "max_tokens": 4},
+        "/v1/completions": {"prompt": "Hello", "max_tokens": 4},
+        "/completion": {"prompt": "Hello", "n_predict": 4},
+        "/v1/responses": {"input": "Say hello.", "max_output_tokens": 4},
+        "/v1/messages": {"messages": messages, "max_tokens": 4},
+        "/v1/messages/count_tokens": {"messages": messages},
+        "/tokenize": {"content": "Hello there"},
+        "/detokenize": {"tokens": [1, 2]},
+        "/apply-template": {"messages": messages},
+    }
+    for path, body in asked.items():
+        status, answer = await engine.post(path, {"model": "fast", **body})
+        assert status == 200, (path, answer)
+    status, answer = await engine.post(
+        "/infill", {"model": "balanced", "input_prefix": "a =", "input_suffix": "", "n_predict": 4}
+    )
+    assert status == 200 and "content" in answer
+
+
+async def test_streams_of_every_api_are_whole(engine: EngineProcess) -> None:
+    messages = [{"role": "user", "content": "Say hello."}]
+    for path, body, last in (
+        ("/v1/messages", {"messages": messages, "max_tokens": 4}, "message_stop"),
+        ("/v1/responses", {"input": "Say hello.", "max_output_tokens": 4}, "response."),
+        ("/v1/completions", {"prompt": "Hello", "max_tokens": 4}, "[DONE]"),
+    ):
+        status, events, whole = await read_stream(engine.url, path, {"model": "fast", "stream": True, **body})
+        assert (status, whole) == (200, True) and last in events[-1], (path, events[-1])
+
+
+async def test_models_are_listed_with_what_clients_ask_for(engine: EngineProcess) -> None:
+    listed = {one["id"]: one for one in (await engine.get("/v1/models"))["data"]}
+    assert set(TIERS) <= set(listed)
+    assert listed["fast"]["context_length"] == 8192 and listed["gpt-4o"]["model"] == "qwen2.5-coder-0.5b"
+
+
+async def test_names_errors_and_pages(engine: EngineProcess) -> None:
+    status, answer = await engine.post("/v1/chat/completions", chat("gpt-5"))
+    assert status == 404 and "deep-coder" in answer["error"]["message"] and answer["error"]["code"] == "model_not_found"
+    status, answer = await engine.post("/v1/messages", chat("gpt-5"))
+    assert status == 404 and answer["type"] == "error" and answer["error"]["type"] == "not_found_error"
+    status, _ = await engine.post("/v1/messages", chat("claude-haiku-4-5"))
+    assert status == 200
+    for path in ("/slots", "/tools", "/cors-proxy", "/v1/stream/abc"):
+        assert (await engine.post(path, {}))[0] == 403
+    assert (await engine.post("/nowhere", {}))[0] == 404
+    status, answer = await engine.post("/v1/messages", chat("fast", "word " * 9_000))
+    assert status == 400 and answer["type"] == "error" and "context" in answer["error"]["message"]
+    async with aiohttp.ClientSession() as session:
+        for method in ("HEAD", "GET"):
+            async with session.request(method, engine.url + "/") as page:
+                assert page.status == 200
+        preflight = {"Origin": "http://localhost:5173", "Access-Control-Request-Method": "POST"}
+        async with session.options(engine.url + "/v1/chat/completions", headers=preflight) as page:
+            assert page.headers["access-control-allow-origin"] == "http://localhost:5173"
+        async with session.options(
+            engine.url + "/v1/chat/completions", headers={**preflight, "Origin": "https://evil.example"}
+        ) as page:
+            assert "access-control-allow-origin" not in page.headers
+
+
+async def test_resident_never_swaps(engine: EngineProcess) -> None:
+    await engine.post("/v1/chat/completions", chat("balanced"))
+    status, _ = await engine.post("/v1/chat/completions", chat("resident"))
+    assert status == 200 and [one["model"] for one in (await engine.status())["instances"]] == ["qwen2.5-coder-0.5b"]
+    body = chat("resident")
+    del body["model"]
+    assert (await engine.post("/v1/chat/completions", body))[0] == 200
+    assert [one["model"] for one in (await engine.status())["instances"]] == ["qwen2.5-coder-0.5b"]
+
+
+async def test_swap_load_and_unload_by_hand(engine: EngineProcess) -> None:
+    assert (await engine.post("/engine/swap", {"model": "balanced"}))[0] == 200
+    assert (await engine.status())["tiers"]["balanced"]["state"] == "ready"
+    status, answer = await engine.post("/engine/load", {"model": "fast"})
+    assert status == 409 and "swap" in answer["detail"]
+    assert (await engine.post("/engine/unload", {"model": "balanced"}))[0] == 200
+    assert (await engine.status())["instances"] == []
+    assert engine.children() == []
