@@ -43,12 +43,12 @@ async def test_child_killed_in_mid_stream_ends_the_stream_as_broken(engine: Engi
         ("/v1/chat/completions", chat("fast", "Tell a long story.", tokens=2_000, stream=True)),
         ("/v1/messages", chat("fast", "Tell a long story.", tokens=2_000, stream=True)),
     ):
-        answer = asyncio.create_task(read_stream(engine.url, path, body))
-        await engine.until("a stream", lambda status: any(one["leases"] for one in status["instances"]))
-        await asyncio.sleep(1.0)
-        for child in engine.children():
-            child.send_signal(signal.SIGKILL)
-        status, events, whole = await answer
+
+        def kill(number: int) -> None:
+            if number == 5:
+                engine.children()[0].send_signal(signal.SIGKILL)
+
+        status, events, whole = await read_stream(engine.url, path, body, on_event=kill)
         assert status == 200 and not whole, "the body must be aborted"
         assert "[DONE]" not in events
         assert "error" in json.loads(events[-1])

@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -157,8 +157,10 @@ def chat(
     return {"model": model, "messages": messages, "max_tokens": tokens, "stream": stream, **extra}
 
 
-async def read_stream(url: str, path: str, body: dict[str, Any], timeout_s: float = 120) -> tuple[int, list[str], bool]:
-    """(status, `data:` payloads, whether the body was whole) of a streamed answer."""
+async def read_stream(
+    url: str, path: str, body: dict[str, Any], timeout_s: float = 120, on_event: Callable[[int], None] = lambda _: None
+) -> tuple[int, list[str], bool]:
+    """(status, `data:` payloads, whether the body was whole) of a streamed answer; `on_event` is told each's number."""
     events: list[str] = []
     whole = True
     timeout = aiohttp.ClientTimeout(total=timeout_s)
@@ -168,6 +170,7 @@ async def read_stream(url: str, path: str, body: dict[str, Any], timeout_s: floa
                 line = raw.decode().strip()
                 if line.startswith("data: "):
                     events.append(line[6:])
+                    on_event(len(events))
         except aiohttp.ClientError:
             whole = False
         return answer.status, events, whole

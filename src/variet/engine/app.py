@@ -7,13 +7,14 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import PlainTextResponse, Response
 from starlette.middleware.cors import CORSMiddleware
 
 from variet import __version__
 from variet.engine.api import control, models
 from variet.engine.engine import Engine
 from variet.engine.relay import Receive, Send
+from variet.engine.trust import Guard, KeyStore
 
 _OWN = frozenset({"/", "/health", "/v1/health", "/v1/models", "/models", "/metrics", "/favicon.ico"})
 
@@ -46,10 +47,17 @@ def build(engine: Engine) -> Any:
         else:
             await own(scope, receive, send)
 
-    origins = [re.escape(origin) for origin in engine.config.server.cors_origins]
+    @own.get("/metrics", response_class=Response, include_in_schema=False)
+    async def metrics() -> Response:
+        return Response(engine.metrics_text(), media_type="text/plain; version=0.0.4")
+
+    origins = "|".join(re.escape(origin) for origin in engine.config.server.cors_origins)
+    origin = re.compile(rf"({origins})(:\d+)?")
+    server = engine.config.server
+    guarded = Guard(dispatch, KeyStore(), (server.host, *server.hosts), lambda one: origin.fullmatch(one) is not None)
     return CORSMiddleware(
-        dispatch,
-        allow_origin_regex=rf"({'|'.join(origins)})(:\d+)?",
+        guarded,
+        allow_origin_regex=origin.pattern,
         allow_methods=["GET", "POST", "HEAD", "OPTIONS"],
         allow_headers=["*"],
         expose_headers=["x-variet-tier", "x-variet-model", "x-variet-queue-ms"],

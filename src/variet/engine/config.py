@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
 from variet.errors import ConfigError, Mistake
 from variet.tiers import TIERS, Tier
@@ -60,24 +60,24 @@ def _spec(value: object) -> object:
     return {"source": value} if isinstance(value, str) else value
 
 
+def _specs(value: object) -> object:
+    return tuple(_spec(one) for one in (value if isinstance(value, list | tuple) else [value]))
+
+
+# A file may be written as its source alone, and a list of one file without the list.
+OneFile = Annotated[FileSpec, BeforeValidator(_spec, json_schema_input_type=FileSpec | str)]
+ManyFiles = Annotated[
+    tuple[FileSpec, ...], BeforeValidator(_specs, json_schema_input_type=FileSpec | str | list[FileSpec | str])
+]
+
+
 class ModelFiles(_Strict):
     """All files a model needs; a split GGUF lists its parts in order."""
 
-    model: tuple[FileSpec, ...] = Field(min_length=1, description="the GGUF, or all parts of a split one")
-    mmproj: FileSpec | None = Field(None, description="vision or audio projector")
-    draft: FileSpec | None = Field(None, description="draft model for speculative decoding")
-    lora: tuple[FileSpec, ...] = Field((), description="LoRA adapters, applied in order")
-
-    @field_validator("model", "lora", mode="before")
-    @classmethod
-    def _one_or_many(cls, value: object) -> object:
-        many = value if isinstance(value, list | tuple) else [value]
-        return tuple(_spec(one) for one in many)
-
-    @field_validator("mmproj", "draft", mode="before")
-    @classmethod
-    def _short_form(cls, value: object) -> object:
-        return _spec(value)
+    model: ManyFiles = Field(min_length=1, description="the GGUF, or all parts of a split one")
+    mmproj: OneFile | None = Field(None, description="vision or audio projector")
+    draft: OneFile | None = Field(None, description="draft model for speculative decoding")
+    lora: ManyFiles = Field((), description="LoRA adapters, applied in order")
 
     def all(self) -> tuple[FileSpec, ...]:
         extra = [spec for spec in (self.mmproj, self.draft) if spec is not None]
@@ -175,6 +175,10 @@ class ServerConfig(_Strict):
     stall_timeout_s: float = Field(120, gt=0, description="a client that reads nothing for so long is cut")
     buffer_mib: float = Field(16, gt=0, description="answer bytes held for a client that reads slowly")
     shutdown_s: float = Field(20, ge=0, description="how long running streams may finish at shutdown")
+    hosts: tuple[str, ...] = Field((), description="further names this engine is called by (Host header)")
+    plain_http_on_lan: bool = Field(
+        False, description="serve the LAN without TLS; keys and text can then be read there"
+    )
     allow_media_urls: bool = Field(False, description="let children fetch media URLs that clients send")
     cors_origins: tuple[str, ...] = Field(
         ("http://localhost", "http://127.0.0.1"),
@@ -316,8 +320,12 @@ def _existing_part(location: tuple[int | str, ...], raw: object) -> list[int | s
 
 def _from_pydantic(error: ValidationError, raw: object) -> list[Mistake]:
     mistakes: dict[tuple[str, str], Mistake] = {}
-    for item in error.errors(include_url=False):
+    errors = error.errors(include_url=False)
+    for item in errors:
         location = tuple(item["loc"])
+        deeper = any(other["loc"][: len(location)] == location and other is not item for other in errors)
+        if item["type"] == "too_short" and deeper:
+            continue  # only short because what was there is wrong
         path = _json_path(_existing_part(location, raw))
         what = item["msg"].removeprefix("Value error, ")
         way_out = ""

@@ -19,6 +19,7 @@ from variet.engine.config import EngineConfig, ModelConfig
 from variet.engine.fleet import Fleet
 from variet.engine.hardware import Hardware, detect
 from variet.engine.instance import child_environment
+from variet.engine.metrics import Metrics
 from variet.engine.names import Names
 from variet.engine.plan import Plan, make_plan
 from variet.engine.pulls import Puller, missing_models
@@ -43,12 +44,13 @@ class Engine:
         self.models_dir = paths.models_dir()
         self.started_at = int(time.time())
         self.requests_done = 0
-        self.tokens_out = 0
         self.plan = self._make_plan()
         self.backend = LocalBackend(self.plan.capacity_mib, paths.state_dir() / "logs")
         absent = missing_models(config.used_models(), self.models_dir)
         self.fleet = Fleet(self.backend, self._terms(), self.spec_for, self._memory_back, frozenset(absent))
         self.puller = Puller(self.models_dir, self._on_available)
+        self.metrics = Metrics()
+        self.fleet.on_moment = self.metrics.moment
         self.relay = Relay(self.fleet, self, self._on_done)
         self._owner: asyncio.Task[None] | None = None
 
@@ -188,6 +190,14 @@ class Engine:
             ],
         }
 
+    def metrics_text(self) -> bytes:
+        """The page of /metrics."""
+        used: dict[str, int] = {}
+        for one in self.fleet.scheduler.instances.values():
+            for device, amount in _memory(one.demand).items():
+                used[device] = used.get(device, 0) + amount
+        return self.metrics.text(used, _memory(self.plan.capacity_mib), len(self.fleet.scheduler.waiters))
+
     def log_tail(self, name: str, lines: int) -> str | None:
         if name not in self.config.all_models() and name != "engine":
             return None
@@ -253,7 +263,7 @@ class Engine:
 
     def _on_done(self, record: Record) -> None:
         self.requests_done += 1
-        self.tokens_out += record.output_tokens
+        self.metrics.request(record)
         log.info(
             "request %s %s %s/%s: %s, queue %.0f ms, first byte %s ms, total %.0f ms, tokens %s (%s cached) -> %s",
             record.request_id, record.path, record.tier or "-", record.model, record.outcome, record.queue_ms,

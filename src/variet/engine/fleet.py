@@ -102,6 +102,7 @@ class Fleet:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._listeners: set[asyncio.Queue[Moment]] = set()
+        self.on_moment: Callable[[Moment], None] = lambda _moment: None
 
     # --- for the relay ---
 
@@ -292,6 +293,7 @@ class Fleet:
     def _note(self, kind: str, model: str, ms: float | None = None, detail: str = "") -> None:
         moment = Moment(time.time(), kind, model, ms, detail)
         self.journal.append(moment)
+        self.on_moment(moment)
         took = f" in {ms:.0f} ms" if ms is not None else ""
         log.info("%s %s%s%s", model, kind, took, f": {detail}" if detail else "")
         for queue in self._listeners:

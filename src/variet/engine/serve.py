@@ -16,6 +16,7 @@ import uvicorn
 
 from variet.engine.app import build
 from variet.engine.engine import Engine
+from variet.engine.trust import KeyStore, check_binding
 from variet.errors import ConfigError, VarietError
 
 log = logging.getLogger("variet.engine")
@@ -44,6 +45,7 @@ async def _serve(config_path: Path, host: str | None, port: int | None, on_ready
         host or engine.config.server.host,
         engine.config.server.port if port is None else port,
     )
+    check_binding(bind_host, KeyStore(), plain_http_on_lan=engine.config.server.plain_http_on_lan)
     sock = listen(bind_host, bind_port)
     shown = f"http://{bind_host}:{sock.getsockname()[1]}"
     server = _Server(

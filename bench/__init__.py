@@ -1,0 +1,1 @@
+"""What measures; never part of the test run."""

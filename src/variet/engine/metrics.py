@@ -1,0 +1,60 @@
+"""/metrics in Prometheus' format: requests, tokens, waits, loads, failures, memory. Counts; decides nothing."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from variet.engine.fleet import Moment
+from variet.engine.relay import Record
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+
+class Metrics:
+    """One registry an engine."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        here = self.registry
+        self._requests = Counter("variet_requests", "Requests by outcome", ["tier", "model", "outcome"], registry=here)
+        self._tokens = Counter(
+            "variet_tokens", "Tokens: prompt, cached (of the prompt), output", ["model", "kind"], registry=here
+        )
+        self._first = Histogram(
+            "variet_first_byte_seconds", "Request to first byte", ["model"], buckets=_SECONDS, registry=here
+        )
+        self._queue = Histogram("variet_queue_seconds", "Wait for a lease", ["model"], buckets=_SECONDS, registry=here)
+        self._load = Histogram("variet_load_seconds", "Spawn to ready", ["model"], buckets=_SECONDS, registry=here)
+        self._stop = Histogram("variet_stop_seconds", "Stop to gone", ["model"], buckets=_SECONDS, registry=here)
+        self._failures = Counter(
+            "variet_failures", "Loads that failed and children that crashed", ["model", "kind"], registry=here
+        )
+        self._memory = Gauge("variet_planned_mib", "Planned memory in use", ["device"], registry=here)
+        self._capacity = Gauge("variet_capacity_mib", "Memory that may be planned", ["device"], registry=here)
+        self._waiting = Gauge("variet_waiting_requests", "Requests without a lease", registry=here)
+
+    def request(self, record: Record) -> None:
+        self._requests.labels(record.tier, record.model, record.outcome).inc()
+        self._queue.labels(record.model).observe(record.queue_ms / 1000)
+        if record.first_byte_ms is not None:
+            self._first.labels(record.model).observe(record.first_byte_ms / 1000)
+        for kind, count in (
+            ("prompt", record.prompt_tokens),
+            ("cached", record.cached_tokens),
+            ("output", record.output_tokens),
+        ):
+            self._tokens.labels(record.model, kind).inc(count)
+
+    def moment(self, moment: Moment) -> None:
+        if moment.kind in ("load failed", "crashed"):
+            self._failures.labels(moment.model, moment.kind).inc()
+        elif moment.ms is not None:
+            {"loaded": self._load, "stopped": self._stop}[moment.kind].labels(moment.model).observe(moment.ms / 1000)
+
+    def text(self, used: dict[str, int], capacity: dict[str, int], waiting: int) -> bytes:
+        """The page; gauges are set as they are now."""
+        for device, amount in capacity.items():
+            self._capacity.labels(device).set(amount)
+            self._memory.labels(device).set(used.get(device, 0))
+        self._waiting.set(waiting)
+        return generate_latest(self.registry)

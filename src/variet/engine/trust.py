@@ -1,0 +1,210 @@
+"""Who may talk to this engine: private addresses only, known hosts and origins, API keys with an optional admin scope.
+
+Keys are 256 random bits, so a plain SHA-256 is a safe hash for them: there is nothing to guess from a dictionary.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from variet import paths
+from variet.engine import apis
+from variet.engine.problems import Problem
+from variet.errors import TrustError
+
+App = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[None]]
+_PREFIX = "vk_"
+_SHARED = ipaddress.ip_network("100.64.0.0/10")  # carrier-grade NAT, where overlay networks such as Tailscale live
+_OPEN_PATHS = frozenset({"/health", "/v1/health"})
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    name: str
+    sha256: str
+    admin: bool
+    created: int
+
+
+class KeyStore:
+    """Keys by hash, in one file of mode 0600; a change on disk is seen at the next request."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or paths.config_dir() / "keys.json"
+        self._seen: int | None = -1
+        self._keys: dict[str, Key] = {}
+
+    def all(self) -> list[Key]:
+        self._refresh()
+        return list(self._keys.values())
+
+    def add(self, name: str, *, admin: bool) -> str:
+        """Create a key and return it: the only time it is ever shown. Raises TrustError for a name in use."""
+        if any(key.name == name for key in self.all()):
+            raise TrustError(f"there is a key named {name!r} already", next_step=f"`variet key remove {name}` first")
+        key = _PREFIX + secrets.token_urlsafe(32)
+        self._write([*self.all(), Key(name, _digest(key), admin, int(time.time()))])
+        return key
+
+    def remove(self, name: str) -> None:
+        kept = [key for key in self.all() if key.name != name]
+        if len(kept) == len(self.all()):
+            raise TrustError(f"there is no key named {name!r}", next_step="`variet key list` shows those there are")
+        self._write(kept)
+
+    def find(self, presented: str) -> Key | None:
+        self._refresh()
+        return self._keys.get(_digest(presented))
+
+    def _refresh(self) -> None:
+        try:
+            stamp: int | None = self.path.stat().st_mtime_ns
+        except FileNotFoundError:
+            stamp = None
+        if stamp == self._seen:
+            return
+        self._seen = stamp
+        try:
+            rows = json.loads(self.path.read_text(encoding="utf-8")) if stamp is not None else []
+            self._keys = {row["sha256"]: Key(**row) for row in rows}
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise TrustError(
+                f"cannot be read: {error}", where=str(self.path), next_step="Restore or remove it"
+            ) from None
+
+    def _write(self, keys: Iterable[Key]) -> None:
+        paths.private_dir(self.path.parent)
+        temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            json.dump([asdict(key) for key in keys], file, indent=1)
+        temporary.replace(self.path)
+        self._seen = -1
+
+
+def is_private(address: str) -> bool:
+    """Loopback, private, link-local and shared (100.64/10) addresses; IPv4 inside IPv6 counts as IPv4."""
+    try:
+        parsed = ipaddress.ip_address(address.split("%")[0])
+    except ValueError:
+        return False
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped:
+        parsed = parsed.ipv4_mapped
+    if parsed.is_unspecified or parsed.is_multicast:
+        return False
+    return parsed.is_private or parsed.is_link_local or (parsed.version == 4 and parsed in _SHARED)
+
+
+def is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address.split("%")[0]).is_loopback
+    except ValueError:
+        return address == "localhost"
+
+
+def check_binding(host: str, store: KeyStore, *, plain_http_on_lan: bool) -> None:
+    """Refuse to listen where a stranger could ask. Raises TrustError with what to do instead."""
+    if is_loopback(host):
+        return
+    everywhere = host in ("0.0.0.0", "::")
+    if not everywhere and not is_private(host):
+        raise TrustError(
+            "is a public address (or a name); the engine listens on private ones only",
+            where=host,
+            next_step="Use 127.0.0.1, or this machine's LAN address",
+        )
+    if not store.all():
+        raise TrustError(
+            "listening beyond this machine needs an API key",
+            where=host,
+            next_step="Make one with `variet key add NAME` (it is shown once), then start again",
+        )
+    if not plain_http_on_lan:
+        raise TrustError(
+            "plain HTTP on the LAN would show keys and conversations to it",
+            where=host,
+            next_step="Set $.server.plain_http_on_lan to true if that network is yours alone",
+        )
+
+
+class Guard:
+    """ASGI: lets a request through, or answers it with the reason why not."""
+
+    def __init__(self, app: App, store: KeyStore, hosts: Iterable[str], origin_allowed: Callable[[str], bool]) -> None:
+        self._app = app
+        self._store = store
+        self._hosts = {host.lower() for host in hosts} | {"localhost", socket.gethostname().lower()}
+        self._origin_allowed = origin_allowed
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            try:
+                self._check(scope)
+            except (Problem, TrustError) as refusal:
+                problem = refusal if isinstance(refusal, Problem) else Problem(500, "trust", str(refusal))
+                body = problem.body(apis.family_of(scope["path"]))
+                headers = [*problem.headers(), (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
+                await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+                await send({"type": "http.response.body", "body": body})
+                return
+        await self._app(scope, receive, send)
+
+    def _check(self, scope: MutableMapping[str, Any]) -> None:
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        peer = (scope.get("client") or ("127.0.0.1", 0))[0]
+        if not is_private(peer):
+            raise Problem(403, "public_address", f"{peer} is no private address; this engine answers private ones only")
+        host = _host_of(headers.get(b"host", b"").decode("latin-1"))
+        if not (is_private(host) or host in self._hosts or host.endswith(".local")):
+            raise Problem(403, "unknown_host", f"this engine is not called {host!r}; add it to $.server.hosts if it is")
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        if origin and scope["method"] not in ("GET", "HEAD", "OPTIONS") and not self._origin_allowed(origin):
+            raise Problem(
+                403, "unknown_origin", f"pages of {origin} may not call this engine; see $.server.cors_origins"
+            )
+        if scope["method"] == "OPTIONS" or scope["path"] in _OPEN_PATHS:
+            return
+        keys = self._store.all()
+        if not keys:
+            return
+        presented = headers.get(b"x-api-key", b"").decode("latin-1")
+        scheme, _, bearer = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+        if scheme.lower() == "bearer":
+            presented = bearer.strip()
+        key = self._store.find(presented) if presented else None
+        if key is None:
+            words = (
+                "this API key is not known here" if presented else "an API key is needed (Authorization: Bearer ...)"
+            )
+            raise Problem(401, "invalid_api_key", f"{words}; the engine's owner makes one with `variet key add NAME`")
+        if needs_admin(scope["method"], scope["path"]) and not key.admin:
+            raise Problem(403, "admin_needed", f"key {key.name!r} may ask models, not change the engine")
+
+
+def needs_admin(method: str, path: str) -> bool:
+    """Whatever changes the engine, and logs, which hold what people wrote."""
+    api = apis.find(path)
+    changes = method not in ("GET", "HEAD", "OPTIONS")
+    return (path.startswith("/engine/") and (changes or path.startswith("/engine/logs"))) or bool(
+        changes and api is not None and api.admin_post
+    )
+
+
+def _host_of(header: str) -> str:
+    """The host of a Host header, without port and brackets."""
+    if header.startswith("["):
+        return header[1:].partition("]")[0].lower()
+    return header.partition(":")[0].lower()
+
+
+def _digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()

@@ -1,0 +1,133 @@
+"""What happens to a request's text: names, shaping, conversations, errors. Pure functions, no server."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.test_config import minimal
+from variet.engine import apis, config, conversation, shaping
+from variet.engine.names import Names, UnknownName
+from variet.engine.problems import Problem
+
+
+def names(**changes: Any) -> Names:
+    return Names(config.parse(json.dumps(minimal(**changes)), "file"))
+
+
+CHAT = apis.APIS["/v1/chat/completions"]
+
+
+def test_names_resolve_to_tier_and_model() -> None:
+    some = names(aliases={"claude-haiku*": "fast", "claude-haiku-4": "ultra", "gpt-4o": "one"})
+    assert some.resolve("ultra", None).tier == "ultra"
+    assert some.resolve("one", None).tier is None
+    assert some.resolve("claude-haiku-4-5", None).tier == "fast"
+    assert some.resolve("claude-haiku-4", None).tier == "ultra", "an exact alias wins over a wildcard"
+    assert some.resolve("gpt-4o", None).model == "one"
+    with pytest.raises(UnknownName) as error:
+        some.resolve("gpt-9", None)
+    assert "deep-coder" in error.value.known
+
+
+def test_resident_is_what_is_loaded_and_else_the_default() -> None:
+    some = names(models={"one": {"files": {"model": "path:/a"}}, "two": {"files": {"model": "path:/b"}}})
+    assert some.resolve("resident", "two").model == "two"
+    assert some.resolve(None, "two").model == "two"
+    assert some.resolve("resident", None).tier == "fast"
+
+
+def test_a_side_model_answers_its_kind_where_no_model_is_named() -> None:
+    some = names(side_models={"embedder": {"files": {"model": "path:/e"}, "kind": "embedding"}})
+    assert some.resolve(None, "one", "embedding").model == "embedder"
+    assert some.resolve(None, "one", "rerank").model == "one"
+
+
+def tier(**fields: Any) -> config.TierConfig:
+    return config.TierConfig(model="one", **fields)
+
+
+def test_defaults_fill_force_overrides_and_caps_bound() -> None:
+    settings = tier(defaults={"temperature": 0.2, "top_p": 0.9}, force={"seed": 1}, max_tokens=100)
+    shaped = shaping.shape({"temperature": 1.0, "seed": 7, "max_tokens": 500}, CHAT, "one", settings, 1)
+    assert (shaped["temperature"], shaped["top_p"], shaped["seed"], shaped["max_tokens"]) == (1.0, 0.9, 1, 100)
+    assert shaping.shape({}, CHAT, "one", settings, 0)["max_tokens"] == 100
+    assert shaping.shape({"max_completion_tokens": 5}, CHAT, "one", settings, 0).get("max_tokens") is None
+    assert shaping.shape({"max_tokens": -1}, CHAT, "one", settings, 0)["max_tokens"] == 100
+
+
+def test_template_arguments_merge_and_reasoning_is_forced() -> None:
+    settings = tier(defaults={"chat_template_kwargs": {"a": 1, "b": 1}}, reasoning=False)
+    shaped = shaping.shape({"chat_template_kwargs": {"b": 2}}, CHAT, "one", settings, 0)
+    assert shaped["chat_template_kwargs"] == {"a": 1, "b": 2, "enable_thinking": False}
+
+
+def test_slot_fields_of_clients_go_and_ours_is_set() -> None:
+    body = {"id_slot": 9, "slot_id": 3, "cache_prompt": False, "session_id": "x", "messages": []}
+    assert shaping.shape(body, CHAT, "one", None, 1) == {"messages": [], "model": "one", "id_slot": 1}
+    assert "id_slot" not in shaping.shape(body, CHAT, "one", None, None)
+
+
+def test_a_stream_ends_with_usage_unless_declined() -> None:
+    shaped = shaping.shape({"stream": True}, CHAT, "one", None, 0)
+    assert shaped["stream_options"] == {"include_usage": True}
+    declined = {"stream": True, "stream_options": {"include_usage": False}}
+    assert shaping.shape(declined, CHAT, "one", None, 0)["stream_options"] == {"include_usage": False}
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": "http://10.0.0.1/a.png"}},
+        {"type": "image_url", "image_url": "https://example.org/a.png"},
+        {"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}},
+        {"type": "input_image", "image_url": " FILE:///etc/passwd"},
+    ],
+)
+def test_media_addresses_are_found(part: dict[str, Any]) -> None:
+    assert list(shaping.media_urls({"messages": [{"content": [part]}]}))
+
+
+def test_inline_media_and_talk_about_addresses_pass() -> None:
+    part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    assert not list(shaping.media_urls({"messages": [{"content": [part, {"type": "text", "text": "see http://x"}]}]}))
+
+
+MESSAGES = st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": st.text()}))
+
+
+@given(MESSAGES, MESSAGES, st.text())
+def test_a_longer_conversation_begins_with_the_chain_of_its_shorter_self(
+    first: list[dict[str, str]], more: list[dict[str, str]], system: str
+) -> None:
+    start = [{"role": "system", "content": system}]
+    short = conversation.chain({"messages": start + first}, orjson.dumps)
+    long = conversation.chain({"messages": start + first + more, "temperature": 1}, orjson.dumps)
+    assert long[: len(short)] == short and len(short) == len(first) + 1
+
+
+def test_another_system_prompt_or_tool_list_is_another_conversation() -> None:
+    body = {"messages": [{"role": "user", "content": "hi"}]}
+    one = conversation.chain(body, orjson.dumps)
+    assert not set(one) & set(conversation.chain({**body, "tools": [{"name": "x"}]}, orjson.dumps))
+    assert not set(one) & set(conversation.chain({**body, "system": "be kind"}, orjson.dumps))
+
+
+@pytest.mark.parametrize("family", ["chat", "completions", "responses", "messages", "native"])
+def test_errors_have_the_shape_of_their_api(family: apis.Family) -> None:
+    problem = Problem(429, "queue_full", "come back", 2.4)
+    body = json.loads(problem.body(family))
+    assert body["error"]["message"] == "come back"
+    assert (body.get("type") == "error") == (family == "messages")
+    event = problem.event(family)
+    assert event.endswith(b"\n\n") and b"data: " in event and b"[DONE]" not in event
+    assert (b"retry-after", b"2") in problem.headers()
+
+
+def test_no_path_is_both_relayed_and_refused() -> None:
+    assert not [path for path in apis.APIS if apis.is_refused(path)]

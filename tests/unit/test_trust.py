@@ -1,0 +1,129 @@
+"""Who may ask: addresses, hosts, origins, keys and the admin scope."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from variet.engine.trust import Guard, KeyStore, check_binding, is_private, needs_admin
+from variet.errors import TrustError
+
+
+@pytest.mark.parametrize(
+    ("address", "private"),
+    [
+        ("127.0.0.1", True), ("::1", True), ("192.168.1.5", True), ("10.1.2.3", True), ("172.16.0.1", True),
+        ("100.64.0.1", True), ("100.127.255.254", True), ("fe80::1%eth0", True), ("fd00::1", True),
+        ("::ffff:192.168.1.5", True), ("8.8.8.8", False), ("100.128.0.1", False), ("::ffff:8.8.8.8", False),
+        ("2001:4860:4860::8888", False), ("0.0.0.0", False), ("224.0.0.1", False), ("example.org", False),
+    ],
+)  # fmt: skip
+def test_private_addresses(address: str, private: bool) -> None:
+    assert is_private(address) is private
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> KeyStore:
+    return KeyStore(tmp_path / "config" / "keys.json")
+
+
+def test_a_key_is_kept_as_a_hash_in_a_private_file(store: KeyStore) -> None:
+    key = store.add("laptop", admin=False)
+    text = store.path.read_text()
+    assert key not in text and key.removeprefix("vk_") not in text
+    assert stat.S_IMODE(store.path.stat().st_mode) == 0o600
+    found = store.find(key)
+    assert found is not None and found.name == "laptop" and store.find(key + "x") is None
+    with pytest.raises(TrustError, match="already"):
+        store.add("laptop", admin=True)
+    store.remove("laptop")
+    assert store.find(key) is None
+    with pytest.raises(TrustError, match="no key"):
+        store.remove("laptop")
+
+
+def test_a_key_made_by_another_process_is_seen(store: KeyStore) -> None:
+    assert store.all() == []
+    key = KeyStore(store.path).add("other", admin=False)
+    assert store.find(key) is not None
+
+
+def test_a_damaged_key_file_lets_nobody_in(store: KeyStore) -> None:
+    store.add("one", admin=False)
+    store.path.write_text("{")
+    with pytest.raises(TrustError):
+        store.all()
+
+
+def test_binding(store: KeyStore) -> None:
+    check_binding("127.0.0.1", store, plain_http_on_lan=False)
+    with pytest.raises(TrustError, match="public"):
+        check_binding("8.8.8.8", store, plain_http_on_lan=True)
+    with pytest.raises(TrustError, match="variet key add"):
+        check_binding("192.168.1.2", store, plain_http_on_lan=True)
+    store.add("one", admin=False)
+    with pytest.raises(TrustError, match="plain_http_on_lan"):
+        check_binding("192.168.1.2", store, plain_http_on_lan=False)
+    check_binding("192.168.1.2", store, plain_http_on_lan=True)
+    check_binding("0.0.0.0", store, plain_http_on_lan=True)
+
+
+async def ask(
+    store: KeyStore, path: str = "/v1/chat/completions", method: str = "POST", peer: str = "127.0.0.1", **headers: str
+) -> int:
+    """The status a guarded application answers with; the application itself says 299."""
+    statuses: list[int] = []
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 299, "headers": []})
+
+    async def send(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    guard = Guard(app, store, ("brain",), lambda origin: origin == "http://localhost:3000")
+    pairs = [
+        (name.replace("_", "-").encode(), value.encode()) for name, value in {"host": "localhost", **headers}.items()
+    ]
+    scope = {"type": "http", "path": path, "method": method, "client": (peer, 1), "headers": pairs}
+    await guard(scope, None, send)
+    return statuses[0]
+
+
+async def test_on_loopback_without_keys_all_is_open(store: KeyStore) -> None:
+    assert await ask(store) == 299
+    assert await ask(store, "/engine/swap") == 299
+
+
+async def test_strangers_rebinding_and_foreign_pages_are_refused(store: KeyStore) -> None:
+    assert await ask(store, peer="8.8.8.8") == 403
+    assert await ask(store, host="evil.example:8000") == 403
+    assert await ask(store, host="brain:8000") == 299
+    assert await ask(store, host="[::1]:8000") == 299
+    assert await ask(store, host="box.local") == 299
+    assert await ask(store, origin="https://evil.example") == 403
+    assert await ask(store, origin="http://localhost:3000") == 299
+
+
+async def test_with_a_key_every_request_needs_one(store: KeyStore) -> None:
+    key = store.add("models only", admin=False)
+    admin = store.add("owner", admin=True)
+    assert await ask(store) == 401
+    assert await ask(store, authorization="Bearer nonsense") == 401
+    assert await ask(store, authorization=f"Bearer {key}") == 299
+    assert await ask(store, authorization=f"bearer {key}") == 299
+    assert await ask(store, x_api_key=key) == 299
+    assert await ask(store, "/engine/swap", x_api_key=key) == 403
+    assert await ask(store, "/engine/logs/m", "GET", x_api_key=key) == 403
+    assert await ask(store, "/engine/status", "GET", x_api_key=key) == 299
+    assert await ask(store, "/engine/swap", x_api_key=admin) == 299
+    assert await ask(store, "/props", x_api_key=key) == 403
+    assert await ask(store, "/health", "GET") == 299
+
+
+def test_whatever_changes_the_engine_needs_admin() -> None:
+    assert needs_admin("POST", "/engine/config/reload") and needs_admin("POST", "/lora-adapters")
+    assert not needs_admin("GET", "/props") and not needs_admin("POST", "/v1/messages")
