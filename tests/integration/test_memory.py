@@ -1,0 +1,58 @@
+"""Memory estimates against what a real llama-server takes: within 10% for each embedded model at 2k, 8k and 32k."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import aiohttp
+import psutil
+import pytest
+
+from variet import paths
+from variet.engine import command_line, gguf_facts, llama_server
+from variet.engine.backends.base import LaunchSpec
+from variet.engine.command_line import Split
+from variet.engine.config import ModelConfig
+from variet.engine.instance import LocalChild, child_environment
+from variet.engine.leash import leash_for
+from variet.engine.memory import MIB
+from variet.engine.placement import host_process_mib
+from variet.engine.plan import shape_of
+from variet.engine.sources.base import ModelPaths
+
+pytestmark = pytest.mark.models
+MODELS = ("smollm2-135m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b")
+
+
+@pytest.mark.parametrize("context", [2048, 8192, 32768])
+@pytest.mark.parametrize("name", MODELS)
+async def test_estimate_is_within_a_tenth(name: str, context: int, models: Path, tmp_path: Path) -> None:
+    file = next((models / name).glob("*.gguf"))
+    config = ModelConfig.model_validate({"files": {"model": f"path:{file}"}, "context_tokens": context, "gpus": "none"})
+    facts = gguf_facts.read_files([file])
+    server = await llama_server.discover()
+    files = ModelPaths((file,), None, None, ())
+    spec = LaunchSpec(
+        model=name,
+        binary=server.path,
+        args=command_line.flags(name, config, files, Split(), None),
+        env=server.environment(child_environment({})),
+        child_protocol=server.child_protocol,
+        load_timeout_s=60,
+    )
+    child = await LocalChild.spawn(spec, paths.socket_dir(), tmp_path / "log", leash_for(), lambda *_: None)
+    try:
+        await child.ready
+        connector = aiohttp.UnixConnector(child.address.socket_path or "")
+        async with aiohttp.ClientSession(child.address.base_url, connector=connector) as session:
+            # One full micro-batch touches the whole compute buffer.
+            body = {"prompt": [100 + index % 900 for index in range(520)], "n_predict": 1}
+            async with session.post("/completion", json=body) as answer:
+                assert answer.status == 200, await answer.text()
+        assert child.pid is not None
+        taken = psutil.Process(child.pid).memory_info().rss / MIB
+    finally:
+        await child.stop()
+    planned = host_process_mib(facts, shape_of(config))
+    print(f"{name} at {context}: planned {planned} MiB, taken {taken:.0f} MiB")
+    assert planned == pytest.approx(taken, rel=0.10)
