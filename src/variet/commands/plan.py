@@ -15,10 +15,16 @@ from variet.commands.common import chosen_config, config_option, json_option, pr
 @click.option("--described", is_flag=True, help="Plan for the machine that $.hardware describes instead of this one.")
 @json_option
 def plan(config_path: Path | None, described: bool, as_json: bool) -> None:
-    """Show GPUs, split, memory against capacity, expected load time, and which tiers can live together."""
+    """Show GPUs, split, memory against capacity, expected load time, and which tiers can live together.
+
+    Files that are not here yet are planned from their headers, read from their source by HTTP range.
+    """
     from variet.engine import config as configuration
     from variet.engine import hardware
     from variet.engine.plan import make_plan
+    from variet.engine.pulls import missing_models
+    from variet.engine.sources.remote import remote_facts
+    from variet.errors import VarietError
     from variet.tiers import TIERS
 
     config = configuration.load(chosen_config(config_path))
@@ -26,7 +32,16 @@ def plan(config_path: Path | None, described: bool, as_json: bool) -> None:
     if not machine.gpus and config.hardware.gpus and not described:
         click.echo("this machine has no GPU that can be asked: planning for the described one", err=True)
         machine = hardware.describe(config.hardware)
-    made = make_plan(config, machine, paths.models_dir())
+    facts = {}
+    for name in missing_models(config.all_models(), paths.models_dir()):
+        try:
+            read = remote_facts(config.model(name))
+        except VarietError as error:
+            click.echo(f"{name}: {error}", err=True)
+            continue
+        if read is not None:
+            facts[name] = read
+    made = make_plan(config, machine, paths.models_dir(), facts)
     tiers = {tier: config.tiers[tier].model for tier in TIERS}
     if as_json:
         print_json(

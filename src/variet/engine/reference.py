@@ -1,4 +1,4 @@
-"""Every configuration key as Markdown, from the types in config.py; docs/engine.md carries it, a test keeps it equal."""
+"""Every configuration key as Markdown, from the types in config.py; a test keeps docs/engine.md equal to it."""
 
 from __future__ import annotations
 

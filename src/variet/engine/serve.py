@@ -50,8 +50,9 @@ async def _serve(config_path: Path, host: str | None, port: int | None, on_ready
     shown = f"http://{bind_host}:{sock.getsockname()[1]}"
     server = _Server(
         uvicorn.Config(
-            build(engine), log_config=None, access_log=False, lifespan="off", server_header=False, date_header=False,
-            timeout_keep_alive=75, timeout_graceful_shutdown=5, http="httptools" if sys.platform != "win32" else "auto",
+            build(engine), log_config=None, access_log=False, lifespan="off", server_header=False, proxy_headers=False,
+            date_header=False, timeout_keep_alive=75, timeout_graceful_shutdown=5,
+            http="httptools" if sys.platform != "win32" else "auto",
             ws="none", backlog=1024,
         )
     )  # fmt: skip
