@@ -116,6 +116,19 @@ async def test_malformed_bodies_get_a_clear_error_and_disturb_nobody(engine: Eng
             assert answer.status == 400 and "inline" in await answer.text()
 
 
+async def test_a_content_type_does_not_smuggle_fields_past_the_engine(engine: EngineProcess) -> None:
+    remote = {"type": "image_url", "image_url": {"url": "http://127.0.0.1:1/x.png"}}
+    body = json.dumps({"messages": [{"role": "user", "content": [remote]}], "id_slot": 1}).encode()
+    async with aiohttp.ClientSession() as session:
+        for kind in ("multipart/mixed; boundary=x", "multipart/form-data; boundary=x", "text/plain"):
+            url = engine.url + "/v1/chat/completions?model=fast"
+            async with session.post(url, data=body, headers={"content-type": kind}) as answer:
+                assert answer.status == 400 and "inline" in await answer.text()
+        deep = b'{"model": "fast", "messages": ' + b"[" * 400 + b"]" * 400 + b"}"
+        async with session.post(engine.url + "/v1/chat/completions", data=deep) as answer:
+            assert answer.status == 400 and "nested" in await answer.text()
+
+
 async def test_a_broken_configuration_is_refused_and_a_good_one_taken_in(engine: EngineProcess) -> None:
     config = json.loads(engine.config_path.read_text())
     running_request = asyncio.create_task(

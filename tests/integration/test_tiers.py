@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import aiohttp
@@ -106,3 +107,18 @@ async def test_swap_load_and_unload_by_hand(engine: EngineProcess) -> None:
     assert (await engine.post("/engine/unload", {"model": "balanced"}))[0] == 200
     assert (await engine.status())["instances"] == []
     assert engine.children() == []
+
+
+async def test_unload_now_cuts_and_does_not_bring_the_model_back(engine: EngineProcess) -> None:
+    await engine.post("/engine/swap", {"model": "fast"})
+
+    def cut(number: int) -> None:
+        if number == 3:
+            cuts.append(asyncio.create_task(engine.post("/engine/unload", {"model": "fast", "now": True})))
+
+    cuts: list[asyncio.Task[tuple[int, object]]] = []
+    body = chat("fast", "Tell a long story.", tokens=2_000, stream=True)
+    _, events, whole = await read_stream(engine.url, "/v1/chat/completions", body, on_event=cut)
+    assert not whole and "[DONE]" not in events
+    assert (await cuts[0])[0] == 200
+    assert (await engine.status())["instances"] == []

@@ -81,6 +81,18 @@ def test_text_that_is_no_json_is_named_by_line() -> None:
         configuration.parse('{\n"a": }', "file.json")
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"server": {"port": ' + "9" * 5_000 + "}}"])
+def test_text_that_no_parser_takes_is_a_mistake_too(text: str) -> None:
+    with pytest.raises(ConfigError):
+        configuration.parse(text, "file.json")
+
+
+def test_two_files_of_one_name_are_refused() -> None:
+    raw = minimal()
+    raw["models"]["one"]["files"]["lora"] = ["hf:me/a/adapter.gguf", "hf:me/b/adapter.gguf"]
+    assert "adapter.gguf" in " ".join(mistakes(raw).values())
+
+
 def test_names_that_mean_something_else_are_refused() -> None:
     raw = minimal()
     raw["models"]["fast"] = raw["models"]["one"]

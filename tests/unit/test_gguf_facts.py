@@ -115,6 +115,19 @@ def test_random_bytes_are_never_more_than_an_error(content: bytes) -> None:
     assert header.data_start <= 8 + len(content)  # it was whole, and nothing beyond it was read
 
 
+def test_a_header_that_makes_no_sense_is_an_error_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "odd.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_uint32("llama.block_count", 1)
+    writer.add_tensor("blk.x.foo", np.zeros((32,), dtype=np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(ModelFileError, match="makes no sense"):
+        gguf_facts.read_files([path])
+
+
 def test_a_file_that_ends_before_its_weights_is_truncated(tmp_path: Path) -> None:
     path = headers.write_header("qwen3.5-27b", tmp_path / "h.gguf", vocabulary=8)
     with pytest.raises(ModelFileError, match="truncated"):

@@ -74,6 +74,31 @@ def test_experts_stream_through_the_fast_link_wherever_it_is(owner_facts: dict[s
     assert placement.split.host_expert_layers <= placement.split.tensor_split[0]
 
 
+def test_tiers_are_planned_beside_the_side_models(owner_facts: dict[str, Facts]) -> None:
+    file = config.load(ROOT / "config" / "engine_models.json")
+    side = {"files": {"model": "path:/e.gguf"}, "kind": "embedding", "gpus": [1], "context_tokens": 512}
+    with_side = config.EngineConfig.model_validate(
+        {**file.model_dump(by_alias=True), "side_models": {"embedder": side}}
+    )
+    layer = Layer(30 * MIB, 0, 0, 512, 512, 0, 0)
+    embedder = Facts("t", (layer,) * 12, 0, 0, 768, 3072, 12, 30_000, 512, 0, 0, 0, 0, 0)
+    facts = {**owner_facts, "embedder": embedder}
+    plan = make_plan(with_side, hardware.describe(file.hardware), Path("/nowhere"), facts)
+    taken = plan.models["embedder"].demand_mib["gpu1"]
+    for name in headers.OWNER_MODELS:
+        if plan.models[name].problem is None:
+            assert plan.models[name].demand_mib.get("gpu1", 0) + taken <= plan.capacity_mib["gpu1"]
+    assert plan.models["qwen3.5-27b"].problem is None
+
+
+def test_a_full_second_card_is_left_out() -> None:
+    layer = Layer(100 * MIB, 0, 0, 1024, 1024, 0, 0)
+    facts = Facts("t", (layer,) * 30, 0, 0, 2048, 8192, 16, 150_000, 32_768, 0, 0, 0, 0, 0)
+    room = Room((Device(0, 24_000, 12_000.0), Device(1, 300, 12_000.0)), 32_000, 2_000)
+    placement = place(facts, room, Wish(SHAPE))
+    assert placement.problem is None and placement.split.gpu_indices == (0,)
+
+
 SHAPE = Shape(context_tokens=4096, slots=1, kv_type="f16", swa_full=False, micro_batch_tokens=512, checkpoints=4)
 LAYERS = st.builds(
     Layer,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.world import small_world
+from tests.support.world import World, small_world
 from variet.engine import scheduler as rules
 
 MODELS = ("small", "middle", "large")
@@ -297,6 +297,98 @@ def test_a_model_that_is_being_pulled_is_waited_for() -> None:
     assert world.requests[asked].granted_ms is not None
 
 
+def changed(world: World, model: str, **changes: object) -> rules.Terms:
+    """The world's terms with other terms for one model."""
+    models = dict(world.scheduler.terms.models)
+    models[model] = replace(models[model], **changes)  # type: ignore[arg-type]
+    return replace(world.scheduler.terms, models=models)
+
+
+def test_a_later_swap_supersedes_what_was_wished_before() -> None:
+    world = small_world()
+    first, second = world.command("load", "large"), world.command("swap", "small")
+    world.advance(200)
+    world.ask("middle")
+    world.settle()
+    assert "superseded" in (world.answers[first] or "") and world.answers[second] is None
+    assert world.started.count("large") <= 1
+
+
+def test_an_unload_with_waiters_and_room_is_done_once() -> None:
+    world = small_world(max_resident=2)
+    for _ in range(3):
+        world.ask("small", busy_ms=500)
+    world.advance(400)
+    command = world.command("unload", "small")
+    for _ in range(100):
+        world.advance(20)
+        world.send(rules.Tick())
+    assert world.answers[command] is None and world.started.count("small") == 2
+    world.settle()
+    assert len(world.granted) == 3
+
+
+def test_a_command_never_reopens_what_a_reload_made_stale() -> None:
+    world = small_world()
+    world.ask("small", busy_ms=1_000)
+    world.advance(400)
+    world.send(rules.Reconfigured(changed(world, "small", slots=1), frozenset({"small"})))
+    command = world.command("swap", "small")
+    assert command not in world.answers
+    world.settle()
+    assert world.answers[command] is None and world.started == ["small", "small"]
+
+
+def test_what_a_reload_made_impossible_is_refused_at_once() -> None:
+    world = small_world()
+    world.ask("small", busy_ms=5_000)
+    world.advance(400)
+    waiting, command = world.ask("large"), world.command("swap", "large")
+    world.send(rules.Reconfigured(changed(world, "large", problem="there is no GPU 5")))
+    refused = world.requests[waiting].refused
+    assert refused is not None and "GPU 5" in refused.detail and "GPU 5" in (world.answers[command] or "")
+
+
+def test_a_finished_pull_leaves_the_others_as_they_are() -> None:
+    world = small_world()
+    world.scheduler.pulling = {"small", "large"}
+    asked = world.ask("small")
+    for model in ("small", "large"):
+        world.send(rules.Reconfigured(world.terms))
+        world.send(rules.Available(model))
+    world.settle()
+    assert world.requests[asked].granted_ms is not None
+
+
+def test_side_models_have_their_memory_set_aside() -> None:
+    world = small_world(max_resident=3)
+    world.send(rules.Reconfigured(changed(world, "small", side=True, demand={"host": 30})))
+    world.send(rules.Reconfigured(changed(world, "large", demand={"host": 70, rules.RESIDENT_COUNT: 1})))
+    tier = world.ask("large", busy_ms=10_000)
+    world.advance(2_100)
+    side = world.ask("small")
+    world.advance(400)
+    assert world.requests[tier].granted_ms is not None and world.requests[side].granted_ms is not None
+    middle = world.ask("middle")
+    world.settle()
+    assert world.requests[middle].granted_ms is not None and "small" in world.loaded(), "a side model is no victim"
+    world.send(rules.Reconfigured(changed(world, "large", demand={"host": 80, rules.RESIDENT_COUNT: 1})))
+    refused = world.requests[world.ask("large")].refused
+    assert refused is not None and refused.kind == "cannot_run"
+
+
+def test_after_a_hopeless_head_the_next_is_served() -> None:
+    world = small_world(max_resident=3)
+    world.send(rules.Reconfigured(changed(world, "small", pinned=True, demand={"host": 50})))
+    world.ask("small")
+    world.settle()
+    world.scheduler.pulling = {"middle", "large"}
+    hopeless, fine = world.ask("large"), world.ask("middle")
+    world.send(rules.Reconfigured(changed(world, "large", demand={"host": 80}), pulling=frozenset()))
+    world.settle()
+    assert world.requests[hopeless].refused is not None and world.requests[fine].granted_ms is not None
+
+
 ACTIONS = st.one_of(
     st.tuples(
         st.just("ask"),
@@ -309,6 +401,12 @@ ACTIONS = st.one_of(
     st.tuples(st.just("leave"), st.integers(0, 50)),
     st.tuples(st.just("crash"), st.sampled_from(MODELS), st.booleans()),
     st.tuples(st.just("command"), st.sampled_from(["load", "swap", "unload", "preload"]), st.sampled_from(MODELS)),
+    st.tuples(
+        st.just("reload"),
+        st.sampled_from(MODELS),
+        st.sampled_from([{"slots": 1}, {"pinned": True}, {"side": True}, {}]),
+    ),
+    st.tuples(st.just("tick")),
 )
 
 
@@ -332,6 +430,10 @@ def test_whatever_happens_nothing_is_lost_and_the_end_is_clean(
                 world.crash(model, by_signal)
             case ("command", str(kind), str(model)):
                 commands.append(world.command(kind, model))
+            case ("reload", str(model), dict(changes)):
+                world.send(rules.Reconfigured(changed(world, model, **changes), frozenset({model})))
+            case ("tick",):
+                world.send(rules.Tick())
     world.settle()
     for request in world.requests.values():
         assert request.granted_ms is not None or request.refused is not None or request.left

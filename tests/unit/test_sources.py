@@ -36,9 +36,8 @@ class FlakyServer:
             return web.Response(status=404)
         if start >= len(CONTENT):
             return web.Response(status=416)
-        answer = web.StreamResponse(
-            status=206 if wanted else 200, headers={"Content-Length": str(len(CONTENT) - start)}
-        )
+        length = {"Content-Length": str(len(CONTENT) - start), "ETag": '"v1"'}
+        answer = web.StreamResponse(status=206 if wanted else 200, headers=length)
         await answer.prepare(request)
         if self.cuts:
             self.cuts -= 1
@@ -91,6 +90,19 @@ async def test_a_download_that_breaks_off_goes_on_where_it_was(server: FlakyServ
     await fetch(spec_for(f"{server.url}/m.gguf"), path)
     assert path.read_bytes() == CONTENT
     assert server.ranges[0] is None and all(one and not one.endswith("=0-") for one in server.ranges[1:])
+
+
+async def test_a_part_of_another_file_is_never_continued(server: FlakyServer, tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    path.with_name("m.gguf.part").write_bytes(b"GGUF of an older file")
+    await fetch(spec_for(f"{server.url}/m.gguf", None), path)
+    assert path.read_bytes() == CONTENT and server.ranges == [None]
+
+
+async def test_another_source_is_another_file(server: FlakyServer, tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    await fetch(spec_for(f"{server.url}/a/m.gguf".replace("/a/", "/"), None), path)
+    assert not base.is_present(FileSpec(source="https://example.org/m.gguf"), path)
 
 
 async def test_a_wrong_sum_leaves_nothing_behind(server: FlakyServer, tmp_path: Path) -> None:
@@ -147,7 +159,7 @@ async def test_a_header_is_read_by_range_before_any_download(tmp_path: Path, mon
     async def handle(request: web.Request) -> web.StreamResponse:
         nonlocal sent
         if request.path.startswith("/owner/"):
-            return web.HTTPFound("/cdn/file")
+            raise web.HTTPFound("/cdn/file")
         start, end = (int(part) for part in request.headers["Range"].removeprefix("bytes=").split("-"))
         piece = (content + bytes(1 << 20))[start : end + 1]
         sent += len(piece)

@@ -58,7 +58,7 @@ _watchers: set[asyncio.Task[None]] = set()
 def _greet(engine: Engine, url: str) -> None:
     click.echo(f"Variet Engine listens on {url}   (Ctrl-C stops it)")
     click.echo(f"configuration  {engine.config_path}")
-    click.echo(f"llama-server   {engine.server.version} from {engine.server.origin}")
+    click.echo(f"llama-server   {engine.servers[None].version} from {engine.servers[None].origin}")
     width = max(len(tier) for tier in engine.config.tiers)
     for tier, spec in engine.config.tiers.items():
         state = engine.state_of(spec.model)

@@ -12,7 +12,16 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from variet.errors import ConfigError, Mistake
 from variet.tiers import TIERS, Tier
@@ -78,6 +87,14 @@ class ModelFiles(_Strict):
     mmproj: OneFile | None = Field(None, description="vision or audio projector")
     draft: OneFile | None = Field(None, description="draft model for speculative decoding")
     lora: ManyFiles = Field((), description="LoRA adapters, applied in order")
+
+    @model_validator(mode="after")
+    def _distinct(self) -> ModelFiles:
+        names = [spec.name or spec.source.split("@")[0].split("?")[0].rpartition("/")[2] for spec in self.all()]
+        twice = {name for name in names if names.count(name) > 1 and not name.startswith("pypi:")}
+        if twice:
+            raise ValueError(f"two files would both be called {twice.pop()!r}; give one of them another `name`")
+        return self
 
     def all(self) -> tuple[FileSpec, ...]:
         extra = [spec for spec in (self.mmproj, self.draft) if spec is not None]
@@ -253,6 +270,8 @@ def parse(text: str, file: str) -> EngineConfig:
         raise ConfigError(
             file, [Mistake(place, f"not JSON: {error.msg}", "check for a missing comma or quote")]
         ) from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(file, [Mistake("$", f"not readable as JSON: {error}", "simplify the file")]) from None
     if not isinstance(raw, dict):
         raise ConfigError(file, [Mistake("$", "the file holds no JSON object", "start from `variet config example`")])
     mistakes: list[Mistake] = []

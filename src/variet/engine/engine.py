@@ -28,18 +28,17 @@ from variet.engine.sources.base import model_paths
 from variet.tiers import TIERS
 
 log = logging.getLogger("variet.engine")
+Servers = dict[str | None, llama_server.LlamaServer]  # by the path that a model names; None: the default
 
 
 class Engine:
     """Configuration, plan, fleet and relay of one running engine. Make it with `create`, then `start`."""
 
-    def __init__(
-        self, config: EngineConfig, config_path: Path, server: llama_server.LlamaServer, hardware: Hardware
-    ) -> None:
+    def __init__(self, config: EngineConfig, config_path: Path, servers: Servers, hardware: Hardware) -> None:
         self.config = config
         self.config_path = config_path
         self.names = Names(config)
-        self.server = server
+        self.servers = servers
         self.hardware = hardware
         self.models_dir = paths.models_dir()
         self.started_at = int(time.time())
@@ -58,8 +57,7 @@ class Engine:
     async def create(cls, config_path: Path) -> Engine:
         """Raises ConfigError and BinaryMissing."""
         config = configuration.load(config_path)
-        server = await llama_server.discover(config.llama_server.path)
-        return cls(config, config_path, server, detect(config.hardware))
+        return cls(config, config_path, await _servers(config), detect(config.hardware))
 
     async def start(self) -> None:
         self._owner = asyncio.create_task(self.fleet.run())
@@ -81,11 +79,14 @@ class Engine:
         return cut
 
     async def reload(self) -> set[str]:
-        """Take the changed file in; returns the models that will restart. Raises ConfigError and keeps the old one."""
+        """Take the changed file in; returns the models that will restart. Raises VarietError and keeps the old one."""
         new = configuration.load(self.config_path)
         old = self.config
+        servers = await _servers(new)
         stale = {name for name, spec in old.all_models().items() if new.all_models().get(name) != spec}
-        self.config, self.names = new, Names(new)
+        if new.llama_server != old.llama_server:
+            stale = set(old.all_models())
+        self.config, self.names, self.servers = new, Names(new), servers
         self.plan = self._make_plan()
         absent = missing_models(new.used_models(), self.models_dir)
         self.fleet.post(rules.Reconfigured(self._terms(), frozenset(stale), frozenset(absent)))
@@ -96,8 +97,7 @@ class Engine:
     def spec_for(self, name: str) -> LaunchSpec:
         """What to start for a model, by the configuration and plan of now."""
         model = self.config.model(name)
-        server = self.server
-        binary = str(Path(model.llama_server).expanduser()) if model.llama_server else server.path
+        server = self.servers[model.llama_server]
         snapshots = paths.private_dir(paths.state_dir() / "snapshots" / name)
         flags = command_line.flags(
             name,
@@ -110,7 +110,7 @@ class Engine:
         env = server.environment(child_environment({**visible, **self.config.llama_server.env, **model.env}))
         return LaunchSpec(
             model=name,
-            binary=binary,
+            binary=server.path,
             args=(*flags, *self.config.llama_server.args),
             env=env,
             child_protocol=server.child_protocol,
@@ -132,7 +132,7 @@ class Engine:
     def status(self) -> dict[str, Any]:
         """Everything `variet status` shows; MiB, milliseconds and UNIX seconds."""
         state = self.fleet.scheduler
-        now_ms = time.monotonic() * 1000
+        now_ms, server = time.monotonic() * 1000, self.servers[None]
         instances = []
         for one in state.instances.values():
             running = self.fleet.running.get(one.instance_id)
@@ -149,9 +149,9 @@ class Engine:
             "started_at": self.started_at,
             "configuration": str(self.config_path),
             "llama_server": {
-                "path": self.server.path,
-                "version": self.server.version,
-                "origin": self.server.origin,
+                "path": server.path,
+                "version": server.version,
+                "origin": server.origin,
             },
             "tiers": {
                 tier: {
@@ -253,9 +253,7 @@ class Engine:
         if problem is None:
             # The header can be read now: plan again with what it says.
             self.plan = self._make_plan()
-            self.fleet.post(
-                rules.Reconfigured(self._terms(), frozenset(), frozenset(self.fleet.scheduler.pulling - {model}))
-            )
+            self.fleet.post(rules.Reconfigured(self._terms()))
         self.fleet.post(rules.Available(model, problem))
 
     async def _memory_back(self, demand: Mapping[str, int]) -> None:
@@ -270,6 +268,13 @@ class Engine:
             "-" if record.first_byte_ms is None else round(record.first_byte_ms), record.total_ms,
             record.prompt_tokens, record.cached_tokens, record.output_tokens,
         )  # fmt: skip
+
+
+async def _servers(config: EngineConfig) -> Servers:
+    """The default llama-server under None, and those that single models name. Raises BinaryMissing."""
+    named = {model.llama_server for model in config.all_models().values()} - {None}
+    found: Servers = {None: await llama_server.discover(config.llama_server.path)}
+    return found | {path: await llama_server.discover(path) for path in named}
 
 
 def _memory(demand: Mapping[str, int]) -> dict[str, int]:

@@ -248,13 +248,20 @@ class Fleet:
             log.exception("instance %s of %s", one.instance_id, one.model)
             self.post(rules.Exited(one.instance_id, False, f"internal error: {error}"))
         finally:
-            if one.session is not None:
-                await one.session.close()
-            if one.child is not None and not one.child.gone.done():
-                await one.child.stop()
-            await self._memory_back(demand)
-            self.running.pop(one.instance_id, None)
-            self.post(rules.Stopped(one.instance_id))
+            try:
+                await self._clean_up(one, demand)
+            except Exception:
+                log.exception("after the end of instance %s of %s", one.instance_id, one.model)
+            finally:
+                self.running.pop(one.instance_id, None)
+                self.post(rules.Stopped(one.instance_id))
+
+    async def _clean_up(self, one: Running, demand: Mapping[str, int]) -> None:
+        if one.session is not None:
+            await one.session.close()
+        if one.child is not None and not one.child.gone.done():
+            await one.child.stop()
+        await self._memory_back(demand)
 
     async def _load(self, one: Running) -> None:
         def on_progress(stage: str, share: float) -> None:

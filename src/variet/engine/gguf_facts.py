@@ -7,6 +7,7 @@ reader to what that package writes. Format: https://github.com/ggml-org/ggml/blo
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -149,9 +150,21 @@ def read_header(stream: _Stream, where: str) -> Header:
 
 
 def read_files(files: Iterable[Path]) -> Facts:
-    """Facts of a model on disk, all its parts. Raises ModelFileError."""
-    headers = []
+    """Facts of a model on disk, all its parts; remembered until a file changes. Raises ModelFileError."""
+    stamps = []
     for path in files:
+        try:
+            status = path.stat()
+        except OSError:
+            raise ModelFileError("no such file", where=str(path), next_step="Run `variet pull`") from None
+        stamps.append((path, status.st_size, status.st_mtime_ns))
+    return _read_files(tuple(stamps))
+
+
+@functools.lru_cache(maxsize=64)
+def _read_files(stamps: tuple[tuple[Path, int, int], ...]) -> Facts:
+    headers, paths = [], [path for path, _, _ in stamps]
+    for path in paths:
         try:
             with path.open("rb") as stream:
                 header = read_header(stream, str(path))
@@ -159,7 +172,13 @@ def read_files(files: Iterable[Path]) -> Facts:
             raise ModelFileError(f"cannot be read: {error}", where=str(path), next_step="Run `variet pull`") from None
         _check_length(path, header)
         headers.append(header)
-    return facts_of(headers)
+    try:
+        return facts_of(headers)
+    except (ValueError, TypeError, IndexError, OverflowError, KeyError) as error:
+        where = str(next(iter(paths), "model"))
+        raise ModelFileError(
+            f"its header makes no sense ({error})", where=where, next_step="Use another file"
+        ) from None
 
 
 def _check_length(path: Path, header: Header) -> None:
@@ -302,6 +321,8 @@ class _Reader:
         self.position = 0
 
     def take(self, size: int) -> bytes:
+        if size > 1 << 30:
+            raise ModelFileError("its header is damaged", where=self._where, next_step="Pull it again")
         data = self._stream.read(size)
         if len(data) != size:
             raise ModelFileError("truncated in its header", where=self._where, next_step="Run `variet pull`")

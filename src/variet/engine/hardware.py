@@ -75,6 +75,8 @@ class Hardware:
 def detect(described: HardwareConfig) -> Hardware:
     """Ask the machine; where it has no GPU that can be asked, what the configuration describes counts."""
     gpus = _nvidia_gpus()
+    if not gpus and described.gpus:
+        return describe(described)
     total, available = _host_memory()
     if described.host_memory_mib is not None:
         total, available = min(total, described.host_memory_mib), min(available, described.host_memory_mib)
@@ -125,7 +127,10 @@ def _nvidia_gpus() -> tuple[Gpu, ...]:
         gpus = []
         for order in range(nvml.nvmlDeviceGetCount()):
             handle = nvml.nvmlDeviceGetHandleByIndex(order)  # PCI order, as children see them (CUDA_DEVICE_ORDER)
-            memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+            try:
+                memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+            except nvml.NVMLError:
+                continue  # a device without memory of its own to plan
             name = nvml.nvmlDeviceGetName(handle)
             # An idle link runs at a lower rate: the largest generation and width count.
             generation, lanes = 3, 16

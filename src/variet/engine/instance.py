@@ -40,20 +40,22 @@ class LogFile:
         self.tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._limit = limit_bytes
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._file = path.open("ab")
+        self._file = path.open("ab", buffering=0)
 
     def write(self, line: bytes) -> None:
         self.tail.append(line.decode(errors="replace").rstrip())
-        with contextlib.suppress(OSError):  # a full disk must not end the child's reader; the tail in memory remains
+        # A full disk or a removed folder must not end the child's reader; the tail in memory remains.
+        with contextlib.suppress(OSError, ValueError):
+            if self._file.closed:
+                self._file = self.path.open("ab", buffering=0)
             self._file.write(line)
-            self._file.flush()
             if self._file.tell() > self._limit:
                 self._file.close()
                 self.path.replace(self.path.with_suffix(".1.log"))
-                self._file = self.path.open("ab")
 
     def close(self) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError, ValueError):
+            self._file.close()
 
 
 class LocalChild:
@@ -150,13 +152,15 @@ class LocalChild:
                 self._log.write(line)
                 continue
             self._last_sign = time.monotonic()
-            with contextlib.suppress(ValueError):
+            try:
                 message = json.loads(line[len(_STATE) :])
-                payload = message.get("payload") or {}
-                if message.get("state") == "loading":
-                    on_progress(str(payload.get("current", "model")), float(payload.get("value", 0.0)))
-                elif message.get("state") == "ready":
+                if message["state"] == "ready":
                     self._set_ready()
+                elif message["state"] == "loading":
+                    payload = message["payload"]
+                    on_progress(str(payload["current"]), float(payload["value"]))
+            except (ValueError, TypeError, KeyError):
+                self._log.write(line)  # another build's words: kept for people, no reason to fail
 
     async def _read_stderr(self) -> None:
         assert self._process.stderr is not None
@@ -189,9 +193,10 @@ class LocalChild:
 
     async def _reap(self) -> None:
         code = await self._process.wait()
-        for reader in self._tasks[:2]:  # the readers end with the pipes
-            with contextlib.suppress(TimeoutError, asyncio.CancelledError):
-                await asyncio.wait_for(reader, 1.0)
+        readers = self._tasks[:2]
+        await asyncio.wait(readers, timeout=1.0)  # they end with the pipes
+        for reader in readers:
+            reader.cancel()
         self._log.write(f"--- end: {code}\n".encode())
         gone = Gone(code, tuple(line for line in self._log.tail if not line.startswith("--- ")))
         self._log.close()

@@ -6,7 +6,7 @@ Never plans memory that is not there; the same input always gives the same plan;
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 from variet.engine import memory
@@ -46,6 +46,11 @@ class Room:
     @property
     def capacity(self) -> dict[str, int]:
         return {HOST: self.host_mib, **{gpu.name: gpu.free_mib for gpu in self.gpus}}
+
+    def without(self, demand: Mapping[str, int]) -> Room:
+        """What is left when `demand` is taken."""
+        gpus = tuple(replace(gpu, free_mib=max(0, gpu.free_mib - demand.get(gpu.name, 0))) for gpu in self.gpus)
+        return replace(self, gpus=gpus, host_mib=max(0, self.host_mib - demand.get(HOST, 0)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,10 @@ def place(facts: Facts, room: Room, wish: Wish) -> Placement:
     fitting = [plan for plan in plans if _fits(plan.demand, room)]
     if not fitting:
         return _explain_failure(facts, room, wish, plans)
-    best = min(fitting, key=lambda plan: (_turn_s(facts, plan), len(plan.gpus), plan.counts))
+    if facts.experts:
+        best = min(fitting, key=lambda plan: (_turn_s(facts, plan), len(plan.gpus), plan.counts))
+    else:
+        best = max(fitting, key=lambda plan: (len(plan.gpus), -_turn_s(facts, plan)))  # dense: over all that have room
     return _placement(facts, room, best, fitting)
 
 
@@ -104,7 +112,7 @@ def _gpu_sets(facts: Facts, room: Room, wish: Wish) -> list[tuple[Device, ...]] 
     if isinstance(wish.gpus, tuple):
         named = tuple(gpu for gpu in room.gpus if gpu.index in wish.gpus)
         return [named] if len(named) == len(set(wish.gpus)) and named else None
-    if wish.gpus == "all" or not facts.experts:
+    if wish.gpus == "all":
         return [room.gpus]
     return [chosen for size in range(1, len(room.gpus) + 1) for chosen in combinations(room.gpus, size)]
 

@@ -36,16 +36,18 @@ def make_plan(
     room = room_for(config, hardware)
     known: dict[str, Facts] = {}
     placements: dict[str, Placement] = {}
-    for name, model in config.all_models().items():
+    left = room
+    for name, model in [*config.side_models.items(), *config.models.items()]:
         files = model_paths(name, model, models_dir)
         try:
             known[name] = facts[name] if facts and name in facts else gguf_facts.read_files(files.model)
         except ModelFileError as error:
             placements[name] = Placement(Split(), {HOST: 0}, problem=str(error))
             continue
-        placements[name] = place(known[name], room, _wish(model, files))
-    capacity = room.capacity
-    return Plan(capacity, placements, known, _together(config, placements, capacity))
+        placements[name] = place(known[name], left, _wish(model, files))
+        if name in config.side_models and placements[name].problem is None:
+            left = left.without(placements[name].demand_mib)  # set aside: tiers never reach into it
+    return Plan(room.capacity, placements, known, _together(config, placements, left.capacity))
 
 
 def room_for(config: EngineConfig, hardware: Hardware) -> Room:

@@ -79,7 +79,11 @@ async def pull(name: str, config: ModelConfig, models_dir: Path, pull: Pull) -> 
             await ensure(spec, path, source_for(spec.source), on_bytes)
         except VarietError as error:
             pull.problem = str(error)
-            log.error("pull of %s failed: %s", name, error)
+        except Exception as error:  # noqa: BLE001 - a library's own error; the model's waiters must hear of it
+            words = f"{type(error).__name__}: {error}".splitlines()[0]
+            pull.problem = f"{spec.source}: could not be fetched ({words}). Check the source and the network, then pull"
+        if pull.problem is not None:
+            log.error("pull of %s failed: %s", name, pull.problem)
             return pull.problem
     pull.done = True
     return None

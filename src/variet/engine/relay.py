@@ -7,10 +7,10 @@ done; a slow reader is served from a bounded buffer. A client that leaves ends t
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import json
 import logging
+import re
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -43,6 +43,7 @@ _REFUSAL_STATUS = {"queue_full": 429, "unknown_model": 404}  # all others: 503
 _POISON_S = 600.0
 _TAIL_BYTES = 16_384
 _DEATH_NOTICE_S = 2.0
+_DEEPEST = 200  # what every JSON library on the way can write again
 
 
 class Settings(Protocol):
@@ -85,7 +86,11 @@ class Call:
 
 
 class ChildDied(Exception):
-    """The child ended before its answer was whole."""
+    """The child ended before its answer was whole. `proven`: its end was seen; `stopped`: somebody wished it."""
+
+    def __init__(self, how: str, *, proven: bool = False, stopped: bool = False) -> None:
+        self.proven, self.stopped = proven, stopped
+        super().__init__(how)
 
 
 class Relay:
@@ -104,7 +109,7 @@ class Relay:
         try:
             raw = await _read_body(scope, receive, self._settings.config.server.max_body_mib)
             call = self._understand(scope, raw)
-            self._refuse_poison(raw)
+            self._refuse_poison(call)
         except Problem as problem:
             await client.fail(problem)
             return
@@ -151,7 +156,11 @@ class Relay:
             for name, value in scope["headers"]
             if name not in _DROPPED_FROM_CLIENT
         ]
-        body = _parse(raw, dict(scope["headers"])) if method == "POST" and raw else None
+        sent = dict(scope["headers"])
+        form = api.side_kind == "transcription" and sent.get(b"content-type", b"").startswith(b"multipart/form-data")
+        body = _parse(raw, sent) if method == "POST" and raw and not form else None
+        if body is not None:
+            headers = [*(pair for pair in headers if pair[0] != "content-type"), ("content-type", "application/json")]
         name = _named_model(body, raw, scope)
         if body is not None and not self._settings.config.server.allow_media_urls:
             address = next(shaping.media_urls(body), None)
@@ -185,10 +194,10 @@ class Relay:
         live = [one for one in self._fleet.scheduler.instances.values() if one.live and one.model in models]
         return max(live, key=lambda one: one.last_end_ms).model if live else None
 
-    def _refuse_poison(self, raw: bytes) -> None:
+    def _refuse_poison(self, call: Call) -> None:
         if not self._poison:
             return
-        until = self._poison.get(_fingerprint(raw), 0.0)
+        until = self._poison.get(_fingerprint(call.path, call.raw), 0.0)
         now = time.monotonic()
         if now < until:
             raise Problem(
@@ -232,8 +241,11 @@ class Relay:
             except ChildDied as death:
                 if client.started:
                     raise Problem(500, "model_server_died", f"the model server ended in mid-answer: {death}") from None
+                if death.stopped:
+                    raise Problem(503, "unloaded", "the model was unloaded at once", 1.0) from None
                 if attempt == 2:
-                    self._poison[_fingerprint(call.raw)] = time.monotonic() + _POISON_S
+                    if death.proven and call.raw:
+                        self._poison[_fingerprint(call.path, call.raw)] = time.monotonic() + _POISON_S
                     text = f"the model server ended twice on this request: {death}"
                     raise Problem(500, "model_server_died", text, _POISON_S) from None
                 log.warning("request %s: %s; trying once more on a fresh instance", record.request_id, death)
@@ -269,10 +281,12 @@ class Relay:
     async def _explain(self, lease: Lease, error: Exception) -> None:
         """A broken connection means a dead child, nearly always; the child's own end tells more than the socket."""
         one = self._fleet.running.get(lease.instance_id)
+        if one is not None and one.stopping.is_set():
+            raise ChildDied("it was unloaded at once", stopped=True) from error
         if one is not None and one.child is not None:
             await asyncio.wait([one.child.gone], timeout=_DEATH_NOTICE_S)
             if one.child.gone.done():
-                raise ChildDied(one.child.gone.result().explain()) from error
+                raise ChildDied(one.child.gone.result().explain(), proven=True) from error
         raise ChildDied(f"its connection broke ({type(error).__name__}: {error})") from error
 
 
@@ -287,7 +301,7 @@ class _Client:
         self.started = False
         self.left = False
         self.complete = False
-        self._send = send
+        self._raw_send = send
         self._family = family
         self._server = config.server
         self._stream = False
@@ -298,6 +312,7 @@ class _Client:
         self._more = asyncio.Event()
         self._room = asyncio.Event()
         self._eof = False
+        self._broken = False
         self._writer: asyncio.Task[None] | None = None
 
     def hold(self) -> None:
@@ -321,9 +336,15 @@ class _Client:
             self._hold = None
         if self._ticker is not None:
             self._ticker.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._ticker
+            await asyncio.wait([self._ticker])
             self._ticker = None
+
+    async def _send(self, message: Message) -> None:
+        try:
+            async with asyncio.timeout(self._server.stall_timeout_s):
+                await self._raw_send(message)
+        except TimeoutError:
+            raise Problem(408, "client_stalled", "the client stopped reading its answer") from None
 
     async def _begin(self, status: int, headers: list[tuple[bytes, bytes]], *, stream: bool) -> None:
         self.started, self._stream = True, stream
@@ -370,6 +391,8 @@ class _Client:
     async def _write_out(self) -> None:
         while True:
             if not self._chunks:
+                if self._broken:
+                    return
                 if self._eof:
                     self.complete = True  # from here on a disconnect is the normal end
                     await self._send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -380,11 +403,7 @@ class _Client:
             chunk = self._chunks.popleft() if len(self._chunks) == 1 else self._drain()
             self._held -= len(chunk)
             self._room.set()
-            try:
-                async with asyncio.timeout(self._server.stall_timeout_s):
-                    await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
-            except TimeoutError:
-                raise Problem(408, "client_stalled", "the client stopped reading its answer") from None
+            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
 
     def _drain(self) -> bytes:
         chunk = b"".join(self._chunks)
@@ -402,13 +421,10 @@ class _Client:
         """Say what went wrong: as an answer, or inside a stream and then with an aborted body, so that no client
         takes what it has for whole."""
         await self._stop_ticking()
-        if self._writer is not None and not self._writer.done():
-            while self._chunks and not self._writer.done():
-                self._more.set()
-                await asyncio.sleep(0)
-            self._writer.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Problem):
-                await self._writer
+        if self._writer is not None:
+            self._broken = True  # what the child wrote still goes out, an end does not
+            self._more.set()
+            await asyncio.wait([self._writer])
         if not self.started:
             body = problem.body(self._family)
             length = (b"content-length", str(len(body)).encode())
@@ -459,11 +475,8 @@ async def _read_body(scope: MutableMapping[str, Any], receive: Receive, limit_mi
     return b"".join(parts)
 
 
-def _parse(raw: bytes, headers: dict[bytes, bytes]) -> dict[str, Any] | None:
-    """The JSON object of a body; None for multipart forms. Raises Problem for anything else."""
-    kind = headers.get(b"content-type", b"").lower()
-    if kind.startswith(b"multipart/"):
-        return None
+def _parse(raw: bytes, headers: dict[bytes, bytes]) -> dict[str, Any]:
+    """The JSON object of a body, whatever its content type says. Raises Problem for anything else."""
     if headers.get(b"content-encoding", b"identity") != b"identity":
         raise Problem(415, "encoding_not_supported", "send the body without Content-Encoding")
     try:
@@ -474,6 +487,11 @@ def _parse(raw: bytes, headers: dict[bytes, bytes]) -> dict[str, Any] | None:
             orjson.dumps(body)
         except (ValueError, RecursionError, TypeError):
             raise Problem(400, "invalid_json", f"the body is not JSON: {strict}") from None
+    if raw.count(b"[") + raw.count(b"{") > _DEEPEST:
+        try:
+            orjson.dumps(body)
+        except (TypeError, RecursionError):
+            raise Problem(400, "invalid_json", f"the body is nested deeper than {_DEEPEST} levels") from None
     if not isinstance(body, dict):
         raise Problem(400, "invalid_json", f"the body must be a JSON object, not {type(body).__name__}")
     return body
@@ -497,10 +515,10 @@ def _named_model(body: dict[str, Any] | None, raw: bytes, scope: MutableMapping[
 
 def _form_field(raw: bytes, name: bytes) -> str | None:
     """The value of a simple field of a multipart form (RFC 7578)."""
-    at = raw.find(b'name="' + name + b'"')
-    if at < 0:
+    found = re.search(rb"""[;\s]name="?""" + re.escape(name) + rb"""["\s;]""", raw)
+    if found is None:
         return None
-    start = raw.find(b"\r\n\r\n", at)
+    start = raw.find(b"\r\n\r\n", found.start())
     end = raw.find(b"\r\n", start + 4)
     return raw[start + 4 : end].decode("utf-8", "replace").strip() if 0 <= start < end else None
 
@@ -527,8 +545,8 @@ def _translated(status: int, body: bytes) -> Problem:
         return Problem(status, "upstream_error", body[:500].decode("utf-8", "replace"))
 
 
-def _fingerprint(raw: bytes) -> bytes:
-    return hashlib.blake2b(raw, digest_size=16).digest()
+def _fingerprint(path: str, raw: bytes) -> bytes:
+    return hashlib.blake2b(path.encode() + b"\0" + raw, digest_size=16).digest()
 
 
 def _read_usage(record: Record, tail: bytes) -> None:

@@ -13,7 +13,7 @@ handed in with each event. The rules, in the order in which `_settle` applies th
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import Literal
@@ -130,11 +130,11 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Reconfigured:
-    """New terms; instances of `stale` models drain and start again when next asked for."""
+    """New terms; instances of `stale` models drain and start again when next asked for. `pulling` None: unchanged."""
 
     terms: Terms
-    stale: frozenset[str]
-    pulling: frozenset[str]
+    stale: frozenset[str] = frozenset()
+    pulling: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +233,7 @@ class Instance:
     last_end_ms: float = -math.inf
     gate_since_ms: float | None = None  # only requests older than this are let in
     gate_for: str | None = None  # the model that closed it; None: a command
+    stale: bool = False  # runs what the configuration no longer says: drains, whatever is wished since
     guests: set[int] = field(default_factory=set)  # leases without a slot
 
     @property
@@ -277,6 +278,7 @@ class Scheduler:
         self.waiters: dict[int, Waiter] = {}
         self.leases: dict[int, int] = {}  # request -> instance
         self.commands: list[Command] = []
+        self.unloading: dict[int, set[int]] = {}  # unload command -> the instances it is about
         self.pulling: set[str] = set(pulling)
         self.missing: dict[str, str] = {}
         self.trouble: dict[str, Trouble] = {}
@@ -356,7 +358,7 @@ class Scheduler:
             return "unavailable", self.missing[model], 30_000.0
         if terms.problem is not None and model not in self.pulling:
             return "cannot_run", terms.problem, None
-        if not fits(terms.demand, (), self.terms.capacity):
+        if not fits(terms.demand, () if terms.side else self._side_demands(), self.terms.capacity):
             return "cannot_run", f"{model} needs more memory than this machine may give it", None
         trouble = self.trouble.get(model)
         if trouble and self._now < trouble.until_ms:
@@ -419,20 +421,31 @@ class Scheduler:
         objection = None if command.kind == "unload" else self._objection(command.model)
         if objection is not None:
             self._effects.append(Answer(command.command_id, objection[1]))
-        else:
-            self.commands.append(command)
-            instance = self._loaded(command.model)
-            if instance is not None and command.kind in ("load", "swap"):
-                instance.gate_since_ms, instance.gate_for = None, None
+            return
+        instance = self._loaded(command.model)
+        if command.kind == "unload":
+            self.unloading[command.command_id] = {instance.instance_id} if instance else set()
+        elif instance is not None and not instance.stale:
+            instance.gate_since_ms, instance.gate_for = None, None
+        if command.kind == "swap":
+            self._give_way(lambda one: one.model != command.model, f"superseded by a swap to {command.model}")
+        self.commands.append(command)
+
+    def _give_way(self, which: Callable[[Command], bool], problem: str) -> None:
+        """Answer pending loads and swaps that will not happen; left alone they would undo what replaced them."""
+        for command in [one for one in self.commands if one.kind != "unload" and which(one)]:
+            self.commands.remove(command)
+            self._effects.append(Answer(command.command_id, problem))
 
     def _reconfigured(self, event: Reconfigured) -> None:
         self.terms = event.terms
-        self.pulling = set(event.pulling)
+        if event.pulling is not None:
+            self.pulling = set(event.pulling)
         self.missing = {name: why for name, why in self.missing.items() if name not in event.stale}
         self.trouble = {name: what for name, what in self.trouble.items() if name not in event.stale}
         for instance in self.instances.values():
             if instance.live and (instance.model in event.stale or instance.model not in self.terms.models):
-                instance.gate_since_ms, instance.gate_for = -math.inf, None
+                instance.gate_since_ms, instance.gate_for, instance.stale = -math.inf, None, True
         gone = [waiter.ask.request_id for waiter in self.waiters.values() if waiter.ask.model not in self.terms.models]
         self._refuse_all(gone, "unknown_model", "the model was removed from the configuration")
         for command in [command for command in self.commands if command.model not in self.terms.models]:
@@ -455,7 +468,17 @@ class Scheduler:
 
     # --- rules ---
 
+    def _fail_hopeless(self) -> None:
+        """What new terms or a finished pull made impossible is refused now, not never."""
+        models = {waiter.ask.model for waiter in self.waiters.values()}
+        models |= {command.model for command in self.commands if command.kind != "unload"}
+        for model in sorted(models):
+            objection = self._objection(model)
+            if objection is not None and objection[0] in ("cannot_run", "unavailable", "unknown_model"):
+                self._fail_model(model, *objection)
+
     def _settle(self) -> None:
+        self._fail_hopeless()
         self._answer_commands()  # an unload is done before its model's waiters may start it again
         wants = self._wants()
         self._open_stale_gates(wants)
@@ -552,20 +575,25 @@ class Scheduler:
             demand = self.terms.models[want.model].demand
             others = list(self.instances.values())
             side = self.terms.models[want.model].side
-            if (side or not head_taken) and fits(demand, [one.demand for one in others], self.terms.capacity):
+            kept = [] if side else self._side_demands(absent=True)
+            if (side or not head_taken) and fits(demand, [one.demand for one in others] + kept, self.terms.capacity):
                 self._start(want.model)
                 continue
-            if side or head_taken:
+            if head_taken and not side:
                 continue
-            head_taken = True  # order is kept: nobody behind the head takes the room it waits for
             staying = [instance for instance in others if instance.live]
-            if fits(demand, [one.demand for one in staying], self.terms.capacity):
-                continue  # stopped instances are on their way out
+            if fits(demand, [one.demand for one in staying] + kept, self.terms.capacity):
+                head_taken = not side  # stopped instances are on their way out
+                continue
+            if side:
+                self._fail_model(want.model, "does_not_fit", f"{want.model} does not fit beside what is loaded", None)
+                continue
             victims = choose_victims(demand, self._tenants(staying, want), self.terms.capacity)
             if victims is None:
                 detail = f"{want.model} does not fit beside what is pinned"
                 self._fail_model(want.model, "does_not_fit", detail, None)
             elif want.may_evict:
+                head_taken = True  # order is kept: nobody behind the head takes the room it waits for
                 self._clear(want, [self.instances[instance_id] for instance_id in victims])
             else:
                 self._give_up_loading(want.model, [self.instances[instance_id].model for instance_id in victims])
@@ -584,7 +612,13 @@ class Scheduler:
                     return_cost_ms=0.0 if gated else self.load_ms.get(instance.model, 0.0),
                 )
             )
-        return result
+        reserved = self._side_demands(absent=True)
+        return result + [Tenant(-1 - index, kept, False, False, 0.0) for index, kept in enumerate(reserved)]
+
+    def _side_demands(self, *, absent: bool = False) -> list[Demand]:
+        """Memory set aside for side models: for all of them, or for those that are not loaded now."""
+        loaded = {instance.model for instance in self.instances.values()} if absent else set()
+        return [terms.demand for name, terms in self.terms.models.items() if terms.side and name not in loaded]
 
     def _clear(self, want: _Want, victims: Sequence[Instance]) -> None:
         """Stop the victims once none is in use; until then close the gates that are due."""
@@ -639,7 +673,7 @@ class Scheduler:
     def _unload_on_command(self) -> None:
         for command in [command for command in self.commands if command.kind == "unload"]:
             instance = self._loaded(command.model)
-            if instance is None:
+            if instance is None or instance.instance_id not in self.unloading[command.command_id]:
                 continue
             instance.gate_since_ms, instance.gate_for = -math.inf, None
             if command.now and instance.leases:
@@ -663,10 +697,11 @@ class Scheduler:
         for command in self.commands:
             instance = next((one for one in self.instances.values() if one.model == command.model), None)
             if command.kind == "unload":
-                done = instance is None
+                done = not self.unloading[command.command_id] & set(self.instances)
             else:
-                done = instance is not None and instance.phase is Phase.READY
+                done = instance is not None and instance.phase is Phase.READY and not instance.stale
             if done:
+                self.unloading.pop(command.command_id, None)
                 self._effects.append(Answer(command.command_id))
             else:
                 waiting.append(command)
@@ -684,10 +719,8 @@ class Scheduler:
     def _stop(self, instance: Instance, reason: str) -> None:
         instance.phase = Phase.STOPPING
         self._effects.append(Stop(instance.instance_id, reason))
-        # A preload that is evicted before it was ready has lost its point.
-        for command in [one for one in self.commands if one.kind == "preload" and one.model == instance.model]:
-            self.commands.remove(command)
-            self._effects.append(Answer(command.command_id, f"gave way: {reason}"))
+        if not instance.stale:
+            self._give_way(lambda one: one.model == instance.model, f"gave way: {reason}")
 
     def _due(self, at_ms: float) -> bool:
         if self._now >= at_ms:

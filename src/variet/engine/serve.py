@@ -17,7 +17,7 @@ import uvicorn
 from variet.engine.app import build
 from variet.engine.engine import Engine
 from variet.engine.trust import KeyStore, check_binding
-from variet.errors import ConfigError, VarietError
+from variet.errors import VarietError
 
 log = logging.getLogger("variet.engine")
 
@@ -116,5 +116,5 @@ def _handle_signals(engine: Engine, stop: asyncio.Event) -> None:
 async def _reload(engine: Engine) -> None:
     try:
         await engine.reload()
-    except ConfigError as error:
+    except VarietError as error:
         log.error("reload refused, the old configuration stays: %s", error)

@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from variet.engine.fleet import Refused
 from variet.engine.names import UnknownName
-from variet.errors import ConfigError
+from variet.errors import ConfigError, VarietError
 
 router = APIRouter(prefix="/engine")
 
@@ -53,6 +53,8 @@ async def reload(request: Request) -> dict[str, Any]:
     except ConfigError as error:
         mistakes = [{"path": one.path, "what": one.what, "way_out": one.way_out} for one in error.mistakes]
         raise HTTPException(422, {"message": str(error), "mistakes": mistakes}) from None
+    except VarietError as error:
+        raise HTTPException(422, {"message": str(error), "mistakes": []}) from None
     return {"reloaded": str(engine.config_path), "changed": sorted(changed)}
 
 

@@ -83,7 +83,11 @@ def is_present(spec: FileSpec, path: Path) -> bool:
         mark = json.loads(_mark(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    same = mark.get("size") == status.st_size and mark.get("mtime_ns") == status.st_mtime_ns
+    same = (
+        mark.get("source") == spec.source
+        and mark.get("size") == status.st_size
+        and mark.get("mtime_ns") == status.st_mtime_ns
+    )
     return same and (spec.sha256 is None or mark.get("sha256") == spec.sha256)
 
 
@@ -104,7 +108,7 @@ async def ensure(spec: FileSpec, path: Path, source: Source | None, on_bytes: On
     if path.is_file():  # put there by hand, or by an interrupted engine: verify before fetching again
         digest = await asyncio.to_thread(sha256_of, path)
         if spec.sha256 is not None and digest == spec.sha256:
-            _remember(path, digest)
+            _remember(spec, path, digest)
             return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +123,7 @@ async def _accept(spec: FileSpec, part: Path, path: Path, published: str | None)
     digest = await asyncio.to_thread(sha256_of, part)
     if expected is not None and digest != expected:
         if part != path:
-            part.unlink(missing_ok=True)
+            _discard(part)
         raise PullFailed(
             f"its SHA-256 is {digest}, expected {expected}",
             where=f"{path.name} from {spec.source}",
@@ -129,7 +133,7 @@ async def _accept(spec: FileSpec, part: Path, path: Path, published: str | None)
         magic = file.read(4)
     if magic != GGUF_MAGIC:
         if part != path:
-            part.unlink(missing_ok=True)
+            _discard(part)
         raise ModelFileError(
             f"not a GGUF file (it begins with {magic!r})", where=str(path), next_step="Name another file"
         )
@@ -137,7 +141,13 @@ async def _accept(spec: FileSpec, part: Path, path: Path, published: str | None)
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(path)
-    _remember(path, digest)
+        part.with_name(f"{part.name}.origin").unlink(missing_ok=True)
+    _remember(spec, path, digest)
+
+
+def _discard(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    part.with_name(f"{part.name}.origin").unlink(missing_ok=True)
 
 
 def sha256_of(path: Path) -> str:
@@ -152,12 +162,13 @@ def _mark(path: Path) -> Path:
     return path.with_name(f"{path.name}.ok")
 
 
-def _remember(path: Path, digest: str) -> None:
+def _remember(spec: FileSpec, path: Path, digest: str) -> None:
     status = path.stat()
     mark = _mark(path)
+    state = {"source": spec.source, "size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": digest}
     temporary = mark.with_name(f"{mark.name}.tmp")
     try:
-        temporary.write_text(json.dumps({"size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": digest}))
+        temporary.write_text(json.dumps(state))
         temporary.replace(mark)
     except OSError as error:
         # A read-only model folder is fine: it only costs hashing again at the next start.

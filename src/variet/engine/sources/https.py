@@ -36,20 +36,28 @@ class HttpsSource:
         return None
 
     async def _once(self, session: aiohttp.ClientSession, url: str, part: Path, on_bytes: OnBytes) -> None:
-        have = part.stat().st_size if part.exists() else 0
-        headers = (
-            {"Range": f"bytes={have}-", "Accept-Encoding": "identity"} if have else {"Accept-Encoding": "identity"}
-        )
+        origin = part.with_name(f"{part.name}.origin")  # what the partial file is a part of
+        known = origin.read_text(encoding="utf-8").splitlines() if origin.exists() else []
+        have = part.stat().st_size if part.exists() and len(known) == 2 and known[0] == url else 0
+        headers = {"Accept-Encoding": "identity"}
+        if have:
+            headers |= {"Range": f"bytes={have}-", "If-Range": known[1]}
         async with session.get(url, headers=headers) as answer:
-            if answer.status == 416:  # what we hold is longer than the file: start over
+            if answer.status == 416:
+                if answer.headers.get("Content-Range", "").endswith(f"/{have}"):
+                    return  # it was whole already; its checksum is still to be seen
                 part.unlink()
-                have = 0
                 raise aiohttp.ClientPayloadError("the partial file did not match")
             if answer.status not in (200, 206):
                 raise PullFailed(f"the server answered {answer.status}", where=url, next_step="Check the address")
             resumed = answer.status == 206
             have = have if resumed else 0
             total = have + answer.content_length if answer.content_length is not None else None
+            validator = answer.headers.get("ETag") or answer.headers.get("Last-Modified")
+            if validator and not validator.startswith("W/"):
+                origin.write_text(f"{url}\n{validator}", encoding="utf-8")
+            else:
+                origin.unlink(missing_ok=True)  # without a validator nothing is resumed
             with part.open("ab" if resumed else "wb") as file:
                 async for chunk in answer.content.iter_chunked(_CHUNK):
                     file.write(chunk)
