@@ -30,8 +30,12 @@ def chosen_config(given: Path | None) -> Path:
     """The file that was named, else the owner's own, else the embedded default."""
     if given is not None:
         return given
-    own = paths.config_dir() / "engine_models.json"
+    own = own_config()
     return own if own.is_file() else embedded_config()
+
+
+def own_config() -> Path:
+    return paths.config_dir() / "engine_models.json"
 
 
 def embedded_config() -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from variet.commands.common import chosen_config, config_option, print_json
+from variet.commands.common import chosen_config, config_option, own_config, print_json
 
 
 @click.group()
@@ -27,9 +27,10 @@ def check(config_path: Path | None) -> None:
 
 @config.command()
 @config_option
-def path(config_path: Path | None) -> None:
+@click.option("--own", is_flag=True, help="Where your own configuration belongs, there or not.")
+def path(config_path: Path | None, own: bool) -> None:
     """Print which file is in force."""
-    click.echo(chosen_config(config_path))
+    click.echo(own_config() if own else chosen_config(config_path))
 
 
 @config.command()

@@ -24,6 +24,8 @@ from variet.engine.instance import first_of
 from variet.errors import LaunchFailed, VarietError
 
 log = logging.getLogger("variet.engine.fleet")
+STOP_PATIENCE_S = 5.0
+CUT_PATIENCE_S = 0.1
 KEEP_ALIVE_S = 4.0  # llama-server's own HTTP library closes idle connections at 5 s
 SpecFor = Callable[[str], LaunchSpec]
 MemoryBack = Callable[[Mapping[str, int]], Awaitable[None]]
@@ -50,6 +52,7 @@ class Running:
     progress: tuple[str, float] = ("start", 0.0)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     stop_reason: str = ""
+    cut: bool = False
     log_tail: tuple[str, ...] = ()
 
 
@@ -166,7 +169,7 @@ class Fleet:
             await asyncio.sleep(0.02)
         cut = len(self.scheduler.leases)
         for one in list(self.running.values()):
-            one.stop_reason = "shutting down"
+            one.stop_reason, one.cut = "shutting down", True
             one.stopping.set()
         while self._tasks:
             await asyncio.wait(self._tasks, timeout=1.0)
@@ -186,7 +189,7 @@ class Fleet:
                 self._spawn(self._live(one))
             case rules.Stop():
                 one = self.running[effect.instance_id]
-                one.stop_reason = effect.reason
+                one.stop_reason, one.cut = effect.reason, effect.cut
                 one.stopping.set()
             case rules.Answer():
                 answer = self._answers.pop(effect.command_id, None)
@@ -288,9 +291,9 @@ class Fleet:
         stop.cancel()
         if one.stopping.is_set():
             began = time.monotonic()
-            if one.session is not None:
-                await one.session.close()  # llama-server waits for its clients before it ends
-            await one.child.stop()
+            # llama-server waits for its clients before it ends; closing our side here would leave their readers
+            # waiting for ever (aiohttp tells them nothing), so a cut is a quick kill that breaks the connections.
+            await one.child.stop(CUT_PATIENCE_S if one.cut else STOP_PATIENCE_S)
             self._note("stopped", one.model, (time.monotonic() - began) * 1000, one.stop_reason)
             return
         gone = one.child.gone.result()

@@ -115,7 +115,7 @@ class LocalChild:
         return child
 
     async def stop(self, patience_s: float = 5.0) -> Gone:
-        """Ask on stdin, then SIGTERM, then SIGKILL. Close connections to the child first: it waits for its clients.
+        """Ask on stdin, then SIGTERM, then SIGKILL, each after `patience_s` at most.
 
         Seen with b10068 and b10434: an exit sent during the load is lost, and ends the child's watch for our death,
         so none is sent then; an exit sent right after the load may be lost; SIGTERM is not heeded while stdin is open.

@@ -175,6 +175,7 @@ class Start:
 class Stop:
     instance_id: int
     reason: str
+    cut: bool = False  # running answers are to end now
 
 
 @dataclass(frozen=True, slots=True)
@@ -680,7 +681,7 @@ class Scheduler:
                 for request_id in instance.leases:
                     self.leases.pop(request_id, None)
                 instance.guests = set()
-                self._stop(instance, "unloaded at once")
+                self._stop(instance, "unloaded at once", cut=True)
 
     def _unload_idle(self) -> None:
         for instance in list(self.instances.values()):
@@ -716,9 +717,9 @@ class Scheduler:
         self.instances[instance_id] = Instance(instance_id, model, slots, terms.demand, self._now)
         self._effects.append(Start(instance_id, model))
 
-    def _stop(self, instance: Instance, reason: str) -> None:
+    def _stop(self, instance: Instance, reason: str, *, cut: bool = False) -> None:
         instance.phase = Phase.STOPPING
-        self._effects.append(Stop(instance.instance_id, reason))
+        self._effects.append(Stop(instance.instance_id, reason, cut))
         if not instance.stale:
             self._give_way(lambda one: one.model == instance.model, f"gave way: {reason}")
 
