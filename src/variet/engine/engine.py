@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Mapping
@@ -51,7 +50,6 @@ class Engine:
         self.metrics = Metrics()
         self.fleet.on_moment = self.metrics.moment
         self.relay = Relay(self.fleet, self, self._on_done)
-        self._owner: asyncio.Task[None] | None = None
 
     @classmethod
     async def create(cls, config_path: Path) -> Engine:
@@ -60,7 +58,6 @@ class Engine:
         return cls(config, config_path, await _servers(config), detect(config.hardware))
 
     async def start(self) -> None:
-        self._owner = asyncio.create_task(self.fleet.run())
         self._pull_missing()
         for name in self.config.scheduling.preload:
             self._preload(self.names.resolve(name, None).model)
@@ -72,9 +69,6 @@ class Engine:
         """Drain, stop every child, and return how many requests were cut."""
         await self.puller.stop()
         cut = await self.fleet.shut_down(self.config.server.shutdown_s)
-        if self._owner is not None:
-            self._owner.cancel()
-            await asyncio.gather(self._owner, return_exceptions=True)
         self.backend.close()
         return cut
 

@@ -1,7 +1,7 @@
-"""The one task that owns all engine state: it feeds events to the scheduler and carries its effects out.
+"""The one owner of all engine state: it feeds events to the scheduler and carries its effects out.
 
-Everything that happens reaches it as an event in one queue, so nothing here needs a lock. What it decides itself is
-only how: which process, which flags, which connection.
+Everything that happens reaches it as an event; each is handled to its end before the next, on the one event loop, so
+nothing here needs a lock. What it decides itself is only how: which process, which flags, which connection.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Moment:
 
 
 class Fleet:
-    """Start with `run()` as a task; everything else may be called from the same event loop."""
+    """Call it from its event loop only."""
 
     def __init__(
         self,
@@ -98,7 +98,8 @@ class Fleet:
         self._backend = backend
         self._spec_for = spec_for
         self._memory_back = memory_back
-        self._inbox: asyncio.Queue[rules.Event] = asyncio.Queue()
+        self._inbox: deque[rules.Event] = deque()
+        self._handling = False
         self._ids = itertools.count(1)
         self._pending: dict[int, tuple[asyncio.Future[Lease], float]] = {}
         self._answers: dict[int, asyncio.Future[None]] = {}
@@ -148,24 +149,35 @@ class Fleet:
         finally:
             self._listeners.discard(queue)
 
-    def post(self, event: rules.Event) -> None:
-        self._inbox.put_nowait(event)
-
     # --- the owner ---
 
-    async def run(self) -> None:
-        """Handle events until cancelled."""
-        while True:
-            event = await self._inbox.get()
-            now = time.monotonic() * 1000
-            for effect in self.scheduler.handle(event, now):
+    def post(self, event: rules.Event) -> None:
+        """Handle an event, and all that its effects post, before returning; never inside another event's handling.
+
+        A task with a queue would do the same a loop turn later, on the way of every request (decision 006).
+        """
+        self._inbox.append(event)
+        if self._handling:
+            return
+        self._handling = True
+        try:
+            while self._inbox:
+                self._handle(self._inbox.popleft())
+        finally:
+            self._handling = False
+
+    def _handle(self, event: rules.Event) -> None:
+        try:
+            for effect in self.scheduler.handle(event, time.monotonic() * 1000):
                 self._carry_out(effect)
+        except Exception:
+            log.exception("while handling %s", type(event).__name__)
 
     async def shut_down(self, deadline_s: float) -> int:
         """Drain for at most `deadline_s`, then stop everything. Returns how many requests were cut."""
         self.post(rules.ShuttingDown())
         give_up = time.monotonic() + deadline_s
-        while time.monotonic() < give_up and (self.running or not self._inbox.empty()):
+        while time.monotonic() < give_up and self.running:
             await asyncio.sleep(0.02)
         cut = len(self.scheduler.leases)
         for one in list(self.running.values()):
