@@ -1,6 +1,6 @@
 """Pure: how much memory a model's parts take, from its facts. MiB are rounded up; formulas name their source.
 
-Constants were measured with llama.cpp b10068 (docs/decisions/004-memory-estimates.md).
+Constants were measured with llama.cpp b10434 and checked with b10068 (docs/decisions/004-memory-estimates.md).
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def kv_bytes(layer: Layer, shape: Shape) -> int:
 
 
 def compute_bytes(facts: Facts, shape: Shape) -> int:
-    """A device's compute buffer with flash attention, one micro-batch. Exact in 20 of 20 dense cases (decision 004);
+    """A device's compute buffer with flash attention, one micro-batch. Fits dense models to 0.02 MiB (decision 004);
     for experts it is an estimate: those in use stand side by side."""
     batch = min(shape.micro_batch_tokens, shape.context_tokens)
     feed_forward = max(facts.feed_forward_length, facts.experts_used * facts.expert_feed_forward_length)
