@@ -154,7 +154,7 @@ class Fleet:
     def post(self, event: rules.Event) -> None:
         """Handle an event, and all that its effects post, before returning; never inside another event's handling.
 
-        A task with a queue would do the same a loop turn later, on the way of every request (decision 006).
+        There is no owner task that could end unseen and leave every request waiting (decision 006).
         """
         self._inbox.append(event)
         if self._handling:
