@@ -91,8 +91,10 @@ class EngineProcess:
         return code
 
     def kill(self) -> None:
+        """End it the hard way, if it still runs; its children end with it."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGKILL)
+        if self._process.returncode is None:
+            self._process.send_signal(signal.SIGKILL)
 
     def children(self) -> list[psutil.Process]:
         """The llama-server processes of this engine."""
