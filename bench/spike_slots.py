@@ -17,6 +17,7 @@ import aiohttp
 from variet import paths
 from variet.engine import llama_server
 from variet.engine.backends.base import LaunchSpec
+from variet.engine.backends.local import socket_dir
 from variet.engine.instance import LocalChild, child_environment
 from variet.engine.leash import leash_for
 
@@ -63,7 +64,7 @@ async def main() -> None:
             "--batch-size", "512", "--n-gpu-layers", "0", "--device", "none",
         )  # fmt: skip
         spec = LaunchSpec("spike", server.path, args, server.environment(child_environment({})), True, 60)
-        child = await LocalChild.spawn(spec, paths.socket_dir(), Path(folder) / "log", leash_for(), lambda *_: None)
+        child = await LocalChild.spawn(spec, socket_dir(), Path(folder) / "log", leash_for(), lambda *_: None)
         try:
             print(f"ready in {await child.ready:.0f} ms")
             connector = aiohttp.UnixConnector(child.address.socket_path or "")

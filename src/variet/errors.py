@@ -6,7 +6,6 @@ VarietError
 ├── BinaryMissing        no llama-server was found, or the one found does not run
 ├── ModelFileError       a model file is missing, truncated, foreign or of another checksum
 │   └── PullFailed       it could not be fetched
-├── PlacementImpossible  a model fits on no placement that was allowed
 ├── LaunchFailed         a child could not be started or ended before it was ready
 └── TrustError           an address, key or host that is refused
 """
@@ -67,10 +66,6 @@ class ModelFileError(VarietError):
 
 class PullFailed(ModelFileError):
     """A model file could not be fetched."""
-
-
-class PlacementImpossible(VarietError):
-    """No allowed placement of this model fits into the memory there is."""
 
 
 class LaunchFailed(VarietError):

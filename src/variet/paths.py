@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from pathlib import Path
 
 import platformdirs
@@ -62,14 +61,3 @@ def private_dir(path: Path) -> Path:
         if stat.S_IMODE(status.st_mode) & 0o077:
             path.chmod(0o700)
     return path
-
-
-def socket_dir() -> Path:
-    """A fresh private folder for unix sockets.
-
-    It sits in the runtime folder or the temporary one, never deep below a home: the kernel allows a socket's
-    path about 100 characters.
-    """
-    base = os.environ.get("XDG_RUNTIME_DIR")
-    parent = base if base and Path(base).is_dir() and os.access(base, os.W_OK) else None
-    return Path(tempfile.mkdtemp(prefix="variet-", dir=parent))

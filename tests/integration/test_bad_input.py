@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import socket
+import tempfile
 from pathlib import Path
 
 import aiohttp
@@ -57,6 +58,8 @@ async def test_a_port_in_use_is_said_in_one_line(tmp_path: Path, models: Path) -
         with pytest.raises(AssertionError, match="did not start"):
             await engine.start(port=taken.getsockname()[1])
         assert await engine.wait() == 1
+    left = list(Path(tempfile.gettempdir()).glob(f"variet-{engine.pid}-*"))
+    assert not left, "an engine that did not start leaves nothing behind"
     assert any("in use" in line for line in engine.output) and not any("Traceback" in line for line in engine.output)
 
 

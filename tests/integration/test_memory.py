@@ -8,15 +8,14 @@ import aiohttp
 import psutil
 import pytest
 
-from variet import paths
 from variet.engine import command_line, gguf_facts, llama_server
 from variet.engine.backends.base import LaunchSpec
-from variet.engine.command_line import Split
+from variet.engine.backends.local import socket_dir
 from variet.engine.config import ModelConfig
 from variet.engine.instance import LocalChild, child_environment
 from variet.engine.leash import leash_for
 from variet.engine.memory import MIB
-from variet.engine.placement import host_process_mib
+from variet.engine.placement import Split, host_process_mib
 from variet.engine.plan import shape_of
 from variet.engine.sources.base import ModelPaths
 
@@ -40,7 +39,7 @@ async def test_estimate_is_within_a_tenth(name: str, context: int, models: Path,
         child_protocol=server.child_protocol,
         load_timeout_s=60,
     )
-    child = await LocalChild.spawn(spec, paths.socket_dir(), tmp_path / "log", leash_for(), lambda *_: None)
+    child = await LocalChild.spawn(spec, socket_dir(), tmp_path / "log", leash_for(), lambda *_: None)
     try:
         await child.ready
         connector = aiohttp.UnixConnector(child.address.socket_path or "")

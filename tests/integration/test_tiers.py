@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 
 import aiohttp
 import pytest
 
-from tests.support.engine import TIERS, EngineProcess, chat, read_stream
+from tests.support.engine import TIERS, EngineProcess, chat, embedded_config, read_stream, running
 
 pytestmark = pytest.mark.models
 
@@ -122,3 +123,20 @@ async def test_unload_now_cuts_and_does_not_bring_the_model_back(engine: EngineP
     assert not whole and "[DONE]" not in events
     assert (await cuts[0])[0] == 200
     assert (await engine.status())["instances"] == []
+
+
+async def test_a_stream_that_waits_long_gets_its_headers_and_comments(tmp_path: Path, models: Path) -> None:
+    """Headers are held until the hold runs out; then comments keep the client, and errors come inside the stream."""
+    config = embedded_config(server={"hold_headers_s": 0.1, "keepalive_s": 0.1}, scheduling={"preload": []})
+    async with running(tmp_path / "home", models, config) as engine, aiohttp.ClientSession() as session:
+        url = engine.url + "/v1/chat/completions"
+        async with session.post(url, json=chat("deep-coder", stream=True)) as answer:
+            lines = [line.decode().strip() async for line in answer.content]
+        assert answer.status == 200 and lines[0] == ": waiting", "the model was still loading"
+        data = [line for line in lines if line.startswith("data: ")]
+        assert json.loads(data[0][6:])["choices"] and data[-1] == "data: [DONE]"
+        await engine.post("/engine/swap", {"model": "fast"})
+        too_long = chat("deep-coder", "word " * 20_000, stream=True)
+        status, events, whole = await read_stream(engine.url, "/v1/chat/completions", too_long)
+        assert status == 200 and not whole and "[DONE]" not in events
+        assert "context" in json.loads(events[-1])["error"]["message"]

@@ -7,16 +7,17 @@ import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from variet.engine import events
 from variet.engine import scheduler as rules
 
 
 @dataclass(slots=True)
 class Request:
-    ask: rules.Arrived
+    ask: events.Arrived
     asked_ms: float
     busy_ms: float
     granted_ms: float | None = None
-    refused: rules.Refuse | None = None
+    refused: events.Refuse | None = None
     left: bool = False
     cut: bool = False
 
@@ -25,7 +26,7 @@ class Request:
 class World:
     """Runs a Scheduler against simulated children and checks after every event what must always hold."""
 
-    terms: rules.Terms
+    terms: events.Terms
     load_ms: Mapping[str, float]
     stop_ms: float = 100.0
     scheduler: rules.Scheduler = field(init=False)
@@ -46,22 +47,22 @@ class World:
 
     def ask(self, model: str, busy_ms: float = 100.0, **extra: object) -> int:
         request_id = next(self._ids)
-        ask = rules.Arrived(request_id, model, **extra)  # type: ignore[arg-type]
+        ask = events.Arrived(request_id, model, **extra)  # type: ignore[arg-type]
         self.requests[request_id] = Request(ask, self.now, busy_ms)
         self.send(ask)
         return request_id
 
     def leave(self, request_id: int) -> None:
         self.requests[request_id].left = True
-        self.send(rules.Ended(request_id))
+        self.send(events.Ended(request_id))
 
     def crash(self, model: str, by_signal: bool = True) -> None:
         for one in list(self.scheduler.instances.values()):
             if one.model == model and one.live:
                 for request_id in one.leases:
                     self.requests[request_id].cut = True
-                self.send(rules.Exited(one.instance_id, by_signal, "it crashed"))
-                self._after(self.stop_ms, rules.Stopped(one.instance_id))
+                self.send(events.Exited(one.instance_id, by_signal, "it crashed"))
+                self._after(self.stop_ms, events.Stopped(one.instance_id))
 
     def command(self, kind: str, model: str, now: bool = False) -> int:
         command_id = next(self._ids)
@@ -69,7 +70,7 @@ class World:
             for one in self.scheduler.instances.values():
                 for request_id in one.leases if one.model == model else []:
                     self.requests[request_id].cut = True
-        self.send(rules.Command(command_id, kind, model, now))  # type: ignore[arg-type]
+        self.send(events.Command(command_id, kind, model, now))  # type: ignore[arg-type]
         return command_id
 
     def advance(self, ms: float) -> None:
@@ -89,7 +90,7 @@ class World:
             self.advance(self._queue[0][0] - self.now)
         raise AssertionError("the scheduler never comes to rest")
 
-    def send(self, event: rules.Event) -> None:
+    def send(self, event: events.Event) -> None:
         leased_before = {one.instance_id: list(one.leases) for one in self.scheduler.instances.values()}
         effects = self.scheduler.handle(event, self.now)
         for effect in effects:
@@ -119,22 +120,22 @@ class World:
 
     # --- inside ---
 
-    def _carry_out(self, effect: rules.Effect, leased_before: dict[int, list[int]], event: rules.Event) -> None:
+    def _carry_out(self, effect: events.Effect, leased_before: dict[int, list[int]], event: events.Event) -> None:
         match effect:
-            case rules.Start():
+            case events.Start():
                 self.started.append(effect.model)
                 if effect.model in self.broken_loads:
-                    self._after(50, rules.Exited(effect.instance_id, False, "the file is broken"))
-                    self._after(60, rules.Stopped(effect.instance_id))
+                    self._after(50, events.Exited(effect.instance_id, False, "the file is broken"))
+                    self._after(60, events.Stopped(effect.instance_id))
                 else:
                     load = self.load_ms[effect.model]
-                    self._after(load, rules.Ready(effect.instance_id, load))
-            case rules.Stop():
+                    self._after(load, events.Ready(effect.instance_id, load))
+            case events.Stop():
                 one = self.scheduler.instances[effect.instance_id]
-                cutting = isinstance(event, rules.Command) and event.now
+                cutting = isinstance(event, events.Command) and event.now
                 assert not one.leases or cutting, "an answer was cut"
-                self._after(self.stop_ms, rules.Stopped(effect.instance_id))
-            case rules.Grant():
+                self._after(self.stop_ms, events.Stopped(effect.instance_id))
+            case events.Grant():
                 request = self.requests[effect.request_id]
                 assert request.granted_ms is None and request.refused is None and not request.left
                 one = self.scheduler.instances[effect.instance_id]
@@ -142,14 +143,14 @@ class World:
                 self._check_fifo(request)
                 request.granted_ms = self.now
                 self.granted.append(effect.request_id)
-                self._after(request.busy_ms, rules.Ended(effect.request_id, served=True))
-            case rules.Refuse():
+                self._after(request.busy_ms, events.Ended(effect.request_id, served=True))
+            case events.Refuse():
                 assert self.requests[effect.request_id].granted_ms is None
                 self.requests[effect.request_id].refused = effect
-            case rules.Answer():
+            case events.Answer():
                 self.answers[effect.command_id] = effect.problem
-            case rules.Wake():
-                self._at(effect.at_ms, rules.Tick())
+            case events.Wake():
+                self._at(effect.at_ms, events.Tick())
 
     def _check_fifo(self, request: Request) -> None:
         for waiter in self.scheduler.waiters.values():
@@ -157,22 +158,22 @@ class World:
             same = (waiter.ask.model, waiter.ask.priority) == (request.ask.model, request.ask.priority)
             assert not (older and same and waiter.ask.needs_slot == request.ask.needs_slot), "overtaken within a class"
 
-    def _after(self, ms: float, event: rules.Event) -> None:
+    def _after(self, ms: float, event: events.Event) -> None:
         self._at(self.now + ms, event)
 
-    def _at(self, at_ms: float, event: rules.Event) -> None:
+    def _at(self, at_ms: float, event: events.Event) -> None:
         heapq.heappush(self._queue, (at_ms, next(self._order), lambda: self.send(event)))
 
 
 def small_world(max_resident: int = 1, **extra: object) -> World:
     """Three models of two slots; `max_resident` of them fit at once."""
     models = {
-        name: rules.ModelTerms(slots=2, demand={"host": 10, rules.RESIDENT_COUNT: 1})
+        name: events.ModelTerms(slots=2, demand={"host": 10, events.RESIDENT_COUNT: 1})
         for name in ("small", "middle", "large")
     }
-    terms = rules.Terms(
+    terms = events.Terms(
         models=models,
-        capacity={"host": 100, rules.RESIDENT_COUNT: max_resident},
+        capacity={"host": 100, events.RESIDENT_COUNT: max_resident},
         max_wait_ms=2_000,
         min_residency_ms=500,
         background_max_wait_ms=10_000,

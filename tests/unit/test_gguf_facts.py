@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from tests.support import headers
 from variet.engine import gguf_facts
+from variet.engine.facts import Facts
 from variet.errors import ModelFileError
 
 _F32 = gguf.GGMLQuantizationType.F32
 
 
-def facts_for(name: str, folder: Path) -> gguf_facts.Facts:
+def facts_for(name: str, folder: Path) -> Facts:
     path = headers.write_header(name, folder / "h.gguf", vocabulary=8)
     with path.open("rb") as stream:
         return gguf_facts.facts_of([gguf_facts.read_header(stream, name)])

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.support import headers
 from variet.engine import config, gguf_facts, hardware
-from variet.engine.gguf_facts import Facts, Layer
+from variet.engine.facts import Facts, Layer
 from variet.engine.memory import MIB, Shape
 from variet.engine.placement import Device, Room, Wish, place
 from variet.engine.plan import Plan, make_plan

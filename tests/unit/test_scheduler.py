@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support.world import World, small_world
-from variet.engine import scheduler as rules
+from variet.engine import events
 
 MODELS = ("small", "middle", "large")
 
@@ -98,7 +98,7 @@ def test_a_model_with_work_stays_for_its_minimum_residency() -> None:
 
 def test_background_yields_but_is_promoted_in_the_end() -> None:
     world = small_world()
-    background = world.ask("large", priority=rules.Priority.BACKGROUND)
+    background = world.ask("large", priority=events.Priority.BACKGROUND)
     interactive = world.ask("small", busy_ms=60_000)
     world.settle()
     assert world.requests[background].granted_ms is not None
@@ -243,8 +243,8 @@ def test_a_conversation_gets_its_own_slot_back(monkeypatch: pytest.MonkeyPatch) 
 
     original = world._carry_out
 
-    def spy(effect: rules.Effect, leased: dict[int, list[int]], event: rules.Event) -> None:
-        if isinstance(effect, rules.Grant):
+    def spy(effect: events.Effect, leased: dict[int, list[int]], event: events.Event) -> None:
+        if isinstance(effect, events.Grant):
             slots[effect.request_id] = effect.slot
         original(effect, leased, event)
 
@@ -261,7 +261,7 @@ def test_shutting_down_refuses_waiters_and_stops_what_is_idle() -> None:
     world.ask("small", busy_ms=1_000)
     world.advance(400)
     waiting = world.ask("large")
-    world.send(rules.ShuttingDown())
+    world.send(events.ShuttingDown())
     refused = world.requests[waiting].refused
     assert refused is not None and refused.kind == "shutting_down"
     world.settle()
@@ -274,7 +274,7 @@ def test_a_changed_model_drains_and_a_removed_one_refuses() -> None:
     world.advance(400)
     waiting = world.ask("large")
     models = {name: terms for name, terms in world.terms.models.items() if name != "large"}
-    world.send(rules.Reconfigured(replace(world.terms, models=models), frozenset({"small"}), frozenset()))
+    world.send(events.Reconfigured(replace(world.terms, models=models), frozenset({"small"}), frozenset()))
     refused = world.requests[waiting].refused
     assert refused is not None and refused.kind == "unknown_model"
     again = world.ask("small")
@@ -292,12 +292,12 @@ def test_a_model_that_is_being_pulled_is_waited_for() -> None:
     other = world.ask("small")
     world.settle()
     assert world.requests[other].granted_ms is not None, "a pull blocks nobody else"
-    world.send(rules.Available("large"))
+    world.send(events.Available("large"))
     world.settle()
     assert world.requests[asked].granted_ms is not None
 
 
-def changed(world: World, model: str, **changes: object) -> rules.Terms:
+def changed(world: World, model: str, **changes: object) -> events.Terms:
     """The world's terms with other terms for one model."""
     models = dict(world.scheduler.terms.models)
     models[model] = replace(models[model], **changes)  # type: ignore[arg-type]
@@ -322,7 +322,7 @@ def test_an_unload_with_waiters_and_room_is_done_once() -> None:
     command = world.command("unload", "small")
     for _ in range(100):
         world.advance(20)
-        world.send(rules.Tick())
+        world.send(events.Tick())
     assert world.answers[command] is None and world.started.count("small") == 2
     world.settle()
     assert len(world.granted) == 3
@@ -332,7 +332,7 @@ def test_a_command_never_reopens_what_a_reload_made_stale() -> None:
     world = small_world()
     world.ask("small", busy_ms=1_000)
     world.advance(400)
-    world.send(rules.Reconfigured(changed(world, "small", slots=1), frozenset({"small"})))
+    world.send(events.Reconfigured(changed(world, "small", slots=1), frozenset({"small"})))
     command = world.command("swap", "small")
     assert command not in world.answers
     world.settle()
@@ -344,7 +344,7 @@ def test_what_a_reload_made_impossible_is_refused_at_once() -> None:
     world.ask("small", busy_ms=5_000)
     world.advance(400)
     waiting, command = world.ask("large"), world.command("swap", "large")
-    world.send(rules.Reconfigured(changed(world, "large", problem="there is no GPU 5")))
+    world.send(events.Reconfigured(changed(world, "large", problem="there is no GPU 5")))
     refused = world.requests[waiting].refused
     assert refused is not None and "GPU 5" in refused.detail and "GPU 5" in (world.answers[command] or "")
 
@@ -354,16 +354,16 @@ def test_a_finished_pull_leaves_the_others_as_they_are() -> None:
     world.scheduler.pulling = {"small", "large"}
     asked = world.ask("small")
     for model in ("small", "large"):
-        world.send(rules.Reconfigured(world.terms))
-        world.send(rules.Available(model))
+        world.send(events.Reconfigured(world.terms))
+        world.send(events.Available(model))
     world.settle()
     assert world.requests[asked].granted_ms is not None
 
 
 def test_side_models_have_their_memory_set_aside() -> None:
     world = small_world(max_resident=3)
-    world.send(rules.Reconfigured(changed(world, "small", side=True, demand={"host": 30})))
-    world.send(rules.Reconfigured(changed(world, "large", demand={"host": 70, rules.RESIDENT_COUNT: 1})))
+    world.send(events.Reconfigured(changed(world, "small", side=True, demand={"host": 30})))
+    world.send(events.Reconfigured(changed(world, "large", demand={"host": 70, events.RESIDENT_COUNT: 1})))
     tier = world.ask("large", busy_ms=10_000)
     world.advance(2_100)
     side = world.ask("small")
@@ -372,19 +372,19 @@ def test_side_models_have_their_memory_set_aside() -> None:
     middle = world.ask("middle")
     world.settle()
     assert world.requests[middle].granted_ms is not None and "small" in world.loaded(), "a side model is no victim"
-    world.send(rules.Reconfigured(changed(world, "large", demand={"host": 80, rules.RESIDENT_COUNT: 1})))
+    world.send(events.Reconfigured(changed(world, "large", demand={"host": 80, events.RESIDENT_COUNT: 1})))
     refused = world.requests[world.ask("large")].refused
     assert refused is not None and refused.kind == "cannot_run"
 
 
 def test_after_a_hopeless_head_the_next_is_served() -> None:
     world = small_world(max_resident=3)
-    world.send(rules.Reconfigured(changed(world, "small", pinned=True, demand={"host": 50})))
+    world.send(events.Reconfigured(changed(world, "small", pinned=True, demand={"host": 50})))
     world.ask("small")
     world.settle()
     world.scheduler.pulling = {"middle", "large"}
     hopeless, fine = world.ask("large"), world.ask("middle")
-    world.send(rules.Reconfigured(changed(world, "large", demand={"host": 80}), pulling=frozenset()))
+    world.send(events.Reconfigured(changed(world, "large", demand={"host": 80}), pulling=frozenset()))
     world.settle()
     assert world.requests[hopeless].refused is not None and world.requests[fine].granted_ms is not None
 
@@ -394,7 +394,7 @@ ACTIONS = st.one_of(
         st.just("ask"),
         st.sampled_from(MODELS),
         st.integers(1, 8_000),
-        st.sampled_from(list(rules.Priority)),
+        st.sampled_from(list(events.Priority)),
         st.booleans(),
     ),
     st.tuples(st.just("advance"), st.integers(1, 4_000)),
@@ -420,7 +420,7 @@ def test_whatever_happens_nothing_is_lost_and_the_end_is_clean(
     commands = []
     for action in actions:
         match action:
-            case ("ask", str(model), int(busy), rules.Priority() as priority, bool(slot)):
+            case ("ask", str(model), int(busy), events.Priority() as priority, bool(slot)):
                 world.ask(model, busy, priority=priority, needs_slot=slot)
             case ("advance", int(ms)):
                 world.advance(ms)
@@ -431,9 +431,9 @@ def test_whatever_happens_nothing_is_lost_and_the_end_is_clean(
             case ("command", str(kind), str(model)):
                 commands.append(world.command(kind, model))
             case ("reload", str(model), dict(changes)):
-                world.send(rules.Reconfigured(changed(world, model, **changes), frozenset({model})))
+                world.send(events.Reconfigured(changed(world, model, **changes), frozenset({model})))
             case ("tick",):
-                world.send(rules.Tick())
+                world.send(events.Tick())
     world.settle()
     for request in world.requests.values():
         assert request.granted_ms is not None or request.refused is not None or request.left

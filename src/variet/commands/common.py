@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -47,7 +46,3 @@ def embedded_config() -> Path:
 
 def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2))
-
-
-def plain() -> bool:
-    return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"

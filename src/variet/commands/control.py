@@ -55,6 +55,8 @@ def reload(as_json: bool) -> None:
     else:
         changed = ", ".join(answer["changed"]) or "no model changed"
         click.echo(f"reloaded {answer['reloaded']}: {changed}")
+        for key in answer["needs_restart"]:
+            click.echo(f"{key} changed: it holds from the next `variet up` on", err=True)
 
 
 @click.command(epilog="Example: variet logs qwen2.5-coder-1.5b -n 50")

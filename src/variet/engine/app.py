@@ -12,8 +12,8 @@ from starlette.middleware.cors import CORSMiddleware
 
 from variet import __version__
 from variet.engine.api import control, models
+from variet.engine.downstream import Receive, Send
 from variet.engine.engine import Engine
-from variet.engine.relay import Receive, Send
 from variet.engine.trust import Guard, KeyStore
 
 _OWN = frozenset({"/", "/health", "/v1/health", "/v1/models", "/models", "/metrics", "/favicon.ico"})

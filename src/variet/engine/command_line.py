@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from variet.engine.config import ModelConfig
+from variet.engine.placement import Split
 from variet.engine.sources.base import ModelPaths
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """How a placement asks llama-server to split a model; see placement.py."""
-
-    gpu_indices: tuple[int, ...] = ()
-    tensor_split: tuple[float, ...] = ()
-    host_expert_layers: int = 0
 
 
 def flags(name: str, config: ModelConfig, files: ModelPaths, split: Split, snapshots: str | None) -> tuple[str, ...]:

@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from variet import paths
-from variet.engine import command_line, llama_server
+from variet.engine import command_line, events, llama_server
 from variet.engine import config as configuration
-from variet.engine import scheduler as rules
 from variet.engine.backends.base import LaunchSpec
 from variet.engine.backends.local import LocalBackend
 from variet.engine.config import EngineConfig, ModelConfig
@@ -27,6 +26,7 @@ from variet.engine.sources.base import model_paths
 from variet.tiers import TIERS
 
 log = logging.getLogger("variet.engine")
+_FIXED_AT_START = ("host", "port", "hosts", "cors_origins", "plain_http_on_lan")
 Servers = dict[str | None, llama_server.LlamaServer]  # by the path that a model names; None: the default
 
 
@@ -72,8 +72,10 @@ class Engine:
         self.backend.close()
         return cut
 
-    async def reload(self) -> set[str]:
-        """Take the changed file in; returns the models that will restart. Raises VarietError and keeps the old one."""
+    async def reload(self) -> tuple[set[str], list[str]]:
+        """Take the changed file in. Returns the models that will restart, and the keys that hold only after a restart
+        of the engine. Raises VarietError and keeps the old configuration.
+        """
         new = configuration.load(self.config_path)
         old = self.config
         servers = await _servers(new)
@@ -83,10 +85,13 @@ class Engine:
         self.config, self.names, self.servers = new, Names(new), servers
         self.plan = self._make_plan()
         absent = missing_models(new.used_models(), self.models_dir)
-        self.fleet.post(rules.Reconfigured(self._terms(), frozenset(stale), frozenset(absent)))
+        self.fleet.post(events.Reconfigured(self._terms(), frozenset(stale), frozenset(absent)))
         self._pull_missing()
+        waiting = [f"$.server.{key}" for key in _FIXED_AT_START if getattr(new.server, key) != getattr(old.server, key)]
         log.info("configuration reloaded; models that changed: %s", ", ".join(sorted(stale)) or "none")
-        return stale
+        for key in waiting:
+            log.warning("%s changed: it holds from the next start on", key)
+        return stale, waiting
 
     def spec_for(self, name: str) -> LaunchSpec:
         """What to start for a model, by the configuration and plan of now."""
@@ -109,7 +114,6 @@ class Engine:
             env=env,
             child_protocol=server.child_protocol,
             load_timeout_s=model.load_timeout_s,
-            private_files=str(snapshots),
         )
 
     # --- for people ---
@@ -193,7 +197,7 @@ class Engine:
         return self.metrics.text(used, _memory(self.plan.capacity_mib), len(self.fleet.scheduler.waiters))
 
     def log_tail(self, name: str, lines: int) -> str | None:
-        if name not in self.config.all_models() and name != "engine":
+        if name not in self.config.all_models():
             return None
         path = self.backend.log_path(name)
         if not path.is_file():
@@ -207,15 +211,15 @@ class Engine:
     def _make_plan(self) -> Plan:
         return make_plan(self.config, self.hardware, self.models_dir)
 
-    def _terms(self) -> rules.Terms:
+    def _terms(self) -> events.Terms:
         scheduling = self.config.scheduling
         models = {}
         for name, model in self.config.all_models().items():
             side = name in self.config.side_models
             demand = dict(self.plan.models[name].demand_mib)
             if not side:
-                demand[rules.RESIDENT_COUNT] = 1
-            models[name] = rules.ModelTerms(
+                demand[events.RESIDENT_COUNT] = 1
+            models[name] = events.ModelTerms(
                 slots=model.slots,
                 demand=demand,
                 queue_limit=model.queue_limit,
@@ -225,9 +229,9 @@ class Engine:
                 problem=self.plan.models[name].problem,
             )
         limit = scheduling.max_resident or len(models) or 1
-        return rules.Terms(
+        return events.Terms(
             models=models,
-            capacity={**self.plan.capacity_mib, rules.RESIDENT_COUNT: limit},
+            capacity={**self.plan.capacity_mib, events.RESIDENT_COUNT: limit},
             max_wait_ms=scheduling.max_wait_s * 1000,
             background_max_wait_ms=scheduling.background_max_wait_s * 1000,
             min_residency_ms=scheduling.min_residency_s * 1000,
@@ -241,14 +245,14 @@ class Engine:
         self.puller.start({name: used[name] for name in absent})
 
     def _preload(self, model: str) -> None:
-        self.fleet.post(rules.Command(self.fleet.new_id(), "preload", model))
+        self.fleet.post(events.Command(self.fleet.new_id(), "preload", model))
 
     def _on_available(self, model: str, problem: str | None) -> None:
         if problem is None:
             # The header can be read now: plan again with what it says.
             self.plan = self._make_plan()
-            self.fleet.post(rules.Reconfigured(self._terms()))
-        self.fleet.post(rules.Available(model, problem))
+            self.fleet.post(events.Reconfigured(self._terms()))
+        self.fleet.post(events.Available(model, problem))
 
     async def _memory_back(self, demand: Mapping[str, int]) -> None:
         await self.hardware.wait_until_back(demand)
@@ -272,4 +276,4 @@ async def _servers(config: EngineConfig) -> Servers:
 
 
 def _memory(demand: Mapping[str, int]) -> dict[str, int]:
-    return {device: amount for device, amount in demand.items() if device != rules.RESIDENT_COUNT}
+    return {device: amount for device, amount in demand.items() if device != events.RESIDENT_COUNT}

@@ -11,13 +11,13 @@ import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 
+from variet.engine import events
 from variet.engine import scheduler as rules
 from variet.engine.backends.base import Address, Backend, Child, LaunchSpec
 from variet.engine.instance import first_of
@@ -34,7 +34,7 @@ MemoryBack = Callable[[Mapping[str, int]], Awaitable[None]]
 class Refused(VarietError):
     """The scheduler takes no such request now."""
 
-    def __init__(self, refusal: rules.Refuse) -> None:
+    def __init__(self, refusal: events.Refuse) -> None:
         self.kind = refusal.kind
         self.retry_after_s = None if refusal.retry_after_ms is None else refusal.retry_after_ms / 1000
         super().__init__(refusal.detail)
@@ -86,7 +86,7 @@ class Fleet:
     def __init__(
         self,
         backend: Backend,
-        terms: rules.Terms,
+        terms: events.Terms,
         spec_for: SpecFor,
         memory_back: MemoryBack,
         pulling: frozenset[str] = frozenset(),
@@ -94,18 +94,16 @@ class Fleet:
         self.scheduler = rules.Scheduler(terms, pulling)
         self.running: dict[int, Running] = {}
         self.journal: deque[Moment] = deque(maxlen=500)
-        self.pull_progress: dict[str, tuple[int, int | None]] = {}
         self._backend = backend
         self._spec_for = spec_for
         self._memory_back = memory_back
-        self._inbox: deque[rules.Event] = deque()
+        self._inbox: deque[events.Event] = deque()
         self._handling = False
         self._ids = itertools.count(1)
         self._pending: dict[int, tuple[asyncio.Future[Lease], float]] = {}
         self._answers: dict[int, asyncio.Future[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._listeners: set[asyncio.Queue[Moment]] = set()
         self.on_moment: Callable[[Moment], None] = lambda _moment: None
 
     # --- for the relay ---
@@ -113,7 +111,7 @@ class Fleet:
     def new_id(self) -> int:
         return next(self._ids)
 
-    async def acquire(self, ask: rules.Arrived) -> Lease:
+    async def acquire(self, ask: events.Arrived) -> Lease:
         """Wait for a lease; cancelling the wait leaves the queue. Raises Refused."""
         future: asyncio.Future[Lease] = asyncio.get_running_loop().create_future()
         self._pending[ask.request_id] = (future, time.monotonic())
@@ -127,7 +125,7 @@ class Fleet:
 
     def end(self, request_id: int, *, served: bool = False) -> None:
         """Give a lease back, or leave the queue. Calling it again does nothing."""
-        self.post(rules.Ended(request_id, served))
+        self.post(events.Ended(request_id, served))
 
     # --- for the API and the command line ---
 
@@ -136,22 +134,12 @@ class Fleet:
         command_id = self.new_id()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._answers[command_id] = future
-        self.post(rules.Command(command_id, kind, model, now))
+        self.post(events.Command(command_id, kind, model, now))
         await future
-
-    @asynccontextmanager
-    async def moments(self) -> AsyncIterator[asyncio.Queue[Moment]]:
-        """The journal as it is written; a reader that falls 1,000 lines behind misses the oldest."""
-        queue: asyncio.Queue[Moment] = asyncio.Queue(maxsize=1000)
-        self._listeners.add(queue)
-        try:
-            yield queue
-        finally:
-            self._listeners.discard(queue)
 
     # --- the owner ---
 
-    def post(self, event: rules.Event) -> None:
+    def post(self, event: events.Event) -> None:
         """Handle an event, and all that its effects post, before returning; never inside another event's handling.
 
         There is no owner task that could end unseen and leave every request waiting (decision 006).
@@ -166,16 +154,22 @@ class Fleet:
         finally:
             self._handling = False
 
-    def _handle(self, event: rules.Event) -> None:
+    def _handle(self, event: events.Event) -> None:
+        """Whoever posted an event is not to blame for an error here, and one effect's error costs no other effect."""
         try:
-            for effect in self.scheduler.handle(event, time.monotonic() * 1000):
-                self._carry_out(effect)
+            effects = self.scheduler.handle(event, time.monotonic() * 1000)
         except Exception:
-            log.exception("while handling %s", type(event).__name__)
+            log.exception("while deciding on %s", type(event).__name__)
+            return
+        for effect in effects:
+            try:
+                self._carry_out(effect)
+            except Exception:
+                log.exception("while carrying out %s", type(effect).__name__)
 
     async def shut_down(self, deadline_s: float) -> int:
         """Drain for at most `deadline_s`, then stop everything. Returns how many requests were cut."""
-        self.post(rules.ShuttingDown())
+        self.post(events.ShuttingDown())
         give_up = time.monotonic() + deadline_s
         while time.monotonic() < give_up and self.running:
             await asyncio.sleep(0.02)
@@ -187,34 +181,34 @@ class Fleet:
             await asyncio.wait(self._tasks, timeout=1.0)
         return cut
 
-    def _carry_out(self, effect: rules.Effect) -> None:
+    def _carry_out(self, effect: events.Effect) -> None:
         match effect:
-            case rules.Grant():
+            case events.Grant():
                 self._grant(effect)
-            case rules.Refuse():
+            case events.Refuse():
                 future, _ = self._pending.pop(effect.request_id, (None, 0.0))
                 if future and not future.done():
                     future.set_exception(Refused(effect))
-            case rules.Start():
+            case events.Start():
                 one = Running(effect.instance_id, effect.model, time.monotonic())
                 self.running[effect.instance_id] = one
                 self._spawn(self._live(one))
-            case rules.Stop():
+            case events.Stop():
                 one = self.running[effect.instance_id]
                 one.stop_reason, one.cut = effect.reason, effect.cut
                 one.stopping.set()
-            case rules.Answer():
+            case events.Answer():
                 answer = self._answers.pop(effect.command_id, None)
                 if answer and not answer.done():
                     if effect.problem is None:
                         answer.set_result(None)
                     else:
-                        answer.set_exception(Refused(rules.Refuse(0, "load_failed", effect.problem)))
+                        answer.set_exception(Refused(events.Refuse(0, "load_failed", effect.problem)))
                         answer.exception()  # a preload has nobody who waits for it
-            case rules.Wake():
+            case events.Wake():
                 self._wake_at(effect.at_ms)
 
-    def _grant(self, grant: rules.Grant) -> None:
+    def _grant(self, grant: events.Grant) -> None:
         future, asked_at = self._pending.pop(grant.request_id, (None, 0.0))
         one = self.running[grant.instance_id]
         if future is None or future.done() or one.child is None or one.session is None:
@@ -237,7 +231,7 @@ class Fleet:
         if self._timer is not None:
             self._timer.cancel()
         delay = max(0.0, at_ms / 1000 - time.monotonic()) + 0.001
-        self._timer = asyncio.get_running_loop().call_later(delay, self.post, rules.Tick())
+        self._timer = asyncio.get_running_loop().call_later(delay, self.post, events.Tick())
 
     def _spawn(self, work: Any) -> None:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
@@ -258,10 +252,10 @@ class Fleet:
             gone = one.child.gone.result() if one.child and one.child.gone.done() else None
             if not one.stopping.is_set():
                 self._note("load failed", one.model, detail=error.what)
-                self.post(rules.Exited(one.instance_id, bool(gone and gone.by_signal), str(error)))
+                self.post(events.Exited(one.instance_id, bool(gone and gone.by_signal), str(error)))
         except Exception as error:
             log.exception("instance %s of %s", one.instance_id, one.model)
-            self.post(rules.Exited(one.instance_id, False, f"internal error: {error}"))
+            self.post(events.Exited(one.instance_id, False, f"internal error: {error}"))
         finally:
             try:
                 await self._clean_up(one, demand)
@@ -269,7 +263,7 @@ class Fleet:
                 log.exception("after the end of instance %s of %s", one.instance_id, one.model)
             finally:
                 self.running.pop(one.instance_id, None)
-                self.post(rules.Stopped(one.instance_id))
+                self.post(events.Stopped(one.instance_id))
 
     async def _clean_up(self, one: Running, demand: Mapping[str, int]) -> None:
         if one.session is not None:
@@ -294,7 +288,7 @@ class Fleet:
         one.session = _session(one.child.address)
         one.progress = ("ready", 1.0)
         self._note("loaded", one.model, load_ms)
-        self.post(rules.Ready(one.instance_id, load_ms))
+        self.post(events.Ready(one.instance_id, load_ms))
 
     async def _until_gone_or_stopped(self, one: Running) -> None:
         assert one.child is not None
@@ -310,7 +304,7 @@ class Fleet:
             return
         gone = one.child.gone.result()
         self._note("crashed", one.model, detail=gone.explain())
-        self.post(rules.Exited(one.instance_id, gone.by_signal, gone.explain()))
+        self.post(events.Exited(one.instance_id, gone.by_signal, gone.explain()))
 
     def _note(self, kind: str, model: str, ms: float | None = None, detail: str = "") -> None:
         moment = Moment(time.time(), kind, model, ms, detail)
@@ -318,10 +312,6 @@ class Fleet:
         self.on_moment(moment)
         took = f" in {ms:.0f} ms" if ms is not None else ""
         log.info("%s %s%s%s", model, kind, took, f": {detail}" if detail else "")
-        for queue in self._listeners:
-            if queue.full():
-                queue.get_nowait()
-            queue.put_nowait(moment)
 
 
 def _session(address: Address) -> aiohttp.ClientSession:
@@ -339,8 +329,3 @@ def _session(address: Address) -> aiohttp.ClientSession:
         cookie_jar=aiohttp.DummyCookieJar(),
         skip_auto_headers=("User-Agent", "Accept-Encoding"),
     )
-
-
-def with_place(ask: rules.Arrived, since_ms: float) -> rules.Arrived:
-    """The same request once more, at its old place in the queue."""
-    return replace(ask, since_ms=since_ms)

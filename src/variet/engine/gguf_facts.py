@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from variet.engine.facts import Facts, Layer
 from variet.errors import ModelFileError
 
 # ggml type -> (elements per block, bytes per block); a test holds it equal to gguf.GGML_QUANT_SIZES.
@@ -67,52 +68,6 @@ class Header:
     metadata: Mapping[str, Any]
     tensors: tuple[TensorInfo, ...]
     data_start: int  # header's length in bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One block. KV in elements per cell, keys and values apart; `window` 0 sees everything."""
-
-    dense_bytes: int
-    expert_bytes: int
-    largest_expert_bytes: int
-    key_elements: int
-    value_elements: int
-    window: int
-    recurrent_bytes: int  # state of one sequence, f32
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What a plan needs to know of a model."""
-
-    architecture: str
-    layers: tuple[Layer, ...]
-    embedding_bytes: int  # token embeddings: always on the host
-    output_bytes: int  # output head and its norm, on the last device; a tied head is a second copy of the embeddings
-    embedding_length: int
-    feed_forward_length: int
-    heads: int
-    vocabulary: int
-    trained_context: int
-    experts: int
-    experts_used: int
-    expert_feed_forward_length: int
-    repacked_bytes: int  # weights of which llama.cpp keeps a second, rearranged copy when the processor runs them
-    unused_bytes: int  # multi-token-prediction blocks that the main pass does not load
-
-    @property
-    def weight_bytes(self) -> int:
-        return self.embedding_bytes + self.output_bytes + sum(one.dense_bytes + one.expert_bytes for one in self.layers)
-
-    @property
-    def file_weight_bytes(self) -> int:
-        """Bytes of distinct tensors, a tied head counted once."""
-        return self.weight_bytes - (self.embedding_bytes if self.tied else 0)
-
-    @property
-    def tied(self) -> bool:
-        return self.output_bytes >= self.embedding_bytes > 0 and self.output_bytes - self.embedding_bytes < 1 << 20
 
 
 def read_header(stream: _Stream, where: str) -> Header:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from variet.engine.gguf_facts import Facts, Layer
+from variet.engine.facts import Facts, Layer
 
 MIB = 1 << 20
 # Bytes per element of a KV cache type: block bytes / block elements (ggml-common.h).

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 from variet.engine import memory
-from variet.engine.command_line import Split
-from variet.engine.gguf_facts import Facts
+from variet.engine.facts import Facts
 from variet.engine.memory import MIB, Shape, mib
 
 HOST = "host"
@@ -62,6 +61,15 @@ class Wish:
     host_expert_layers: int | None = None
     extra_gpu_mib: int = 0  # projector, draft model
     extra_host_mib: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """How llama-server is to split a model; command_line.py turns it into flags."""
+
+    gpu_indices: tuple[int, ...] = ()
+    tensor_split: tuple[float, ...] = ()
+    host_expert_layers: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,12 @@ from itertools import combinations
 from pathlib import Path
 
 from variet.engine import gguf_facts
-from variet.engine.command_line import Split
 from variet.engine.config import EngineConfig, ModelConfig
-from variet.engine.gguf_facts import Facts
+from variet.engine.facts import Facts
 from variet.engine.hardware import Hardware
 from variet.engine.ledger import fits
 from variet.engine.memory import Shape, mib
-from variet.engine.placement import HOST, Device, Placement, Room, Wish, place
+from variet.engine.placement import HOST, Device, Placement, Room, Split, Wish, place
 from variet.engine.sources.base import ModelPaths, model_paths
 from variet.errors import ModelFileError
 

@@ -44,25 +44,35 @@ class Puller:
         self.pulls: dict[str, Pull] = {}
         self._models_dir = models_dir
         self._on_available = on_available
+        self._wanted: dict[str, ModelConfig] = {}
+        self._current: tuple[str, ModelConfig] | None = None
         self._task: asyncio.Task[None] | None = None
 
     def start(self, models: Mapping[str, ModelConfig]) -> None:
-        """Pull these, instead of whatever was being pulled before."""
+        """Pull these, and nothing else. A pull under way goes on if it is still wanted as it was."""
+        self._wanted = dict(models)
+        going_on = self._current is not None and self._wanted.get(self._current[0]) == self._current[1]
+        for name in models:
+            if not (going_on and self._current and name == self._current[0]):
+                self.pulls[name] = Pull()
+        if going_on:
+            return
         if self._task is not None:
             self._task.cancel()
-        for name in models:
-            self.pulls[name] = Pull()
-        if models:
-            self._task = asyncio.create_task(self._run(dict(models)))
+            self._current = None
+        self._task = asyncio.create_task(self._run()) if self._wanted else None
 
     async def stop(self) -> None:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _run(self, models: Mapping[str, ModelConfig]) -> None:
-        for name, config in models.items():
+    async def _run(self) -> None:
+        while self._wanted:
+            self._current = name, config = next(iter(self._wanted.items()))
             problem = await pull(name, config, self._models_dir, self.pulls[name])
+            self._current = None
+            self._wanted.pop(name, None)
             self._on_available(name, problem)
 
 

@@ -12,10 +12,10 @@ import json
 import logging
 import re
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
+from urllib.parse import parse_qs
 
 import aiohttp
 import orjson
@@ -23,16 +23,13 @@ import orjson
 from variet.engine import apis, conversation, shaping
 from variet.engine.apis import Api
 from variet.engine.config import EngineConfig, TierConfig
+from variet.engine.downstream import Downstream, Receive, Send
+from variet.engine.events import Arrived, Priority
 from variet.engine.fleet import Fleet, Lease, Refused
 from variet.engine.names import Names, Target, UnknownName
 from variet.engine.problems import Problem
-from variet.engine.scheduler import Arrived, Priority
 
 log = logging.getLogger("variet.engine.relay")
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
 
 _DROPPED_FROM_CLIENT = {
     b"host", b"connection", b"keep-alive", b"transfer-encoding", b"content-length", b"authorization", b"x-api-key",
@@ -41,7 +38,6 @@ _DROPPED_FROM_CLIENT = {
 _DROPPED_FROM_CHILD = {"connection", "keep-alive", "transfer-encoding", "server", "date"}
 _REFUSAL_STATUS = {"queue_full": 429, "unknown_model": 404}  # all others: 503
 _POISON_S = 600.0
-_TAIL_BYTES = 16_384
 _DEATH_NOTICE_S = 2.0
 _DEEPEST = 200  # what every JSON library on the way can write again
 
@@ -105,7 +101,7 @@ class Relay:
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         path: str = scope["path"]
-        client = _Client(send, apis.family_of(path), self._settings.config)
+        client = Downstream(send, apis.family_of(path), self._settings.config)
         try:
             raw = await _read_body(scope, receive, self._settings.config.server.max_body_mib)
             call = self._understand(scope, raw)
@@ -121,15 +117,18 @@ class Relay:
         assert task is not None
         watch = asyncio.create_task(_watch(receive, task, client))
         try:
-            await self._serve(call, record, client)
+            try:
+                await self._serve(call, record, client)
+            except Problem as problem:
+                record.outcome = problem.code
+                await client.fail(problem)
         except asyncio.CancelledError:
             if not client.left:
                 raise  # the server itself is going down
             task.uncancel()
             record.outcome = "left"
-        except Problem as problem:
-            record.outcome = problem.code
-            await client.fail(problem)
+        except Problem as stalled:  # the client did not even take the news
+            record.outcome = stalled.code
         finally:
             watch.cancel()
             client.close()
@@ -210,7 +209,7 @@ class Relay:
 
     # --- serving ---
 
-    async def _serve(self, call: Call, record: Record, client: _Client) -> None:
+    async def _serve(self, call: Call, record: Record, client: Downstream) -> None:
         if call.stream:
             client.hold()
         config = self._settings.config
@@ -242,7 +241,7 @@ class Relay:
                 if client.started:
                     raise Problem(500, "model_server_died", f"the model server ended in mid-answer: {death}") from None
                 if death.stopped:
-                    raise Problem(503, "unloaded", "the model was unloaded at once", 1.0) from None
+                    raise Problem(503, "stopped", str(death), 1.0) from None
                 if attempt == 2:
                     if death.proven and call.raw:
                         self._poison[_fingerprint(call.path, call.raw)] = time.monotonic() + _POISON_S
@@ -253,7 +252,7 @@ class Relay:
                 self._fleet.end(record.request_id, served=served)
 
     async def _exchange(
-        self, call: Call, tier: TierConfig | None, lease: Lease, record: Record, client: _Client
+        self, call: Call, tier: TierConfig | None, lease: Lease, record: Record, client: Downstream
     ) -> None:
         data = call.raw
         if call.body is not None:
@@ -265,7 +264,7 @@ class Relay:
             async with lease.session.request(
                 call.method, call.path, data=data or None, headers=headers, allow_redirects=False
             ) as upstream:
-                if upstream.status >= 400 and call.api.family == "messages":
+                if upstream.status >= 400 and (call.api.family == "messages" or client.started):
                     raise _translated(upstream.status, await upstream.read())
                 first = await upstream.content.readany()
                 record.first_byte_ms = (time.monotonic() - record.began) * 1000
@@ -278,11 +277,11 @@ class Relay:
         record.outcome = "done" if upstream.status < 400 else f"http {upstream.status}"
         _read_usage(record, tail)
 
-    async def _explain(self, lease: Lease, error: Exception) -> None:
+    async def _explain(self, lease: Lease, error: Exception) -> NoReturn:
         """A broken connection means a dead child, nearly always; the child's own end tells more than the socket."""
         one = self._fleet.running.get(lease.instance_id)
         if one is not None and one.stopping.is_set():
-            raise ChildDied("it was unloaded at once", stopped=True) from error
+            raise ChildDied(f"the model server was stopped: {one.stop_reason}", stopped=True) from error
         if one is not None and one.child is not None:
             await asyncio.wait([one.child.gone], timeout=_DEATH_NOTICE_S)
             if one.child.gone.done():
@@ -294,155 +293,7 @@ class _Left(Exception):
     """The client went away before its request was whole."""
 
 
-class _Client:
-    """The way back to one client: held headers, a bounded buffer, errors before and inside a stream."""
-
-    def __init__(self, send: Send, family: apis.Family, config: EngineConfig) -> None:
-        self.started = False
-        self.left = False
-        self.complete = False
-        self._raw_send = send
-        self._family = family
-        self._server = config.server
-        self._stream = False
-        self._hold: asyncio.TimerHandle | None = None
-        self._ticker: asyncio.Task[None] | None = None
-        self._chunks: deque[bytes] = deque()
-        self._held = 0
-        self._more = asyncio.Event()
-        self._room = asyncio.Event()
-        self._eof = False
-        self._broken = False
-        self._writer: asyncio.Task[None] | None = None
-
-    def hold(self) -> None:
-        """Keep a stream's headers back until there is something to say, or for so long at most."""
-        loop = asyncio.get_running_loop()
-        self._hold = loop.call_later(self._server.hold_headers_s, self._begin_ticking)
-
-    def _begin_ticking(self) -> None:
-        self._ticker = asyncio.create_task(self._tick())
-
-    async def _tick(self) -> None:
-        """Comments that a waiting stream gets once its headers could be held no longer."""
-        await self._begin(200, [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")], stream=True)
-        while True:
-            await self._send({"type": "http.response.body", "body": b": waiting\n\n", "more_body": True})
-            await asyncio.sleep(self._server.keepalive_s)
-
-    async def _stop_ticking(self) -> None:
-        if self._hold is not None:
-            self._hold.cancel()
-            self._hold = None
-        if self._ticker is not None:
-            self._ticker.cancel()
-            await asyncio.wait([self._ticker])
-            self._ticker = None
-
-    async def _send(self, message: Message) -> None:
-        try:
-            async with asyncio.timeout(self._server.stall_timeout_s):
-                await self._raw_send(message)
-        except TimeoutError:
-            raise Problem(408, "client_stalled", "the client stopped reading its answer") from None
-
-    async def _begin(self, status: int, headers: list[tuple[bytes, bytes]], *, stream: bool) -> None:
-        self.started, self._stream = True, stream
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
-
-    async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        """The child's status and headers, unless the hold ran out and others were sent already."""
-        await self._stop_ticking()
-        if self.started:
-            if status >= 400:
-                raise Problem(status, "upstream_error", f"the model server answered {status}")
-            return
-        stream = any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers)
-        await self._begin(status, headers, stream=stream)
-
-    async def pump(self, first: bytes, upstream: aiohttp.StreamReader) -> bytes:
-        """Move the answer into the buffer at the child's speed; returns its last bytes. Ends at upstream's end."""
-        self._writer = asyncio.create_task(self._write_out())
-        limit = int(self._server.buffer_mib * 1048576)
-        tail = b""
-        chunk = first
-        while chunk:
-            self._chunks.append(chunk)
-            self._held += len(chunk)
-            self._more.set()
-            tail = chunk if len(chunk) >= _TAIL_BYTES else (tail + chunk)[-_TAIL_BYTES:]
-            while self._held > limit:
-                self._room.clear()
-                await self._until(self._room)
-            chunk = await upstream.readany()
-        return tail
-
-    async def _until(self, event: asyncio.Event) -> None:
-        """Wait for room in the buffer; a client that stalls for too long raises Problem."""
-        assert self._writer is not None
-        waiter = asyncio.ensure_future(event.wait())
-        try:
-            await asyncio.wait([waiter, self._writer], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            waiter.cancel()
-        if self._writer.done():
-            self._writer.result()
-
-    async def _write_out(self) -> None:
-        while True:
-            if not self._chunks:
-                if self._broken:
-                    return
-                if self._eof:
-                    self.complete = True  # from here on a disconnect is the normal end
-                    await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-                    return
-                self._more.clear()
-                await self._more.wait()
-                continue
-            chunk = self._chunks.popleft() if len(self._chunks) == 1 else self._drain()
-            self._held -= len(chunk)
-            self._room.set()
-            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
-
-    def _drain(self) -> bytes:
-        chunk = b"".join(self._chunks)
-        self._chunks.clear()
-        return chunk
-
-    async def finish(self) -> None:
-        """Let the client read to the end."""
-        self._eof = True
-        self._more.set()
-        if self._writer is not None:
-            await self._writer
-
-    async def fail(self, problem: Problem) -> None:
-        """Say what went wrong: as an answer, or inside a stream and then with an aborted body, so that no client
-        takes what it has for whole."""
-        await self._stop_ticking()
-        if self._writer is not None:
-            self._broken = True  # what the child wrote still goes out, an end does not
-            self._more.set()
-            await asyncio.wait([self._writer])
-        if not self.started:
-            body = problem.body(self._family)
-            length = (b"content-length", str(len(body)).encode())
-            await self._begin(problem.status, [*problem.headers(), length], stream=False)
-            self.complete = True
-            await self._send({"type": "http.response.body", "body": body, "more_body": False})
-        elif self._stream and problem.code != "client_stalled":
-            await self._send({"type": "http.response.body", "body": problem.event(self._family), "more_body": True})
-
-    def close(self) -> None:
-        if self._hold is not None:
-            self._hold.cancel()
-        for task in (self._ticker, self._writer):
-            if task is not None and not task.done():
-                task.cancel()
-
-
-async def _watch(receive: Receive, handler: asyncio.Task[Any], client: _Client) -> None:
+async def _watch(receive: Receive, handler: asyncio.Task[Any], client: Downstream) -> None:
     """Cancel the handler once its client is gone."""
     while (await receive())["type"] != "http.disconnect":
         pass
@@ -507,8 +358,6 @@ def _named_model(body: dict[str, Any] | None, raw: bytes, scope: MutableMapping[
         form = _form_field(raw, b"model")
         if form:
             return form
-    from urllib.parse import parse_qs
-
     values = parse_qs(scope["query_string"].decode("latin-1")).get("model")
     return values[0] if values else None
 
@@ -550,7 +399,7 @@ def _fingerprint(path: str, raw: bytes) -> bytes:
 
 
 def _read_usage(record: Record, tail: bytes) -> None:
-    """Tokens from the end of an answer: llama-server's `timings`, else `usage`. Off the hot path, best effort."""
+    """Tokens from llama-server's `timings` at the end of an answer; `/v1/messages` has none. Off the hot path."""
     start = tail.rfind(b'"timings":')
     if start < 0:
         return

@@ -13,203 +13,45 @@ handed in with each event. The rules, in the order in which `_settle` applies th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from enum import Enum, IntEnum
-from typing import Literal
+from enum import Enum
 
+from variet.engine.events import (
+    Answer,
+    Arrived,
+    Available,
+    Command,
+    Effect,
+    Ended,
+    Event,
+    Exited,
+    Grant,
+    Priority,
+    Ready,
+    Reconfigured,
+    RefusalKind,
+    Refuse,
+    ShuttingDown,
+    Start,
+    Stop,
+    Stopped,
+    Terms,
+    Tick,
+    Wake,
+)
 from variet.engine.ledger import Demand, Tenant, choose_victims, fits
 
-RESIDENT_COUNT = "resident models"  # the device that stands for `max_resident`
 _LOAD_EWMA = 0.3
 _BACKOFF_FIRST_MS = 1_000.0
 _BACKOFF_MAX_MS = 60_000.0
 _CRASHES_BEFORE_BACKOFF = 3
 
 
-class Priority(IntEnum):
-    INTERACTIVE = 0
-    BACKGROUND = 1
-
-
 class Phase(Enum):
     STARTING = "starting"
     READY = "ready"
     STOPPING = "stopping"
-
-
-# --- what the scheduler is told ---
-
-
-@dataclass(frozen=True, slots=True)
-class ModelTerms:
-    """What scheduling needs to know of a model."""
-
-    slots: int
-    demand: Demand
-    queue_limit: int = 64
-    idle_unload_ms: float | None = None
-    pinned: bool = False
-    side: bool = False  # lives beside the tiers, in memory set aside for it
-    problem: str | None = None  # why the plan has no place for it, or its file cannot be read
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """All that configuration says about scheduling; times in milliseconds."""
-
-    models: Mapping[str, ModelTerms]
-    capacity: Demand
-    max_wait_ms: float = 20_000
-    background_max_wait_ms: float = 300_000
-    min_residency_ms: float = 5_000
-    linger_share: float = 0.1
-    linger_max_ms: float = 3_000
-
-
-@dataclass(frozen=True, slots=True)
-class Arrived:
-    """A request wants a lease. `since_ms` keeps the place of one that is tried again.
-
-    `conversation`: digests of its growing prefixes, the system prompt's first (see conversation.py).
-    """
-
-    request_id: int
-    model: str
-    priority: Priority = Priority.INTERACTIVE
-    needs_slot: bool = True
-    conversation: tuple[str, ...] = ()
-    since_ms: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A request is over, in whatever way: it leaves the queue or gives its lease back."""
-
-    request_id: int
-    served: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    instance_id: int
-    load_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class Exited:
-    """A child ended by itself; `Stopped` follows when its memory is back."""
-
-    instance_id: int
-    by_signal: bool
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class Stopped:
-    instance_id: int
-
-
-@dataclass(frozen=True, slots=True)
-class Available:
-    """A model's files are there (`problem` None), or cannot be had."""
-
-    model: str
-    problem: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A person's wish. load: beside the others if it fits; swap: what must go goes; unload: drains, or cuts (`now`)."""
-
-    command_id: int
-    kind: Literal["load", "swap", "unload", "preload"]
-    model: str
-    now: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Reconfigured:
-    """New terms; instances of `stale` models drain and start again when next asked for. `pulling` None: unchanged."""
-
-    terms: Terms
-    stale: frozenset[str] = frozenset()
-    pulling: frozenset[str] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ShuttingDown:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    pass
-
-
-Event = Arrived | Ended | Ready | Exited | Stopped | Available | Command | Reconfigured | ShuttingDown | Tick
-
-
-# --- what it answers ---
-
-
-RefusalKind = Literal[
-    "queue_full",
-    "load_failed",
-    "backing_off",
-    "unavailable",
-    "cannot_run",
-    "does_not_fit",
-    "unknown_model",
-    "shutting_down",
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    instance_id: int
-    model: str
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    instance_id: int
-    reason: str
-    cut: bool = False  # running answers are to end now
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """The lease. `slot` is None for requests that need none. `displaced`: the conversation that sat there before."""
-
-    request_id: int
-    instance_id: int
-    slot: int | None
-    displaced: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Refuse:
-    request_id: int
-    kind: RefusalKind
-    detail: str
-    retry_after_ms: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A command is done, or why it is not."""
-
-    command_id: int
-    problem: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Wake:
-    at_ms: float
-
-
-Effect = Start | Stop | Grant | Refuse | Answer | Wake
 
 
 # --- state ---
@@ -314,20 +156,13 @@ class Scheduler:
             case ShuttingDown():
                 self.shutting_down = True
                 self._refuse_all(list(self.waiters), "shutting_down", "the engine is shutting down")
-                for command in self.commands:
-                    self._effects.append(Answer(command.command_id, "the engine is shutting down"))
-                self.commands = []
+                self._give_way(lambda _: True, "the engine is shutting down")
             case Tick():
                 pass
         self._settle()
         if self._wake < math.inf:
             self._effects.append(Wake(self._wake))
         return self._effects
-
-    def position(self, request_id: int) -> int | None:
-        """Place in the queue, 1 being next; None once it is served or gone."""
-        order = [waiter.ask.request_id for waiter in self._ordered()]
-        return order.index(request_id) + 1 if request_id in self.waiters else None
 
     # --- events ---
 
@@ -438,6 +273,9 @@ class Scheduler:
             self.commands.remove(command)
             self._effects.append(Answer(command.command_id, problem))
 
+    def _give_way_for(self, model: str, problem: str) -> None:
+        self._give_way(lambda one: one.model == model, problem)
+
     def _reconfigured(self, event: Reconfigured) -> None:
         self.terms = event.terms
         if event.pulling is not None:
@@ -447,18 +285,11 @@ class Scheduler:
         for instance in self.instances.values():
             if instance.live and (instance.model in event.stale or instance.model not in self.terms.models):
                 instance.gate_since_ms, instance.gate_for, instance.stale = -math.inf, None, True
-        gone = [waiter.ask.request_id for waiter in self.waiters.values() if waiter.ask.model not in self.terms.models]
-        self._refuse_all(gone, "unknown_model", "the model was removed from the configuration")
-        for command in [command for command in self.commands if command.model not in self.terms.models]:
-            self.commands.remove(command)
-            self._effects.append(Answer(command.command_id, "the model was removed from the configuration"))
 
     def _fail_model(self, model: str, kind: RefusalKind, detail: str, retry_after_ms: float | None) -> None:
         waiting = [waiter.ask.request_id for waiter in self._ordered() if waiter.ask.model == model]
         self._refuse_all(waiting, kind, detail, retry_after_ms)
-        for command in [command for command in self.commands if command.model == model and command.kind != "unload"]:
-            self.commands.remove(command)
-            self._effects.append(Answer(command.command_id, detail))
+        self._give_way_for(model, detail)
 
     def _refuse_all(
         self, request_ids: Sequence[int], kind: RefusalKind, detail: str, retry_after_ms: float | None = None
@@ -597,7 +428,9 @@ class Scheduler:
                 head_taken = True  # order is kept: nobody behind the head takes the room it waits for
                 self._clear(want, [self.instances[instance_id] for instance_id in victims])
             else:
-                self._give_up_loading(want.model, [self.instances[instance_id].model for instance_id in victims])
+                names = ", ".join(sorted(self.instances[instance_id].model for instance_id in victims))
+                problem = f"{want.model} does not fit beside {names}; swap instead of load"
+                self._give_way_for(want.model, problem)
 
     def _tenants(self, instances: Iterable[Instance], want: _Want) -> list[Tenant]:
         result = []
@@ -656,14 +489,6 @@ class Scheduler:
             for waiter in self.waiters.values()
         )
 
-    def _give_up_loading(self, model: str, in_the_way: Sequence[str]) -> None:
-        for command in [command for command in self.commands if command.model == model and command.kind != "unload"]:
-            self.commands.remove(command)
-            names = ", ".join(sorted(in_the_way))
-            self._effects.append(
-                Answer(command.command_id, f"{model} does not fit beside {names}; swap instead of load")
-            )
-
     def _stop_drained(self) -> None:
         for instance in list(self.instances.values()):
             commanded = instance.gate_since_ms is not None and instance.gate_for is None
@@ -721,7 +546,7 @@ class Scheduler:
         instance.phase = Phase.STOPPING
         self._effects.append(Stop(instance.instance_id, reason, cut))
         if not instance.stale:
-            self._give_way(lambda one: one.model == instance.model, f"gave way: {reason}")
+            self._give_way_for(instance.model, f"gave way: {reason}")
 
     def _due(self, at_ms: float) -> bool:
         if self._now >= at_ms:

@@ -9,6 +9,7 @@ import functools
 import hashlib
 import ipaddress
 import json
+import logging
 import os
 import secrets
 import socket
@@ -24,6 +25,8 @@ from variet.engine.problems import Problem
 from variet.errors import TrustError
 
 App = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[None]]
+log = logging.getLogger("variet.engine.trust")
+_KEYS_UNREADABLE = Problem(500, "keys_unreadable", "the engine's key file cannot be read; its log says more")
 _PREFIX = "vk_"
 _SHARED = ipaddress.ip_network("100.64.0.0/10")  # carrier-grade NAT, where overlay networks such as Tailscale live
 _OPEN_PATHS = frozenset({"/health", "/v1/health"})
@@ -152,7 +155,9 @@ class Guard:
             try:
                 self._check(scope)
             except (Problem, TrustError) as refusal:
-                problem = refusal if isinstance(refusal, Problem) else Problem(500, "trust", str(refusal))
+                problem = refusal if isinstance(refusal, Problem) else _KEYS_UNREADABLE
+                if problem is _KEYS_UNREADABLE:
+                    log.error("%s", refusal)  # where and why is for the owner, not for whoever asks
                 body = problem.body(apis.family_of(scope["path"]))
                 headers = [*problem.headers(), (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
                 await send({"type": "http.response.start", "status": problem.status, "headers": headers})

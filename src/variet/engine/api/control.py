@@ -49,18 +49,18 @@ async def reload(request: Request) -> dict[str, Any]:
     """Read the configuration again. A broken one is refused with all its mistakes; the old one stays."""
     engine = request.app.state.engine
     try:
-        changed = await engine.reload()
+        changed, waiting = await engine.reload()
     except ConfigError as error:
         mistakes = [{"path": one.path, "what": one.what, "way_out": one.way_out} for one in error.mistakes]
         raise HTTPException(422, {"message": str(error), "mistakes": mistakes}) from None
     except VarietError as error:
         raise HTTPException(422, {"message": str(error), "mistakes": []}) from None
-    return {"reloaded": str(engine.config_path), "changed": sorted(changed)}
+    return {"reloaded": str(engine.config_path), "changed": sorted(changed), "needs_restart": waiting}
 
 
 @router.get("/logs/{name}", response_class=PlainTextResponse)
 async def logs(name: str, request: Request, lines: int = 200) -> str:
-    """The end of a model's llama-server log, or of the engine's own (`engine`)."""
+    """The end of a model's llama-server log."""
     engine = request.app.state.engine
     text: str | None = engine.log_tail(name, min(max(lines, 1), 10_000))
     if text is None:

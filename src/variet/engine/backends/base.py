@@ -27,7 +27,6 @@ class LaunchSpec:
     env: Mapping[str, str]
     child_protocol: bool
     load_timeout_s: float
-    private_files: str | None = None  # folder for what the child writes (slot snapshots)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from variet import paths
+import psutil
+
 from variet.engine.backends.base import Box, Child, LaunchSpec, OnProgress
 from variet.engine.instance import LocalChild
 from variet.engine.leash import Leash, leash_for
@@ -17,7 +21,7 @@ class LocalBackend:
 
     def __init__(self, capacity_mib: Mapping[str, int], logs: Path, leash: Leash | None = None) -> None:
         self._box = Box("local", capacity_mib)
-        self._sockets = paths.socket_dir()
+        self._sockets: Path | None = None  # made at the first launch: an engine that never starts leaves none
         self._logs = logs
         self._leash = leash or leash_for()
 
@@ -25,10 +29,30 @@ class LocalBackend:
         return (self._box,)
 
     async def launch(self, box: Box, spec: LaunchSpec, on_progress: OnProgress) -> Child:
+        if self._sockets is None:
+            self._sockets = socket_dir()
         return await LocalChild.spawn(spec, self._sockets, self.log_path(spec.model), self._leash, on_progress)
 
     def log_path(self, model: str) -> Path:
         return self._logs / f"{model}.log"
 
     def close(self) -> None:
-        shutil.rmtree(self._sockets, ignore_errors=True)
+        if self._sockets is not None:
+            shutil.rmtree(self._sockets, ignore_errors=True)
+
+
+def socket_dir() -> Path:
+    """A fresh private folder for unix sockets; those of engines that are gone are removed.
+
+    It sits in the runtime folder or the temporary one, never deep below a home: the kernel allows a socket's
+    path about 100 characters.
+    """
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    usable = base and Path(base).is_dir() and os.access(base, os.W_OK)
+    parent = Path(base) if base and usable else Path(tempfile.gettempdir())
+    for old in parent.glob("variet-*-*"):  # left by an engine that was killed
+        owner = old.name.split("-")[1]
+        with contextlib.suppress(OSError):
+            if owner.isdigit() and not psutil.pid_exists(int(owner)):
+                shutil.rmtree(old)
+    return Path(tempfile.mkdtemp(prefix=f"variet-{os.getpid()}-", dir=parent))

@@ -13,7 +13,8 @@ import httpx
 from variet import paths
 from variet.engine import gguf_facts
 from variet.engine.config import FileSpec, ModelConfig
-from variet.engine.gguf_facts import Facts, Header
+from variet.engine.facts import Facts
+from variet.engine.gguf_facts import Header
 from variet.engine.sources.hf import split
 from variet.errors import PullFailed
 

@@ -1,0 +1,173 @@
+"""The way back to one client: held headers, a bounded buffer, errors before and inside a stream.
+
+Knows nothing of models or leases. A client that reads nothing for too long raises Problem.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+import aiohttp
+
+from variet.engine.apis import Family
+from variet.engine.config import EngineConfig
+from variet.engine.problems import Problem
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+_TAIL_BYTES = 16_384
+
+
+class Downstream:
+    """One answer on its way to one client."""
+
+    def __init__(self, send: Send, family: Family, config: EngineConfig) -> None:
+        self.started = False
+        self.left = False
+        self.complete = False
+        self._raw_send = send
+        self._family = family
+        self._server = config.server
+        self._stream = False
+        self._hold: asyncio.TimerHandle | None = None
+        self._ticker: asyncio.Task[None] | None = None
+        self._chunks: deque[bytes] = deque()
+        self._held = 0
+        self._more = asyncio.Event()
+        self._room = asyncio.Event()
+        self._eof = False
+        self._broken = False
+        self._writer: asyncio.Task[None] | None = None
+
+    def hold(self) -> None:
+        """Keep a stream's headers back until there is something to say, or for so long at most."""
+        loop = asyncio.get_running_loop()
+        self._hold = loop.call_later(self._server.hold_headers_s, self._begin_ticking)
+
+    def _begin_ticking(self) -> None:
+        self._ticker = asyncio.create_task(self._tick())
+
+    async def _tick(self) -> None:
+        """Comments that a waiting stream gets once its headers could be held no longer."""
+        await self._begin(200, [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")], stream=True)
+        while True:
+            await self._send({"type": "http.response.body", "body": b": waiting\n\n", "more_body": True})
+            await asyncio.sleep(self._server.keepalive_s)
+
+    async def _stop_ticking(self) -> None:
+        if self._hold is not None:
+            self._hold.cancel()
+            self._hold = None
+        if self._ticker is not None:
+            self._ticker.cancel()
+            await asyncio.wait([self._ticker])
+            self._ticker = None
+
+    async def _send(self, message: Message) -> None:
+        try:
+            async with asyncio.timeout(self._server.stall_timeout_s):
+                await self._raw_send(message)
+        except TimeoutError:
+            raise Problem(408, "client_stalled", "the client stopped reading its answer") from None
+
+    async def _begin(self, status: int, headers: list[tuple[bytes, bytes]], *, stream: bool) -> None:
+        self.started, self._stream = True, stream
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        """The child's status and headers, unless the hold ran out and others were sent already."""
+        await self._stop_ticking()
+        if self.started:
+            if status >= 400:
+                raise Problem(status, "upstream_error", f"the model server answered {status}")
+            return
+        stream = any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers)
+        await self._begin(status, headers, stream=stream)
+
+    async def pump(self, first: bytes, upstream: aiohttp.StreamReader) -> bytes:
+        """Move the answer into the buffer at the child's speed; returns its last bytes. Ends at upstream's end."""
+        self._writer = asyncio.create_task(self._write_out())
+        limit = int(self._server.buffer_mib * 1048576)
+        tail = b""
+        chunk = first
+        while chunk:
+            self._chunks.append(chunk)
+            self._held += len(chunk)
+            self._more.set()
+            if self._writer.done():
+                self._writer.result()  # the client stalled: no need to go on
+            tail = chunk if len(chunk) >= _TAIL_BYTES else (tail + chunk)[-_TAIL_BYTES:]
+            while self._held > limit:
+                self._room.clear()
+                await self._until(self._room)
+            chunk = await upstream.readany()
+        return tail
+
+    async def _until(self, event: asyncio.Event) -> None:
+        """Wait for room in the buffer; a client that stalls for too long raises Problem."""
+        assert self._writer is not None
+        waiter = asyncio.ensure_future(event.wait())
+        try:
+            await asyncio.wait([waiter, self._writer], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiter.cancel()
+        if self._writer.done():
+            self._writer.result()
+
+    async def _write_out(self) -> None:
+        while True:
+            if not self._chunks:
+                if self._broken:
+                    return
+                if self._eof:
+                    self.complete = True  # from here on a disconnect is the normal end
+                    await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+                    return
+                self._more.clear()
+                await self._more.wait()
+                continue
+            chunk = self._chunks.popleft() if len(self._chunks) == 1 else self._drain()
+            self._held -= len(chunk)
+            self._room.set()
+            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+    def _drain(self) -> bytes:
+        chunk = b"".join(self._chunks)
+        self._chunks.clear()
+        return chunk
+
+    async def finish(self) -> None:
+        """Let the client read to the end."""
+        self._eof = True
+        self._more.set()
+        if self._writer is not None:
+            await self._writer
+
+    async def fail(self, problem: Problem) -> None:
+        """Say what went wrong: as an answer, or inside a stream and then with an aborted body, so that no client
+        takes what it has for whole."""
+        await self._stop_ticking()
+        if self._writer is not None:
+            self._broken = True  # what the child wrote still goes out, an end does not
+            self._more.set()
+            await asyncio.wait([self._writer])
+        if not self.started:
+            body = problem.body(self._family)
+            length = (b"content-length", str(len(body)).encode())
+            await self._begin(problem.status, [*problem.headers(), length], stream=False)
+            self.complete = True
+            await self._send({"type": "http.response.body", "body": body, "more_body": False})
+        elif self._stream and problem.code != "client_stalled":
+            await self._send({"type": "http.response.body", "body": problem.event(self._family), "more_body": True})
+
+    def close(self) -> None:
+        if self._hold is not None:
+            self._hold.cancel()
+        for task in (self._ticker, self._writer):
+            if task is not None and not task.done():
+                task.cancel()
