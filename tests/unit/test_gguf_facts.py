@@ -129,6 +129,28 @@ def test_a_header_that_makes_no_sense_is_an_error_of_the_file(tmp_path: Path) ->
         gguf_facts.read_files([path])
 
 
+def test_facts_are_kept_until_the_file_changes(tmp_path: Path) -> None:
+    path, cache = tmp_path / "m.gguf", tmp_path / "cache"
+
+    def write(blocks: int) -> None:
+        writer = gguf.GGUFWriter(path, "llama")
+        writer.add_uint32("llama.block_count", blocks)
+        writer.add_tensor("blk.0.ffn_up.weight", np.zeros((32, 32 * blocks), dtype=np.float32))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+
+    write(1)
+    first = gguf_facts.read_files([path], cache)
+    assert gguf_facts.read_files([path], cache) == first and len(list(cache.iterdir())) == 1
+    kept = next(cache.iterdir())
+    kept.write_text("{")
+    assert gguf_facts.read_files([path], cache) == first, "a damaged memory is no harm"
+    write(2)
+    assert len(gguf_facts.read_files([path], cache).layers) == 2
+
+
 def test_a_file_that_ends_before_its_weights_is_truncated(tmp_path: Path) -> None:
     path = headers.write_header("qwen3.5-27b", tmp_path / "h.gguf", vocabulary=8)
     with pytest.raises(ModelFileError, match="truncated"):

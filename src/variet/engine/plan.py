@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
+from variet import paths
 from variet.engine import gguf_facts
 from variet.engine.config import EngineConfig, ModelConfig
 from variet.engine.facts import Facts
@@ -39,7 +40,11 @@ def make_plan(
     for name, model in [*config.side_models.items(), *config.models.items()]:
         files = model_paths(name, model, models_dir)
         try:
-            known[name] = facts[name] if facts and name in facts else gguf_facts.read_files(files.model)
+            known[name] = (
+                facts[name]
+                if facts and name in facts
+                else gguf_facts.read_files(files.model, paths.cache_dir() / "facts")
+            )
         except ModelFileError as error:
             placements[name] = Placement(Split(), {HOST: 0}, problem=str(error))
             continue
