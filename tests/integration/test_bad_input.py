@@ -7,6 +7,7 @@ import hashlib
 import json
 import socket
 import tempfile
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
@@ -80,10 +81,30 @@ BODIES = st.one_of(
 )
 
 
-async def test_malformed_bodies_get_a_clear_error_and_disturb_nobody(engine: EngineProcess) -> None:
+@pytest.fixture
+async def capped(tmp_path: Path, models: Path) -> AsyncIterator[EngineProcess]:
+    """An engine whose fast tier bounds every answer, whatever the request says of it."""
+    config = embedded_config(scheduling={"preload": []})
+    config["tiers"]["fast"]["max_tokens"] = 16
+    async with running(tmp_path / "home", models, config) as one:
+        yield one
+
+
+async def test_a_tier_bounds_answers_that_were_asked_for_without_end(capped: EngineProcess) -> None:
+    for path in ("/v1/chat/completions", "/v1/completions"):
+        for wish in ({"max_tokens": -1}, {"max_tokens": 5_000}, {}):
+            body = {**chat("fast"), "prompt": "Hello", "ignore_eos": True}
+            del body["max_tokens"]
+            status, answer = await capped.post(path, {**body, **wish})
+            assert status == 200 and answer["usage"]["completion_tokens"] == 16, (path, wish)
+
+
+async def test_malformed_bodies_get_a_clear_error_and_disturb_nobody(capped: EngineProcess) -> None:
+    engine = capped
     await engine.post("/engine/swap", {"model": "fast"})
     child = engine.children()[0].pid
-    bystander = asyncio.create_task(engine.post("/v1/chat/completions", chat("fast", "Tell a story.", tokens=300)))
+    story = chat("smollm2-135m", "Tell a story.", tokens=300)  # by the model's own name: no tier, no cap
+    bystander = asyncio.create_task(engine.post("/v1/chat/completions", story))
     loop = asyncio.get_running_loop()
     seen: list[int] = []
 

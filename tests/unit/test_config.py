@@ -34,6 +34,7 @@ def test_shipped_files_are_valid_and_match_the_schema(name: str) -> None:
     path = ROOT / "config" / name
     config = configuration.load(path)
     assert set(config.tiers) == {"fast", "balanced", "deep-coder", "deep-logic", "ultra"}
+    assert all(tier.max_tokens for tier in config.tiers.values()), "no answer of a shipped tier is without end"
     jsonschema.validate(json.loads(path.read_text()), configuration.json_schema())
 
 
