@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "logs": ("variet.commands.control", "Show the end of a model's log."),
     "plan": ("variet.commands.plan", "Show where each tier will run, and why."),
     "pull": ("variet.commands.pull", "Fetch model files."),
+    "pair": ("variet.commands.pair", "Let another machine use this engine, or use another's."),
     "key": ("variet.commands.key", "Make, list and remove API keys."),
     "doctor": ("variet.commands.doctor", "Check this machine and say what to mend."),
     "config": ("variet.commands.config", "Check, show or describe the configuration."),

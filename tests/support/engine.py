@@ -102,6 +102,21 @@ class EngineProcess:
             return [one for one in psutil.Process(self.pid).children() if "llama-server" in " ".join(one.cmdline())]
         return []
 
+    # --- as a person at a terminal ---
+
+    async def variet(self, *args: str, home: Path | None = None, timeout_s: float = 60, **env: str) -> tuple[int, str]:
+        """(exit code, output) of a command; `home` stands for another machine's user."""
+        process = await self.start_variet(*args, home=home, **env)
+        output, _ = await asyncio.wait_for(process.communicate(), timeout_s)
+        return process.returncode or 0, output.decode()
+
+    async def start_variet(self, *args: str, home: Path | None = None, **env: str) -> asyncio.subprocess.Process:
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("VARIET_")}
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "variet", *args, env={**clean, "VARIET_HOME": str(home or self.home), **env},
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, stdin=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+
     # --- over HTTP ---
 
     async def get(self, path: str) -> Any:
@@ -136,10 +151,12 @@ class EngineProcess:
 
 
 @asynccontextmanager
-async def running(home: Path, models: Path, config: dict[str, Any] | None = None) -> AsyncIterator[EngineProcess]:
+async def running(
+    home: Path, models: Path, config: dict[str, Any] | None = None, *extra: str
+) -> AsyncIterator[EngineProcess]:
     """An engine for the length of a block; it must end by itself when asked, and leave no child."""
     engine = EngineProcess(home, models)
-    await engine.start(config)
+    await engine.start(config, *extra)
     try:
         yield engine
     finally:

@@ -59,16 +59,14 @@ def test_a_damaged_key_file_lets_nobody_in(store: KeyStore) -> None:
 
 
 def test_binding(store: KeyStore) -> None:
-    check_binding("127.0.0.1", store, plain_http_on_lan=False)
+    check_binding("127.0.0.1", store)
     with pytest.raises(TrustError, match="public"):
-        check_binding("8.8.8.8", store, plain_http_on_lan=True)
+        check_binding("8.8.8.8", store)
     with pytest.raises(TrustError, match="variet key add"):
-        check_binding("192.168.1.2", store, plain_http_on_lan=True)
+        check_binding("192.168.1.2", store)
     store.add("one", admin=False)
-    with pytest.raises(TrustError, match="plain_http_on_lan"):
-        check_binding("192.168.1.2", store, plain_http_on_lan=False)
-    check_binding("192.168.1.2", store, plain_http_on_lan=True)
-    check_binding("0.0.0.0", store, plain_http_on_lan=True)
+    check_binding("192.168.1.2", store)
+    check_binding("0.0.0.0", store)
 
 
 async def ask(

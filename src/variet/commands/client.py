@@ -1,49 +1,62 @@
-"""Talks to a running engine for the commands. VARIET_ENGINE_URL and VARIET_API_KEY override what is configured."""
+"""Talks to a running engine for the commands; variet.connection says to which."""
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import httpx
 
+from variet import connection
 from variet.errors import ConnectionFailed, TrustError, VarietError
-
-DEFAULT_URL = "http://127.0.0.1:8000"
 
 
 def engine_url() -> str:
-    return os.environ.get("VARIET_ENGINE_URL", DEFAULT_URL).rstrip("/")
+    return connection.find().url
 
 
 def call(method: str, path: str, body: dict[str, Any] | None = None, *, timeout_s: float | None = 10) -> httpx.Response:
     """One request to the engine. Raises ConnectionFailed, TrustError, or VarietError with the engine's own words."""
-    url = engine_url()
-    key = os.environ.get("VARIET_API_KEY")
-    headers = {"authorization": f"Bearer {key}"} if key else {}
-    try:
-        answer = httpx.request(
-            method,
-            url + path,
-            json=body,
-            headers=headers,
-            timeout=httpx.Timeout(timeout_s, connect=5),
-            trust_env=False,
-        )
-    except httpx.TransportError as error:
-        raise ConnectionFailed(
-            f"no engine answers ({error})",
-            where=url,
-            next_step="Start one with `variet up`, or set VARIET_ENGINE_URL",
-        ) from None
+    engine = connection.find()
+    with client(engine, timeout_s) as http:
+        try:
+            answer = http.request(method, path, json=body)
+        except httpx.TransportError as error:
+            raise unreachable(engine.url, error) from None
     if answer.status_code in (401, 403):
-        raise TrustError(_words(answer), where=url, next_step="Set VARIET_API_KEY to a key with that right")
+        raise TrustError(words(answer), where=engine.url, next_step="Set VARIET_API_KEY to a key with that right")
     if answer.status_code >= 400:
-        raise VarietError(_words(answer), where=url)
+        raise VarietError(words(answer), where=engine.url)
     return answer
 
 
-def _words(answer: httpx.Response) -> str:
+def client(engine: connection.Connection, timeout_s: float | None = 10) -> httpx.Client:
+    """An HTTP client that trusts and knows what `engine` says; proxies of the environment are not asked."""
+    timeout = httpx.Timeout(timeout_s, connect=5)
+    return httpx.Client(
+        base_url=engine.url, headers=engine.headers(), verify=engine.tls(), timeout=timeout, trust_env=False
+    )
+
+
+def unreachable(url: str, error: httpx.TransportError) -> VarietError:
+    """Why no engine answers, and what to do about it."""
+    text = str(error)
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return TrustError(
+            "its certificate is not the one this machine trusts",
+            where=url,
+            next_step="Pair with it (`variet pair` there, `variet pair URL CODE` here), or set VARIET_ENGINE_CA",
+        )
+    if "WRONG_VERSION_NUMBER" in text:
+        return ConnectionFailed("speaks plain HTTP there", where=url, next_step="Write http:// instead of https://")
+    if "disconnected without sending" in text and url.startswith("http:"):
+        return ConnectionFailed("closed the connection", where=url, next_step="An engine on the LAN speaks https://")
+    return ConnectionFailed(
+        f"no engine answers ({error})", where=url, next_step="Start one with `variet up`, or set VARIET_ENGINE_URL"
+    )
+
+
+def words(answer: httpx.Response) -> str:
+    """What the engine said about an error."""
     try:
         body = answer.json()
     except ValueError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import MutableMapping
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI
@@ -11,16 +12,28 @@ from fastapi.responses import PlainTextResponse, Response
 from starlette.middleware.cors import CORSMiddleware
 
 from variet import __version__
-from variet.engine.api import control, models
+from variet.engine.api import control, models, pairing
 from variet.engine.downstream import Receive, Send
 from variet.engine.engine import Engine
+from variet.engine.pairing import Pairing
 from variet.engine.trust import Guard, KeyStore
 
 _OWN = frozenset({"/", "/health", "/v1/health", "/v1/models", "/models", "/metrics", "/favicon.ico"})
 
 
-def build(engine: Engine) -> Any:
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """How this engine is reached: its addresses, the authority of its certificate (empty: plain HTTP), and an admin key
+    of this run for commands on the same machine."""
+
+    urls: tuple[str, ...]
+    authority_pem: str
+    local_key: str
+
+
+def build(engine: Engine, identity: Identity) -> Any:
     """The whole application of one engine."""
+    store = KeyStore()
     own = FastAPI(
         title="Variet Engine",
         version=__version__,
@@ -29,7 +42,10 @@ def build(engine: Engine) -> Any:
         redoc_url=None,
     )
     own.state.engine = engine
+    own.state.urls = identity.urls
+    own.state.pairing = Pairing(store, identity.authority_pem)
     own.include_router(models.router)
+    own.include_router(pairing.router)
     own.include_router(control.router)
 
     @own.api_route("/", methods=["GET", "HEAD"], response_class=PlainTextResponse, include_in_schema=False)
@@ -54,7 +70,8 @@ def build(engine: Engine) -> Any:
     origins = "|".join(re.escape(origin) for origin in engine.config.server.cors_origins)
     origin = re.compile(rf"({origins})(:\d+)?")
     server = engine.config.server
-    guarded = Guard(dispatch, KeyStore(), (server.host, *server.hosts), lambda one: origin.fullmatch(one) is not None)
+    hosts = (server.host, *server.hosts)
+    guarded = Guard(dispatch, store, hosts, lambda one: origin.fullmatch(one) is not None, identity.local_key)
     return CORSMiddleware(
         guarded,
         allow_origin_regex=origin.pattern,

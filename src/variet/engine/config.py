@@ -194,7 +194,7 @@ class ServerConfig(_Strict):
     shutdown_s: float = Field(20, ge=0, description="how long running streams may finish at shutdown")
     hosts: tuple[str, ...] = Field((), description="further names this engine is called by (Host header)")
     plain_http_on_lan: bool = Field(
-        False, description="serve the LAN without TLS; keys and text can then be read there"
+        False, description="serve the LAN without TLS: whoever listens to it can then read keys and text"
     )
     allow_media_urls: bool = Field(False, description="let children fetch media URLs that clients send")
     cors_origins: tuple[str, ...] = Field(

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import secrets
 import signal
 import socket
 import sys
@@ -14,12 +15,36 @@ from pathlib import Path
 
 import uvicorn
 
-from variet.engine.app import build
+from variet import connection
+from variet.engine.addresses import is_loopback, names_here, reachable
+from variet.engine.app import Identity, build
 from variet.engine.engine import Engine
 from variet.engine.trust import KeyStore, check_binding
-from variet.errors import VarietError
+from variet.errors import TrustError, VarietError
 
 log = logging.getLogger("variet.engine")
+_CERTIFICATE_CHECK_S = 600.0
+
+
+class _Tls:
+    """The certificate in use, kept fresh: addresses change and certificates end while an engine runs for months."""
+
+    def __init__(self, engine: Engine, host: str) -> None:
+        from variet.engine.certificate import Certificates  # 0.2 s that an engine on loopback does not need
+
+        self.certificates = Certificates()
+        self._names = lambda: names_here(host, engine.config.server.hosts)
+        self.context = self.certificates.context(self._names())
+
+    async def keep_fresh(self) -> None:
+        while True:
+            await asyncio.sleep(_CERTIFICATE_CHECK_S)
+            try:
+                if self.certificates.refresh(self._names()):
+                    self.certificates.load(self.context)
+                    log.info("a new server certificate holds from the next connection on")
+            except (TrustError, OSError) as error:
+                log.error("the old certificate stays: %s", error)
 
 
 class _Server(uvicorn.Server):
@@ -45,15 +70,17 @@ async def _serve(config_path: Path, host: str | None, port: int | None, on_ready
         host or engine.config.server.host,
         engine.config.server.port if port is None else port,
     )
-    check_binding(bind_host, KeyStore(), plain_http_on_lan=engine.config.server.plain_http_on_lan)
+    check_binding(bind_host, KeyStore())
     sock = listen(bind_host, bind_port)
-    shown = f"http://{bind_host}:{sock.getsockname()[1]}"
+    tls = None if is_loopback(bind_host) or engine.config.server.plain_http_on_lan else _Tls(engine, bind_host)
+    urls = reachable(bind_host, sock.getsockname()[1], secure=tls is not None)
+    identity = Identity(urls, tls.certificates.authority_pem() if tls else "", secrets.token_urlsafe(32))
     server = _Server(
         uvicorn.Config(
-            build(engine), log_config=None, access_log=False, lifespan="off", server_header=False, proxy_headers=False,
-            date_header=False, timeout_keep_alive=75, timeout_graceful_shutdown=5,
-            http="httptools" if sys.platform != "win32" else "auto",
-            ws="none", backlog=1024,
+            build(engine, identity), log_config=None, access_log=False, lifespan="off",
+            server_header=False, proxy_headers=False, date_header=False, timeout_keep_alive=75, timeout_graceful_shutdown=5,
+            http="httptools" if sys.platform != "win32" else "auto", ws="none", backlog=1024,
+            ssl_context_factory=(lambda *_: tls.context) if tls else None,
         )
     )  # fmt: skip
     stop = asyncio.Event()
@@ -62,10 +89,15 @@ async def _serve(config_path: Path, host: str | None, port: int | None, on_ready
     serving = asyncio.create_task(server.serve(sockets=[sock]))
     while not server.started and not serving.done():
         await asyncio.sleep(0.005)
-    on_ready(engine, shown)
+    connection.announce(urls[0], identity.local_key, tls.certificates.authority_path if tls else None)
+    renewing = asyncio.create_task(tls.keep_fresh()) if tls else None
+    on_ready(engine, urls[0])
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
     log.info("stopping: running answers may finish for %g s", engine.config.server.shutdown_s)
+    connection.withdraw(urls[0])
+    if renewing:
+        renewing.cancel()
     cut = await engine.stop()
     server.should_exit = True
     await serving

@@ -5,9 +5,7 @@ Keys are 256 random bits, so a plain SHA-256 is a safe hash for them: there is n
 
 from __future__ import annotations
 
-import functools
 import hashlib
-import ipaddress
 import json
 import logging
 import os
@@ -21,6 +19,7 @@ from typing import Any
 
 from variet import paths
 from variet.engine import apis
+from variet.engine.addresses import is_loopback, is_private
 from variet.engine.problems import Problem
 from variet.errors import TrustError
 
@@ -28,8 +27,7 @@ App = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[None]]
 log = logging.getLogger("variet.engine.trust")
 _KEYS_UNREADABLE = Problem(500, "keys_unreadable", "the engine's key file cannot be read; its log says more")
 _PREFIX = "vk_"
-_SHARED = ipaddress.ip_network("100.64.0.0/10")  # carrier-grade NAT, where overlay networks such as Tailscale live
-_OPEN_PATHS = frozenset({"/health", "/v1/health"})
+_OPEN_PATHS = frozenset({"/health", "/v1/health", "/engine/pairing/hello", "/engine/pairing/finish"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,28 +93,7 @@ class KeyStore:
         self._seen = -1
 
 
-@functools.lru_cache(maxsize=1024)  # asked for every request
-def is_private(address: str) -> bool:
-    """Loopback, private, link-local and shared (100.64/10) addresses; IPv4 inside IPv6 counts as IPv4."""
-    try:
-        parsed = ipaddress.ip_address(address.split("%")[0])
-    except ValueError:
-        return False
-    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped:
-        parsed = parsed.ipv4_mapped
-    if parsed.is_unspecified or parsed.is_multicast:
-        return False
-    return parsed.is_private or parsed.is_link_local or (parsed.version == 4 and parsed in _SHARED)
-
-
-def is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address.split("%")[0]).is_loopback
-    except ValueError:
-        return address == "localhost"
-
-
-def check_binding(host: str, store: KeyStore, *, plain_http_on_lan: bool) -> None:
+def check_binding(host: str, store: KeyStore) -> None:
     """Refuse to listen where a stranger could ask. Raises TrustError with what to do instead."""
     if is_loopback(host):
         return
@@ -133,20 +110,23 @@ def check_binding(host: str, store: KeyStore, *, plain_http_on_lan: bool) -> Non
             where=host,
             next_step="Make one with `variet key add NAME` (it is shown once), then start again",
         )
-    if not plain_http_on_lan:
-        raise TrustError(
-            "plain HTTP on the LAN would show keys and conversations to it",
-            where=host,
-            next_step="Set $.server.plain_http_on_lan to true if that network is yours alone",
-        )
 
 
 class Guard:
     """ASGI: lets a request through, or answers it with the reason why not."""
 
-    def __init__(self, app: App, store: KeyStore, hosts: Iterable[str], origin_allowed: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        app: App,
+        store: KeyStore,
+        hosts: Iterable[str],
+        origin_allowed: Callable[[str], bool],
+        local_key: str | None = None,
+    ) -> None:
+        """`local_key`: an admin key of this run alone, for commands of the same user on the same machine."""
         self._app = app
         self._store = store
+        self._local = Key("this machine", _digest(local_key), True, 0) if local_key else None
         self._hosts = {host.lower() for host in hosts} | {"localhost", socket.gethostname().lower()}
         self._origin_allowed = origin_allowed
 
@@ -187,7 +167,7 @@ class Guard:
         scheme, _, bearer = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
         if scheme.lower() == "bearer":
             presented = bearer.strip()
-        key = self._store.find(presented) if presented else None
+        key = self._find(presented, peer) if presented else None
         if key is None:
             words = (
                 "this API key is not known here" if presented else "an API key is needed (Authorization: Bearer ...)"
@@ -195,6 +175,11 @@ class Guard:
             raise Problem(401, "invalid_api_key", f"{words}; the engine's owner makes one with `variet key add NAME`")
         if needs_admin(scope["method"], scope["path"]) and not key.admin:
             raise Problem(403, "admin_needed", f"key {key.name!r} may ask models, not change the engine")
+
+    def _find(self, presented: str, peer: str) -> Key | None:
+        if self._local is not None and is_loopback(peer) and _digest(presented) == self._local.sha256:
+            return self._local
+        return self._store.find(presented)
 
 
 def needs_admin(method: str, path: str) -> bool:

@@ -1,0 +1,115 @@
+"""Which engine this machine talks to, with which key, and whom it trusts for that.
+
+In this order: VARIET_ENGINE_URL, the engine this machine was paired with, the one that runs here, port 8000 here.
+VARIET_API_KEY and VARIET_ENGINE_CA (a PEM file) override what was stored.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from variet import paths
+from variet.errors import TrustError
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """An engine's address, the key for it, and the PEM file of the one authority trusted there (None: the system's)."""
+
+    url: str
+    key: str | None = None
+    authority: Path | None = None
+
+    def tls(self) -> ssl.SSLContext | bool:
+        """What an HTTP client verifies with. Raises TrustError for an authority that cannot be read."""
+        if self.authority is None or not self.url.startswith("https:"):
+            return True
+        try:
+            return ssl.create_default_context(cafile=str(self.authority))
+        except (OSError, ssl.SSLError) as error:
+            raise TrustError(
+                f"cannot be used as an authority: {error}",
+                where=str(self.authority),
+                next_step="Pair again with `variet pair URL CODE`, or set VARIET_ENGINE_CA to a PEM file",
+            ) from None
+
+    def headers(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.key}"} if self.key else {}
+
+
+def find() -> Connection:
+    """Raises TrustError where a stored file is damaged."""
+    paired, running = _read(_paired_file()), _read(_running_file())
+    url = (os.environ.get("VARIET_ENGINE_URL") or paired.get("url") or running.get("url") or DEFAULT_URL).rstrip("/")
+    stored = next((one for one in (paired, running) if one.get("url") == url), {})
+    authority = os.environ.get("VARIET_ENGINE_CA") or stored.get("authority")
+    return Connection(
+        url, os.environ.get("VARIET_API_KEY") or stored.get("key"), Path(authority) if authority else None
+    )
+
+
+def save_pairing(url: str, key: str, authority_pem: str) -> Path:
+    """Remember the engine of this machine; returns the file, readable by its owner only."""
+    folder = paths.private_dir(paths.config_dir())
+    authority = folder / "engine-authority.pem"
+    if authority_pem:
+        _write(authority, authority_pem)
+    _write(_paired_file(), _text(url, key, str(authority) if authority_pem else None))
+    return _paired_file()
+
+
+def forget_pairing() -> bool:
+    """Whether there was one."""
+    known = _paired_file().is_file()
+    for path in (_paired_file(), paths.config_dir() / "engine-authority.pem"):
+        path.unlink(missing_ok=True)
+    return known
+
+
+def announce(url: str, key: str, authority: Path | None) -> None:
+    """Tell the commands of this user on this machine where the engine runs; `key` is valid for this run only."""
+    paths.private_dir(paths.state_dir())
+    _write(_running_file(), _text(url, key, str(authority) if authority else None))
+
+
+def withdraw(url: str) -> None:
+    """Undo `announce`, unless another engine announced itself since."""
+    if _read(_running_file()).get("url") == url:
+        _running_file().unlink(missing_ok=True)
+
+
+def _paired_file() -> Path:
+    return paths.config_dir() / "engine.json"
+
+
+def _running_file() -> Path:
+    return paths.state_dir() / "running.json"
+
+
+def _text(url: str, key: str, authority: str | None) -> str:
+    return json.dumps({"url": url, "key": key, "authority": authority}, indent=1)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise TrustError(f"cannot be read: {error}", where=str(path), next_step="Remove it, and pair again") from None
+    return stored if isinstance(stored, dict) else {}
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all, and readable by its owner only."""
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+        file.write(text)
+    temporary.replace(path)
