@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from variet.engine.trust import Guard, KeyStore, check_binding, is_private, needs_admin
+from variet.engine.addresses import is_private
+from variet.engine.trust import Guard, KeyStore, check_binding, needs_admin
 from variet.errors import TrustError
 
 

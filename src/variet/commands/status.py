@@ -44,6 +44,10 @@ def status(as_json: bool) -> None:
     console.print(
         f"requests: {answer['requests']['active']} active, {len(waiting)} waiting, {answer['requests']['done']} done"
     )
+    if answer["swaps"]:
+        last = answer["swaps"][-1]
+        phases = ", ".join(f"{name} {ms / 1000:.1f}" for name, ms in last["phases_ms"].items() if ms >= 50)
+        console.print(f"last swap: {last['model']} in {sum(last['phases_ms'].values()) / 1000:.1f} s ({phases})")
     for name, pull in answer["pulls"].items():
         if not pull["done"]:
             console.print(f"pull {name}: {pull['problem'] or _share(pull)}")

@@ -49,6 +49,7 @@ class Engine:
         self.puller = Puller(self.models_dir, self._on_available)
         self.metrics = Metrics()
         self.fleet.on_moment = self.metrics.moment
+        self.fleet.on_phases = self.metrics.phases
         self.relay = Relay(self.fleet, self, self._on_done)
 
     @classmethod
@@ -181,6 +182,14 @@ class Engine:
             },
             "capacity_mib": _memory(self.plan.capacity_mib),
             "load_ms": {name: round(ms) for name, ms in state.load_ms.items()},
+            "swaps": [
+                {
+                    "model": one.model,
+                    "gave_way": list(one.gave_way),
+                    "phases_ms": {name: round(ms, 1) for name, ms in one.phases_ms.items()},
+                }
+                for one in list(self.fleet.swaps.recent)[-20:]
+            ],
             "requests": {"active": len(self.relay.active), "done": self.requests_done},
             "journal": [
                 {"at": m.at, "kind": m.kind, "model": m.model, "ms": m.ms, "detail": m.detail}
@@ -245,7 +254,7 @@ class Engine:
         self.puller.start({name: used[name] for name in absent})
 
     def _preload(self, model: str) -> None:
-        self.fleet.post(events.Command(self.fleet.new_id(), "preload", model))
+        self.fleet.post(events.Command(self.fleet.new_id(), "preload", model, since_ms=time.monotonic() * 1000))
 
     def _on_available(self, model: str, problem: str | None) -> None:
         if problem is None:

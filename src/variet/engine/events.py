@@ -105,6 +105,7 @@ class Command:
     kind: Literal["load", "swap", "unload", "preload"]
     model: str
     now: bool = False
+    since_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,15 +147,21 @@ RefusalKind = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Start:
+    """`asked_ms`: since when somebody wants the model."""
+
     instance_id: int
     model: str
+    asked_ms: float
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
+    """`made_room_for`: the model that comes instead, if one does."""
+
     instance_id: int
     reason: str
     cut: bool = False  # running answers are to end now
+    made_room_for: str = ""
 
 
 @dataclass(frozen=True, slots=True)

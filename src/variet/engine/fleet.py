@@ -21,6 +21,7 @@ from variet.engine import events
 from variet.engine import scheduler as rules
 from variet.engine.backends.base import Address, Backend, Child, LaunchSpec
 from variet.engine.instance import first_of
+from variet.engine.swaps import SwapBook
 from variet.errors import LaunchFailed, VarietError
 
 log = logging.getLogger("variet.engine.fleet")
@@ -104,7 +105,9 @@ class Fleet:
         self._answers: dict[int, asyncio.Future[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self.swaps = SwapBook()
         self.on_moment: Callable[[Moment], None] = lambda _moment: None
+        self.on_phases: Callable[[str, Mapping[str, float]], None] = lambda _model, _phases_ms: None  # of a swap
 
     # --- for the relay ---
 
@@ -127,6 +130,14 @@ class Fleet:
         """Give a lease back, or leave the queue. Calling it again does nothing."""
         self.post(events.Ended(request_id, served))
 
+    def first_byte(self, instance_id: int, asked_ms: float) -> None:
+        """An answer to a request of `asked_ms` began: the first one of an instance completes the record of its swap."""
+        swap = self.swaps.first_byte(instance_id, asked_ms, _now_ms())
+        if swap is not None:
+            self.on_phases(swap.model, {"first": swap.phases_ms["first"]})
+            phases = ", ".join(f"{name} {ms:.0f}" for name, ms in swap.phases_ms.items())
+            log.info("%s answers %.0f ms after it was asked for (%s)", swap.model, swap.total_ms, phases)
+
     # --- for the API and the command line ---
 
     async def command(self, kind: Any, model: str, *, now: bool = False) -> None:
@@ -134,7 +145,7 @@ class Fleet:
         command_id = self.new_id()
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._answers[command_id] = future
-        self.post(events.Command(command_id, kind, model, now))
+        self.post(events.Command(command_id, kind, model, now, _now_ms()))
         await future
 
     # --- the owner ---
@@ -157,7 +168,7 @@ class Fleet:
     def _handle(self, event: events.Event) -> None:
         """Whoever posted an event is not to blame for an error here, and one effect's error costs no other effect."""
         try:
-            effects = self.scheduler.handle(event, time.monotonic() * 1000)
+            effects = self.scheduler.handle(event, _now_ms())
         except Exception:
             log.exception("while deciding on %s", type(event).__name__)
             return
@@ -192,10 +203,13 @@ class Fleet:
             case events.Start():
                 one = Running(effect.instance_id, effect.model, time.monotonic())
                 self.running[effect.instance_id] = one
+                self.swaps.starting(effect.instance_id, effect.model, effect.asked_ms, _now_ms())
                 self._spawn(self._live(one))
             case events.Stop():
                 one = self.running[effect.instance_id]
                 one.stop_reason, one.cut = effect.reason, effect.cut
+                if effect.made_room_for:
+                    self.swaps.told_to_go(effect.instance_id, one.model, effect.made_room_for, _now_ms())
                 one.stopping.set()
             case events.Answer():
                 answer = self._answers.pop(effect.command_id, None)
@@ -270,7 +284,9 @@ class Fleet:
             await one.session.close()
         if one.child is not None and not one.child.gone.done():
             await one.child.stop()
+        self.swaps.gone(one.instance_id, _now_ms())
         await self._memory_back(demand)
+        self.swaps.memory_back(one.instance_id, _now_ms())
 
     async def _load(self, one: Running) -> None:
         def on_progress(stage: str, share: float) -> None:
@@ -288,6 +304,9 @@ class Fleet:
         one.session = _session(one.child.address)
         one.progress = ("ready", 1.0)
         self._note("loaded", one.model, load_ms)
+        swap = self.swaps.ready(one.instance_id, _now_ms())
+        if swap is not None:
+            self.on_phases(swap.model, swap.phases_ms)
         self.post(events.Ready(one.instance_id, load_ms))
 
     async def _until_gone_or_stopped(self, one: Running) -> None:
@@ -312,6 +331,10 @@ class Fleet:
         self.on_moment(moment)
         took = f" in {ms:.0f} ms" if ms is not None else ""
         log.info("%s %s%s%s", model, kind, took, f": {detail}" if detail else "")
+
+
+def _now_ms() -> float:
+    return time.monotonic() * 1000
 
 
 def _session(address: Address) -> aiohttp.ClientSession:

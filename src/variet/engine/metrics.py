@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from variet.engine.fleet import Moment
@@ -26,6 +28,10 @@ class Metrics:
         self._queue = Histogram("variet_queue_seconds", "Wait for a lease", ["model"], buckets=_SECONDS, registry=here)
         self._load = Histogram("variet_load_seconds", "Spawn to ready", ["model"], buckets=_SECONDS, registry=here)
         self._stop = Histogram("variet_stop_seconds", "Stop to gone", ["model"], buckets=_SECONDS, registry=here)
+        self._swap = Histogram(
+            "variet_swap_phase_seconds", "drain, stop, memory, load, first byte of a model that came in",
+            ["model", "phase"], buckets=_SECONDS, registry=here,
+        )  # fmt: skip
         self._failures = Counter(
             "variet_failures", "Loads that failed and children that crashed", ["model", "kind"], registry=here
         )
@@ -50,6 +56,10 @@ class Metrics:
             self._failures.labels(moment.model, moment.kind).inc()
         elif moment.ms is not None:
             {"loaded": self._load, "stopped": self._stop}[moment.kind].labels(moment.model).observe(moment.ms / 1000)
+
+    def phases(self, model: str, phases_ms: Mapping[str, float]) -> None:
+        for phase, ms in phases_ms.items():
+            self._swap.labels(model, phase).observe(ms / 1000)
 
     def text(self, used: dict[str, int], capacity: dict[str, int], waiting: int) -> bytes:
         """The page; gauges are set as they are now."""

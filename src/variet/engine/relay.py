@@ -268,6 +268,7 @@ class Relay:
                     raise _translated(upstream.status, await upstream.read())
                 first = await upstream.content.readany()
                 record.first_byte_ms = (time.monotonic() - record.began) * 1000
+                self._fleet.first_byte(lease.instance_id, record.began * 1000)
                 await client.start(upstream.status, _downstream_headers(upstream, record, lease))
                 tail = await client.pump(first, upstream.content)
                 self._fleet.end(lease.request_id, served=True)  # the child is done, whatever the client still reads

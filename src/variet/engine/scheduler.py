@@ -107,7 +107,8 @@ class Trouble:
 @dataclass(frozen=True, slots=True)
 class _Want:
     model: str
-    since_ms: float
+    since_ms: float  # its place in the order
+    asked_ms: float
     urgent: bool  # a swap command: does not wait, and lets nobody in before it
     may_evict: bool
 
@@ -341,14 +342,14 @@ class Scheduler:
         for command in self.commands:
             if command.kind != "unload":
                 urgent = command.kind == "swap"
-                wants.setdefault(command.model, _Want(command.model, -math.inf, urgent, urgent))
+                wants.setdefault(command.model, _Want(command.model, -math.inf, command.since_ms, urgent, urgent))
         for waiter in self._ordered():
             model, background = waiter.ask.model, waiter.ask.priority is Priority.BACKGROUND
             if background and self._now - waiter.since_ms < self.terms.background_max_wait_ms:
                 self._wake_at(waiter.since_ms + self.terms.background_max_wait_ms)
             known = wants.get(model)
             if known is None or not known.may_evict:
-                wants[model] = _Want(model, waiter.since_ms, False, not self.terms.models[model].side)
+                wants[model] = _Want(model, waiter.since_ms, waiter.since_ms, False, not self.terms.models[model].side)
         return [
             want
             for want in wants.values()
@@ -409,7 +410,7 @@ class Scheduler:
             side = self.terms.models[want.model].side
             kept = [] if side else self._side_demands(absent=True)
             if (side or not head_taken) and fits(demand, [one.demand for one in others] + kept, self.terms.capacity):
-                self._start(want.model)
+                self._start(want)
                 continue
             if head_taken and not side:
                 continue
@@ -474,7 +475,7 @@ class Scheduler:
         if stoppable:
             for victim in victims:
                 if not self._in_use(victim):
-                    self._stop(victim, f"makes room for {want.model}")
+                    self._stop(victim, f"makes room for {want.model}", made_room_for=want.model)
 
     def _in_use(self, instance: Instance) -> bool:
         """Leases, or waiters that are still to be let in: those older than its gate."""
@@ -535,16 +536,17 @@ class Scheduler:
 
     # --- small steps ---
 
-    def _start(self, model: str) -> None:
+    def _start(self, want: _Want) -> None:
+        model = want.model
         instance_id, self._next_instance = self._next_instance, self._next_instance + 1
         terms = self.terms.models[model]
         slots = [Slot() for _ in range(terms.slots)]
         self.instances[instance_id] = Instance(instance_id, model, slots, terms.demand, self._now)
-        self._effects.append(Start(instance_id, model))
+        self._effects.append(Start(instance_id, model, want.asked_ms))
 
-    def _stop(self, instance: Instance, reason: str, *, cut: bool = False) -> None:
+    def _stop(self, instance: Instance, reason: str, *, cut: bool = False, made_room_for: str = "") -> None:
         instance.phase = Phase.STOPPING
-        self._effects.append(Stop(instance.instance_id, reason, cut))
+        self._effects.append(Stop(instance.instance_id, reason, cut, made_room_for))
         if not instance.stale:
             self._give_way_for(instance.model, f"gave way: {reason}")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import uvicorn
 
 from variet import connection
-from variet.engine.addresses import is_loopback, names_here, reachable
+from variet.engine.addresses import Names, is_loopback, names_here, reachable
 from variet.engine.app import Identity, build
 from variet.engine.engine import Engine
 from variet.engine.trust import KeyStore, check_binding
@@ -33,7 +33,7 @@ class _Tls:
         from variet.engine.certificate import Certificates  # 0.2 s that an engine on loopback does not need
 
         self.certificates = Certificates()
-        self._names = lambda: names_here(host, engine.config.server.hosts)
+        self._names: Callable[[], Names] = lambda: names_here(host, engine.config.server.hosts)
         self.context = self.certificates.context(self._names())
 
     async def keep_fresh(self) -> None:
@@ -78,7 +78,8 @@ async def _serve(config_path: Path, host: str | None, port: int | None, on_ready
     server = _Server(
         uvicorn.Config(
             build(engine, identity), log_config=None, access_log=False, lifespan="off",
-            server_header=False, proxy_headers=False, date_header=False, timeout_keep_alive=75, timeout_graceful_shutdown=5,
+            server_header=False, proxy_headers=False, date_header=False,
+            timeout_keep_alive=75, timeout_graceful_shutdown=5,
             http="httptools" if sys.platform != "win32" else "auto", ws="none", backlog=1024,
             ssl_context_factory=(lambda *_: tls.context) if tls else None,
         )

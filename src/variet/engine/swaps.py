@@ -1,0 +1,91 @@
+"""What each swap cost, phase by phase: drain, stop, memory, load, first token. Only remembers; decides nothing.
+
+drain    somebody asked for the model, until the last model that had to go was told to (linger, gate, running answers)
+stop     until that one's process was gone
+memory   until its memory was back
+load     the new process, from spawn to ready
+first    from ready to the first byte of its first answer
+Times are milliseconds of one steady clock, handed in.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Swap:
+    """One model's way in. `gave_way`: the models that made room; none for a load beside others."""
+
+    model: str
+    asked_ms: float
+    started_ms: float
+    gave_way: tuple[str, ...] = ()
+    phases_ms: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def total_ms(self) -> float:
+        return sum(self.phases_ms.values())
+
+
+@dataclass(slots=True)
+class _Leaving:
+    model: str
+    made_room_for: str
+    told_ms: float
+    gone_ms: float | None = None
+    back_ms: float | None = None
+
+
+class SwapBook:
+    """Fed by the fleet as things happen; `recent` has the newest last."""
+
+    def __init__(self, keep: int = 100) -> None:
+        self.recent: deque[Swap] = deque(maxlen=keep)
+        self._leaving: dict[int, _Leaving] = {}
+        self._coming: dict[int, Swap] = {}
+
+    def told_to_go(self, instance_id: int, model: str, made_room_for: str, now_ms: float) -> None:
+        self._leaving[instance_id] = _Leaving(model, made_room_for, now_ms)
+
+    def gone(self, instance_id: int, now_ms: float) -> None:
+        leaving = self._leaving.get(instance_id)
+        if leaving is not None and leaving.gone_ms is None:
+            leaving.gone_ms = now_ms
+
+    def memory_back(self, instance_id: int, now_ms: float) -> None:
+        self.gone(instance_id, now_ms)
+        leaving = self._leaving.get(instance_id)
+        if leaving is not None:
+            leaving.back_ms = now_ms
+        self._coming.pop(instance_id, None)  # it failed or ended before it answered
+
+    def starting(self, instance_id: int, model: str, asked_ms: float, now_ms: float) -> None:
+        left = [one for one in self._leaving.values() if one.made_room_for == model and one.back_ms is not None]
+        self._leaving = {key: one for key, one in self._leaving.items() if one not in left}
+        swap = Swap(model, asked_ms, now_ms, tuple(one.model for one in left))
+        told = max((one.told_ms for one in left), default=now_ms)
+        gone = max((one.gone_ms or one.told_ms for one in left), default=told)
+        swap.phases_ms = {
+            "drain": max(0.0, told - asked_ms), "stop": max(0.0, gone - told), "memory": max(0.0, now_ms - gone)
+        }  # fmt: skip
+        self._coming[instance_id] = swap
+
+    def ready(self, instance_id: int, now_ms: float) -> Swap | None:
+        swap = self._coming.get(instance_id)
+        if swap is not None:
+            swap.phases_ms["load"] = now_ms - swap.started_ms
+            self.recent.append(swap)
+        return swap
+
+    def first_byte(self, instance_id: int, asked_ms: float, now_ms: float) -> Swap | None:
+        """The swap that this byte completes; None for later answers, and where nobody waited for the model."""
+        swap = self._coming.pop(instance_id, None)
+        if swap is None or "load" not in swap.phases_ms:
+            return None
+        ready_ms = swap.started_ms + swap.phases_ms["load"]
+        if asked_ms > ready_ms:
+            return None
+        swap.phases_ms["first"] = now_ms - ready_ms
+        return swap

@@ -1,0 +1,36 @@
+"""A swap's phases are told apart, whatever order processes end in."""
+
+from __future__ import annotations
+
+from variet.engine.swaps import SwapBook
+
+
+def test_phases_add_up_to_what_the_client_waited() -> None:
+    book = SwapBook()
+    book.told_to_go(1, "small", "large", 1_000)
+    book.told_to_go(2, "side", "other", 1_100)  # leaves for another model: not part of this swap
+    book.gone(1, 1_300)
+    book.memory_back(1, 1_350)
+    book.starting(3, "large", 400, 1_360)
+    swap = book.ready(3, 3_360)
+    assert swap is not None and swap.gave_way == ("small",)
+    assert swap.phases_ms == {"drain": 600, "stop": 300, "memory": 60, "load": 2_000}
+    assert book.first_byte(3, 400, 3_500) is swap and swap.phases_ms["first"] == 140
+    assert swap.total_ms == 3_500 - 400
+    assert book.first_byte(3, 3_600, 3_700) is None
+    assert list(book.recent) == [swap]
+
+
+def test_nobody_waited_for_a_preload() -> None:
+    book = SwapBook()
+    book.starting(1, "small", 0, 0)
+    book.ready(1, 500)
+    assert book.first_byte(1, 60_000, 60_050) is None
+    assert "first" not in book.recent[-1].phases_ms
+
+
+def test_a_load_that_failed_is_no_swap() -> None:
+    book = SwapBook()
+    book.starting(1, "small", 0, 0)
+    book.memory_back(1, 900)
+    assert book.ready(1, 1_000) is None and book.first_byte(1, 0, 1_000) is None and not book.recent
