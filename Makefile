@@ -45,7 +45,7 @@ test-e2e: setup-dev models
 	$(BIN)/pytest tests/e2e
 
 bench: setup-dev models
-	$(BIN)/python -m bench.relay
+	$(BIN)/python -m bench
 
 lock:
 	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links requirements/bootstrap.in -o requirements/bootstrap.txt

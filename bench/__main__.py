@@ -1,0 +1,42 @@
+"""`python -m bench [first_byte|load|swaps ...]`: measures on this machine, prints tables, writes bench-results.jsonl.
+
+A run that was cut goes on where it was; `--fresh` begins again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+from pathlib import Path
+
+from bench import first_byte, load, report, swaps
+from bench.results import Results, machine
+
+_ROUNDS = {"first_byte": 200, "load": 3, "swaps": 5}
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("benches", nargs="*", default=list(_ROUNDS), help=f"of {', '.join(_ROUNDS)}; by default all")
+    parser.add_argument("--rounds", type=int, help="how often each case is measured")
+    parser.add_argument("--out", type=Path, default=Path("bench-results.jsonl"))
+    parser.add_argument("--fresh", action="store_true", help="forget what an earlier run wrote")
+    options = parser.parse_args()
+    unknown = set(options.benches) - set(_ROUNDS)
+    if unknown:
+        parser.error(f"there is no bench {', '.join(sorted(unknown))}; there are: {', '.join(_ROUNDS)}")
+    results = Results(options.out, fresh=options.fresh)
+    run = {"first_byte": first_byte.run, "load": load.run, "swaps": swaps.run}
+    for name in options.benches:
+        print(f"{name}:", flush=True)
+        await run[name](results, options.rounds or _ROUNDS[name])
+    here = machine()
+    options.out.with_suffix(".json").write_text(
+        json.dumps({"machine": here, "cases": results.cases}, indent=1), encoding="utf-8"
+    )
+    print(report.text(results, here))
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

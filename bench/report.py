@@ -1,0 +1,54 @@
+"""Tables for people from what the benches found, in Markdown, as they go into docs/benchmarks.md."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench.results import Results
+
+
+def text(results: Results, machine: dict[str, Any]) -> str:
+    parts = [", ".join(f"{key} {value}" for key, value in machine.items())]
+    first = results.of("first byte")
+    for title, rows in (
+        ("Time to first byte, ms (median; in brackets what is added to the first column)", first[:6]),
+        ("The same over a scripted server", first[6:]),
+    ):
+        if rows:
+            parts.append(_table(title, rows, lambda row, name: _with_added(row, name)))
+    for row in results.of("tokens"):
+        shown = {key: row[key] for key in row if key not in ("bench", "case", "unit")}
+        lines = [f"  {key}: " + ", ".join(f"{name} {value:.3f}" for name, value in shown[key].items()) for key in shown]
+        parts.append(f"\nTokens: {row['case']}, {row['unit']}\n\n" + "\n".join(lines))
+    loads = results.of("load")
+    for title, rows in (
+        ("Requests per second", [row for row in loads if row["case"].startswith("/")]),
+        ("Requests per second over a scripted server", [row for row in loads if not row["case"].startswith("/")]),
+    ):
+        if rows:
+            parts.append(_table(title, rows, lambda row, name: f"{row['median'][name]:,.0f}"))
+    swaps = results.of("swap")
+    if swaps:
+        parts.append(_table("Swap to first token, ms (in brackets the share of the router's time)", swaps, _with_ratio))
+        phases = list(swaps[0]["phases"])
+        rows = [{"case": row["case"], "median": row["phases"]} for row in swaps]
+        assert phases
+        parts.append(_table("Of which, in the engine, ms", rows, lambda row, name: f"{row['median'][name]:.0f}"))
+    return "\n".join(parts)
+
+
+def _with_added(row: dict[str, Any], name: str) -> str:
+    added = row["added"].get(name)
+    return f"{row['median'][name]:.2f}" + (f" (+{added:.2f})" if added is not None else "")
+
+
+def _with_ratio(row: dict[str, Any], name: str) -> str:
+    ratio = row["ratio"].get(name)
+    return f"{row['median'][name]:,.0f}" + (f" ({ratio:.2f})" if ratio is not None else "")
+
+
+def _table(title: str, rows: list[dict[str, Any]], cell: Any) -> str:
+    names = list(rows[0]["median"])
+    lines = [f"| | {' | '.join(names)} |", "|---|" + "---:|" * len(names)]
+    lines += [f"| {row['case']} | {' | '.join(cell(row, name) for name in names)} |" for row in rows]
+    return f"\n{title}\n\n" + "\n".join(lines)

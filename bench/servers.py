@@ -1,0 +1,137 @@
+"""The servers that a bench measures, each for the length of a block: llama-server, its router, the engine, a script."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from variet import paths
+from variet.engine import llama_server
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPTED = ROOT / "tests" / "support" / "scripted_server.py"
+MODELS = ("smollm2-135m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b")
+CONTEXT_TOKENS, SLOTS = 4096, 2
+SAME = ("-c", str(CONTEXT_TOKENS * SLOTS), "-np", str(SLOTS), "--device", "none", "--n-gpu-layers", "0", "--no-ui")
+PLANNED = ("-fit", "off", "--no-warmup", "--cache-ram", "0")  # what the engine tells its children
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A server under measurement, and the names it gives to `MODELS`."""
+
+    name: str
+    url: str
+    pid: int
+
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def model_file(model: str) -> Path:
+    """Raises SystemExit where `make models` has not run."""
+    found = sorted((paths.models_dir() / model).glob("*.gguf"))
+    if not found:
+        raise SystemExit(f"{model} is missing: run `make models`")
+    return found[0]
+
+
+@contextlib.asynccontextmanager
+async def _running(name: str, command: tuple[str, ...], env: dict[str, str], port: int) -> AsyncIterator[Peer]:
+    """A process, once it answers /health; it ends with the block."""
+    url = f"http://127.0.0.1:{port}"
+    process = await asyncio.create_subprocess_exec(
+        *command, env=env, stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        async with aiohttp.ClientSession() as session:
+            for _ in range(1200):
+                with contextlib.suppress(aiohttp.ClientError):
+                    async with session.get(f"{url}/health") as answer:
+                        if answer.status == 200:
+                            break
+                if process.returncode is not None:
+                    raise SystemExit(f"{name} ended with {process.returncode}: {' '.join(command)}")
+                await asyncio.sleep(0.05)
+            else:
+                raise SystemExit(f"{name} did not come up within a minute")
+        yield Peer(name, url, process.pid)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), 20)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+@contextlib.asynccontextmanager
+async def llama(model: str) -> AsyncIterator[Peer]:
+    """llama-server itself, with the flags that the engine gives its children."""
+    server, port = await llama_server.discover(), free_port()
+    command = (server.path, "-m", str(model_file(model)), "--port", str(port), *SAME, *PLANNED)
+    async with _running("llama-server", command, server.environment(dict(os.environ)), port) as peer:
+        yield peer
+
+
+@contextlib.asynccontextmanager
+async def router(models: tuple[str, ...], *, planned: bool) -> AsyncIterator[Peer]:
+    """llama-server's router with one model at a time, as it comes or with the engine's flags for its children."""
+    server, port = await llama_server.discover(), free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        for model in models:
+            Path(folder, f"{model}.gguf").symlink_to(model_file(model))
+        flags = (*SAME, *(PLANNED if planned else ()))
+        command = (server.path, "--models-dir", folder, "--models-max", "1", "--port", str(port), *flags)
+        name = "router, engine's flags" if planned else "router"
+        async with _running(name, command, server.environment(dict(os.environ)), port) as peer:
+            yield peer
+
+
+@contextlib.asynccontextmanager
+async def engine(models: tuple[str, ...], **changes: Any) -> AsyncIterator[Peer]:
+    """Variet Engine, one model at a time, all else as shipped; `changes` go into its configuration, table by table."""
+    with tempfile.TemporaryDirectory() as home:
+        config = json.loads((ROOT / "config" / "embedded_models.json").read_text(encoding="utf-8"))
+        config["models"] = {name: config["models"][name] for name in models}
+        for spec in config["models"].values():
+            spec.update(context_tokens=CONTEXT_TOKENS, slots=SLOTS)
+        for tier in config["tiers"].values():
+            tier["model"] = tier["model"] if tier["model"] in models else models[0]
+        for table, values in changes.items():
+            config.setdefault(table, {}).update(values)
+        port = free_port()
+        path = Path(home, "engine_models.json")
+        path.write_text(json.dumps(config), encoding="utf-8")
+        env = {**os.environ, "VARIET_HOME": home, "VARIET_MODELS": str(paths.models_dir())}
+        command = (sys.executable, "-m", "variet", "up", "--config", str(path), "--port", str(port))
+        async with _running("Variet", command, env, port) as peer:
+            yield peer
+
+
+@contextlib.asynccontextmanager
+async def scripted() -> AsyncIterator[Peer]:
+    port = free_port()
+    command = (sys.executable, str(SCRIPTED), "--port", str(port))
+    async with _running("scripted server", command, dict(os.environ), port) as peer:
+        yield peer

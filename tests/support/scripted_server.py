@@ -1,0 +1,150 @@
+#!/usr/bin/env python3
+"""A model server that does as it is told: llama-server's child protocol and HTTP, with answers from a script.
+
+It stands in for llama-server where the answer must be known beforehand: benches of the relay, clients that stall,
+children that die at a certain byte. A request's own field `script` says what happens:
+  tokens, gap_ms, pad        so many events, so far apart, each with so many bytes of padding
+  first_ms                   pause before the first event
+  die_at, drop_at, hang_at   at that event: end the process, close the connection, go on saying nothing
+Every event carries `sent_ns` (CLOCK_MONOTONIC). GET /props tells what happened so far. Standard library only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import sys
+import time
+from typing import Any
+
+STATE = "cmd_child_to_router:state:"
+HELP = """--model FNAME
+--slot-save-path PATH
+--parallel N
+--no-kv-unified
+--cache-ram N
+--sse-ping-interval N
+"""
+counts = {"requests": 0, "active": 0, "cut": 0, "tokens": 0, "last_body": {}}
+
+
+def event(index: int, body: dict[str, Any], pad: str) -> bytes:
+    data = {
+        "object": "chat.completion.chunk", "model": body.get("model"), "sent_ns": time.monotonic_ns(), "index": index,
+        "choices": [{"index": 0, "delta": {"content": f"t{index} "}, "finish_reason": None}], "pad": pad,
+    }  # fmt: skip
+    payload = b"data: " + json.dumps(data).encode() + b"\n\n"
+    return f"{len(payload):x}\r\n".encode() + payload + b"\r\n"
+
+
+async def stream(body: dict[str, Any], script: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+    await asyncio.sleep(script.get("first_ms", 0) / 1000)
+    writer.write(
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
+        b"Keep-Alive: timeout=5, max=100\r\n\r\n"
+    )
+    pad, gap_s = "x" * script.get("pad", 0), script.get("gap_ms", 0) / 1000
+    for index in range(script.get("tokens", 1)):
+        if index == script.get("die_at"):
+            await writer.drain()
+            os._exit(3)
+        if index == script.get("drop_at"):
+            writer.transport.abort()
+            return
+        if index == script.get("hang_at"):
+            await asyncio.sleep(3600)
+        if index and gap_s:
+            await asyncio.sleep(gap_s)
+        if writer.is_closing():
+            raise ConnectionResetError
+        writer.write(event(index, body, pad))
+        counts["tokens"] += 1  # type: ignore[operator]
+        await writer.drain()
+    end = b"data: [DONE]\n\n"
+    writer.write(f"{len(end):x}\r\n".encode() + end + b"\r\n0\r\n\r\n")
+    await writer.drain()
+
+
+def plain(answer: dict[str, Any], status: str = "200 OK") -> bytes:
+    payload = json.dumps(answer).encode()
+    head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(payload)}\r\n\r\n"
+    return head.encode() + payload
+
+
+async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            line, _, rest = head.partition(b"\r\n")
+            method, target, _ = line.split(b" ", 2)
+            length = 0
+            for field in rest.split(b"\r\n"):
+                name, _, value = field.partition(b":")
+                if name.lower() == b"content-length":
+                    length = int(value)
+            raw = await reader.readexactly(length)
+            await answer(method, target.partition(b"?")[0], raw, reader, writer)
+    except (asyncio.IncompleteReadError, ConnectionError):
+        pass
+    finally:
+        writer.close()
+
+
+async def answer(
+    method: bytes, path: bytes, raw: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    if method == b"GET":
+        writer.write(plain({"status": "ok", **counts}))
+        return
+    body = json.loads(raw or b"{}")
+    script = body.get("script") or {}
+    counts.update(requests=counts["requests"] + 1, active=counts["active"] + 1, last_body=body)  # type: ignore[operator]
+    try:
+        if script.get("status"):
+            writer.write(plain({"error": {"message": "as scripted", "type": "scripted"}}, f"{script['status']} Told"))
+        elif body.get("stream"):
+            # A client that leaves is seen by the end of its side of the connection, as llama-server sees it.
+            work = asyncio.ensure_future(stream(body, script, writer))
+            gone = asyncio.ensure_future(reader.read(1))
+            await asyncio.wait([work, gone], return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                work.cancel()
+                raise ConnectionResetError
+            gone.cancel()
+            await asyncio.wait([gone])
+            work.result()
+        else:
+            await asyncio.sleep(script.get("first_ms", 0) / 1000)
+            choice = {"index": 0, "message": {"role": "assistant", "content": "told"}, "finish_reason": "stop"}
+            writer.write(plain({"object": "chat.completion", "model": body.get("model"), "choices": [choice]}))
+            await writer.drain()
+    except ConnectionError:
+        counts["cut"] += 1  # type: ignore[operator]
+        raise
+    finally:
+        counts["active"] -= 1  # type: ignore[operator]
+
+
+async def main(arguments: list[str]) -> None:
+    options = dict(itertools.pairwise(arguments))
+    await asyncio.sleep(float(os.environ.get("SCRIPT_LOAD_S", "0")))
+    host = options.get("--host", "127.0.0.1")
+    if host.endswith(".sock"):
+        await asyncio.start_unix_server(serve, host, limit=1 << 26)
+    else:
+        await asyncio.start_server(serve, host, int(options["--port"]), limit=1 << 26)
+    print(STATE + json.dumps({"state": "ready"}), flush=True)
+    stdin = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stdin), sys.stdin)
+    await stdin.readline()  # an order to exit, or the end of whoever started us
+
+
+if __name__ == "__main__":
+    if "--version" in sys.argv:
+        print("scripted 1")
+    elif "--help" in sys.argv:
+        print(HELP)
+    else:
+        asyncio.run(main(sys.argv[1:]))
