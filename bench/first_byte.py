@@ -51,9 +51,11 @@ async def run(results: Results, rounds: int) -> None:
         await _tokens(results, peers, max(10, rounds // 10))
     async with contextlib.AsyncExitStack() as stack:
         path = {"llama_server": {"path": str(servers.SCRIPTED)}}
+        scripted = await stack.enter_async_context(servers.scripted())
         peers = [
-            await stack.enter_async_context(servers.scripted()),
-            await stack.enter_async_context(servers.engine((MODEL,), **path)),
+            scripted,
+            await stack.enter_async_context(servers.plain_relay(scripted)),
+            await stack.enter_async_context(servers.engine((MODEL,), path)),
         ]
         await _first_bytes(results, peers, _scripted_bodies(), rounds)
         await _one_way(results, peers, max(10, rounds // 10))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from typing import Any
 
 from bench import servers
 from bench.raw_client import Connection, request
@@ -30,16 +31,18 @@ async def run(results: Results, rounds: int) -> None:
         "/v1/chat/completions", {"model": MODEL, "messages": messages, "stream": True, "script": {"tokens": 16}}
     )
     async with contextlib.AsyncExitStack() as stack:
-        changes = {"llama_server": {"path": str(servers.SCRIPTED)}, "models": _many_slots()}
+        changes: dict[str, dict[str, Any]] = {"llama_server": {"path": str(servers.SCRIPTED)}, "models": _many_slots()}
+        scripted = await stack.enter_async_context(servers.scripted())
         peers = [
-            await stack.enter_async_context(servers.scripted()),
-            await stack.enter_async_context(servers.engine((MODEL,), **changes)),
+            scripted,
+            await stack.enter_async_context(servers.plain_relay(scripted)),
+            await stack.enter_async_context(servers.engine((MODEL,), changes)),
         ]
         await _compare(results, "scripted chat", peers, chat, rounds)
         await _compare(results, "scripted stream of 16 tokens", peers, stream, rounds)
 
 
-def _many_slots() -> dict[str, object]:
+def _many_slots() -> dict[str, Any]:
     """As many slots and places in the queue as clients, so that the relay is measured and not the slots."""
     return {
         MODEL: {

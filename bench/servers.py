@@ -109,7 +109,7 @@ async def router(models: tuple[str, ...], *, planned: bool) -> AsyncIterator[Pee
 
 
 @contextlib.asynccontextmanager
-async def engine(models: tuple[str, ...], **changes: Any) -> AsyncIterator[Peer]:
+async def engine(models: tuple[str, ...], changes: dict[str, dict[str, Any]] | None = None) -> AsyncIterator[Peer]:
     """Variet Engine, one model at a time, all else as shipped; `changes` go into its configuration, table by table."""
     with tempfile.TemporaryDirectory() as home:
         config = json.loads((ROOT / "config" / "embedded_models.json").read_text(encoding="utf-8"))
@@ -118,7 +118,7 @@ async def engine(models: tuple[str, ...], **changes: Any) -> AsyncIterator[Peer]
             spec.update(context_tokens=CONTEXT_TOKENS, slots=SLOTS)
         for tier in config["tiers"].values():
             tier["model"] = tier["model"] if tier["model"] in models else models[0]
-        for table, values in changes.items():
+        for table, values in (changes or {}).items():
             config.setdefault(table, {}).update(values)
         port = free_port()
         path = Path(home, "engine_models.json")
@@ -134,4 +134,12 @@ async def scripted() -> AsyncIterator[Peer]:
     port = free_port()
     command = (sys.executable, str(SCRIPTED), "--port", str(port))
     async with _running("scripted server", command, dict(os.environ), port) as peer:
+        yield peer
+
+
+@contextlib.asynccontextmanager
+async def plain_relay(upstream: Peer) -> AsyncIterator[Peer]:
+    port = free_port()
+    command = (sys.executable, str(ROOT / "bench" / "plain_relay.py"), str(port), upstream.url)
+    async with _running("plain relay", command, dict(os.environ), port) as peer:
         yield peer

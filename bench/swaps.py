@@ -29,7 +29,7 @@ async def run(results: Results, rounds: int) -> None:
         peers = [
             await stack.enter_async_context(servers.router(servers.MODELS, planned=False)),
             await stack.enter_async_context(servers.router(servers.MODELS, planned=True)),
-            await stack.enter_async_context(servers.engine(servers.MODELS, scheduling={"preload": []})),
+            await stack.enter_async_context(servers.engine(servers.MODELS, {"scheduling": {"preload": []}})),
         ]
         times: dict[str, dict[tuple[str, str], list[float]]] = {peer.name: {} for peer in peers}
         phases: dict[tuple[str, str], list[dict[str, float]]] = {}

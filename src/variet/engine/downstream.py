@@ -43,11 +43,15 @@ class Downstream:
         self._eof = False
         self._broken = False
         self._writer: asyncio.Task[None] | None = None
+        self._whole: bytes | None = None
+        self._loop = asyncio.get_running_loop()
+        self._sending: tuple[float, asyncio.Task[Any]] | None = None
+        self._stalled = False
+        self._stall_timer: asyncio.TimerHandle | None = None
 
     def hold(self) -> None:
         """Keep a stream's headers back until there is something to say, or for so long at most."""
-        loop = asyncio.get_running_loop()
-        self._hold = loop.call_later(self._server.hold_headers_s, self._begin_ticking)
+        self._hold = self._loop.call_later(self._server.hold_headers_s, self._begin_ticking)
 
     def _begin_ticking(self) -> None:
         self._ticker = asyncio.create_task(self._tick())
@@ -69,11 +73,35 @@ class Downstream:
             self._ticker = None
 
     async def _send(self, message: Message) -> None:
+        """Raises Problem once the client took nothing for too long. One timer an answer: a time-out around each message
+        would cost as much as sending it."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._sending = (self._loop.time(), task)
+        if self._stall_timer is None:
+            self._stall_timer = self._loop.call_later(self._server.stall_timeout_s, self._look_for_stall)
         try:
-            async with asyncio.timeout(self._server.stall_timeout_s):
-                await self._raw_send(message)
-        except TimeoutError:
+            await self._raw_send(message)
+        except asyncio.CancelledError:
+            if not self._stalled:
+                raise
+            task.uncancel()
             raise Problem(408, "client_stalled", "the client stopped reading its answer") from None
+        finally:
+            self._sending = None
+
+    def _look_for_stall(self) -> None:
+        patience_s = self._server.stall_timeout_s
+        if self._sending is None:
+            self._stall_timer = self._loop.call_later(patience_s, self._look_for_stall)
+            return
+        since, task = self._sending
+        remaining = since + patience_s - self._loop.time()
+        if remaining > 0:
+            self._stall_timer = self._loop.call_later(remaining, self._look_for_stall)
+        else:
+            self._stalled = True
+            task.cancel()
 
     async def _begin(self, status: int, headers: list[tuple[bytes, bytes]], *, stream: bool) -> None:
         self.started, self._stream = True, stream
@@ -91,6 +119,9 @@ class Downstream:
 
     async def pump(self, first: bytes, upstream: aiohttp.StreamReader) -> bytes:
         """Move the answer into the buffer at the child's speed; returns its last bytes. Ends at upstream's end."""
+        if upstream.at_eof():
+            self._whole = first  # a short answer that came in one piece: `finish` sends it in one, too
+            return first[-_TAIL_BYTES:]
         self._writer = asyncio.create_task(self._write_out())
         limit = int(self._server.buffer_mib * 1048576)
         tail = b""
@@ -143,6 +174,10 @@ class Downstream:
 
     async def finish(self) -> None:
         """Let the client read to the end."""
+        if self._whole is not None:
+            self.complete = True
+            await self._send({"type": "http.response.body", "body": self._whole, "more_body": False})
+            return
         self._eof = True
         self._more.set()
         if self._writer is not None:
@@ -166,8 +201,9 @@ class Downstream:
             await self._send({"type": "http.response.body", "body": problem.event(self._family), "more_body": True})
 
     def close(self) -> None:
-        if self._hold is not None:
-            self._hold.cancel()
+        for timer in (self._hold, self._stall_timer):
+            if timer is not None:
+                timer.cancel()
         for task in (self._ticker, self._writer):
             if task is not None and not task.done():
                 task.cancel()

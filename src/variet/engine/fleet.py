@@ -128,7 +128,8 @@ class Fleet:
 
     def end(self, request_id: int, *, served: bool = False) -> None:
         """Give a lease back, or leave the queue. Calling it again does nothing."""
-        self.post(events.Ended(request_id, served))
+        if request_id in self.scheduler.leases or request_id in self.scheduler.waiters or self._handling:
+            self.post(events.Ended(request_id, served))
 
     def first_byte(self, instance_id: int, asked_ms: float) -> None:
         """An answer to a request of `asked_ms` began: the first one of an instance completes the record of its swap."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -17,6 +18,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._children: dict[tuple[Any, ...], Any] = {}
         here = self.registry
         self._requests = Counter("variet_requests", "Requests by outcome", ["tier", "model", "outcome"], registry=here)
         self._tokens = Counter(
@@ -40,16 +42,25 @@ class Metrics:
         self._waiting = Gauge("variet_waiting_requests", "Requests without a lease", registry=here)
 
     def request(self, record: Record) -> None:
-        self._requests.labels(record.tier, record.model, record.outcome).inc()
-        self._queue.labels(record.model).observe(record.queue_ms / 1000)
+        self._of(self._requests, record.tier, record.model, record.outcome).inc()
+        self._of(self._queue, record.model).observe(record.queue_ms / 1000)
         if record.first_byte_ms is not None:
-            self._first.labels(record.model).observe(record.first_byte_ms / 1000)
+            self._of(self._first, record.model).observe(record.first_byte_ms / 1000)
         for kind, count in (
             ("prompt", record.prompt_tokens),
             ("cached", record.cached_tokens),
             ("output", record.output_tokens),
         ):
-            self._tokens.labels(record.model, kind).inc(count)
+            if count:
+                self._of(self._tokens, record.model, kind).inc(count)
+
+    def _of(self, metric: Any, *labels: str) -> Any:
+        """The child of a metric, remembered: looking one up costs more than counting."""
+        key = (metric, *labels)
+        child = self._children.get(key)
+        if child is None:
+            child = self._children[key] = metric.labels(*labels)
+        return child
 
     def moment(self, moment: Moment) -> None:
         if moment.kind in ("load failed", "crashed"):

@@ -311,6 +311,11 @@ class Scheduler:
                 self._fail_model(model, *objection)
 
     def _settle(self) -> None:
+        if not (self.waiters or self.commands or self.shutting_down) and all(
+            one.gate_since_ms is None for one in self.instances.values()
+        ):
+            self._unload_idle()  # nobody waits and nothing is about to stop: most ends of a request
+            return
         self._fail_hopeless()
         self._answer_commands()  # an unload is done before its model's waiters may start it again
         wants = self._wants()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import logging
 import secrets
 import signal
@@ -92,6 +93,8 @@ async def _serve(config_path: Path, host: str | None, port: int | None, on_ready
         await asyncio.sleep(0.005)
     connection.announce(urls[0], identity.local_key, tls.certificates.authority_path if tls else None)
     renewing = asyncio.create_task(tls.keep_fresh()) if tls else None
+    gc.collect()
+    gc.freeze()  # what start-up made stays for good: collections need not walk it again and again
     on_ready(engine, urls[0])
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
