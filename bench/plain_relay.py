@@ -1,4 +1,4 @@
-"""The least that a relay on uvicorn and aiohttp can do: bytes in, bytes out. It shows what the engine's own work adds."""
+"""The least that a relay on uvicorn and aiohttp does: bytes in, bytes out. It shows what the engine itself adds."""
 
 from __future__ import annotations
 

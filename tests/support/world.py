@@ -139,7 +139,8 @@ class World:
                 request = self.requests[effect.request_id]
                 assert request.granted_ms is None and request.refused is None and not request.left
                 one = self.scheduler.instances[effect.instance_id]
-                assert one.model == request.ask.model and one.phase is rules.Phase.READY
+                assert one.model == request.ask.model or request.ask.anywhere
+                assert one.phase is rules.Phase.READY
                 self._check_fifo(request)
                 request.granted_ms = self.now
                 self.granted.append(effect.request_id)
@@ -155,8 +156,8 @@ class World:
     def _check_fifo(self, request: Request) -> None:
         for waiter in self.scheduler.waiters.values():
             older = waiter.since_ms < request.asked_ms
-            same = (waiter.ask.model, waiter.ask.priority) == (request.ask.model, request.ask.priority)
-            assert not (older and same and waiter.ask.needs_slot == request.ask.needs_slot), "overtaken within a class"
+            classes = [(ask.model, ask.priority, ask.needs_slot, ask.anywhere) for ask in (waiter.ask, request.ask)]
+            assert not (older and classes[0] == classes[1]), "overtaken within a class"
 
     def _after(self, ms: float, event: events.Event) -> None:
         self._at(self.now + ms, event)

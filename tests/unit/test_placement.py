@@ -99,6 +99,26 @@ def test_a_full_second_card_is_left_out() -> None:
     assert placement.problem is None and placement.split.gpu_indices == (0,)
 
 
+def test_a_dense_model_too_large_for_its_card_runs_partly_on_the_processor(owner_facts: dict[str, Facts]) -> None:
+    facts = owner_facts["qwen3.5-27b"]
+    room = Room((Device(0, 11_500, 12_000.0),), 64_000, 2_000)
+    placement = place(facts, room, Wish(SHAPE))
+    split = placement.split
+    assert placement.problem is None and split.gpu_layers is not None and 20 < split.gpu_layers < len(facts.layers)
+    assert placement.demand_mib["gpu0"] > 10_500, "as much as fits"
+    assert "processor" in placement.why[0] and "try" in placement.why[0]
+    learned = place(facts, room, Wish(SHAPE, learned_gpu_mib=1_000)).split.gpu_layers
+    assert learned is not None and learned < split.gpu_layers, "smaller after a failed allocation"
+
+
+def test_a_card_without_room_leaves_the_work_to_the_processor(owner_facts: dict[str, Facts]) -> None:
+    facts = owner_facts["qwen3.5-27b"]
+    tiny = Room((Device(0, 200, 12_000.0),), 64_000, 2_000)
+    placement = place(facts, tiny, Wish(SHAPE))
+    assert placement.problem is None and placement.split.gpu_indices == () and "no GPU has room" in placement.why[0]
+    assert place(facts, tiny, Wish(SHAPE, "all")).problem is not None, "what the owner asked for cannot be had"
+
+
 SHAPE = Shape(context_tokens=4096, slots=1, kv_type="f16", swa_full=False, micro_batch_tokens=512, checkpoints=4)
 LAYERS = st.builds(
     Layer,
@@ -146,7 +166,8 @@ def test_a_plan_without_problem_fits_and_is_always_the_same(
     assert all(amount <= room.capacity[device] for device, amount in placement.demand_mib.items())
     assert placement.why and placement.load_s > 0
     if placement.split.gpu_indices:
-        assert sum(placement.split.tensor_split) == len(facts.layers) + 1, "every layer and the head have a place"
+        on_gpus = placement.split.gpu_layers or len(facts.layers) + 1
+        assert sum(placement.split.tensor_split) == on_gpus, "every layer and the head have a place"
     if isinstance(wish, tuple):
         assert set(placement.split.gpu_indices) == set(wish)
 

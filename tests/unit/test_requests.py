@@ -25,27 +25,27 @@ CHAT = apis.APIS["/v1/chat/completions"]
 
 def test_names_resolve_to_tier_and_model() -> None:
     some = names(aliases={"claude-haiku*": "fast", "claude-haiku-4": "ultra", "gpt-4o": "one"})
-    assert some.resolve("ultra", None).tier == "ultra"
-    assert some.resolve("one", None).tier is None
-    assert some.resolve("claude-haiku-4-5", None).tier == "fast"
-    assert some.resolve("claude-haiku-4", None).tier == "ultra", "an exact alias wins over a wildcard"
-    assert some.resolve("gpt-4o", None).model == "one"
+    assert some.resolve("ultra").tier == "ultra"
+    assert some.resolve("one").tier is None
+    assert some.resolve("claude-haiku-4-5").tier == "fast"
+    assert some.resolve("claude-haiku-4").tier == "ultra", "an exact alias wins over a wildcard"
+    assert some.resolve("gpt-4o").model == "one"
     with pytest.raises(UnknownName) as error:
-        some.resolve("gpt-9", None)
+        some.resolve("gpt-9")
     assert "deep-coder" in error.value.known
 
 
 def test_resident_is_what_is_loaded_and_else_the_default() -> None:
     some = names(models={"one": {"files": {"model": "path:/a"}}, "two": {"files": {"model": "path:/b"}}})
-    assert some.resolve("resident", "two").model == "two"
-    assert some.resolve(None, "two").model == "two"
-    assert some.resolve("resident", None).tier == "fast"
+    for name in ("resident", None):
+        assert some.resolve(name).anywhere and some.resolve(name).tier == "fast"
+    assert not some.resolve("two").anywhere
 
 
 def test_a_side_model_answers_its_kind_where_no_model_is_named() -> None:
     some = names(side_models={"embedder": {"files": {"model": "path:/e"}, "kind": "embedding"}})
-    assert some.resolve(None, "one", "embedding").model == "embedder"
-    assert some.resolve(None, "one", "rerank").model == "one"
+    assert some.resolve(None, "embedding").model == "embedder"
+    assert some.resolve(None, "rerank").anywhere
 
 
 def tier(**fields: Any) -> config.TierConfig:

@@ -389,12 +389,62 @@ def test_after_a_hopeless_head_the_next_is_served() -> None:
     assert world.requests[hopeless].refused is not None and world.requests[fine].granted_ms is not None
 
 
+def test_resident_is_answered_by_what_is_loaded_and_never_swaps() -> None:
+    world = small_world()
+    on_empty = world.ask("small", anywhere=True)
+    world.settle()
+    assert world.requests[on_empty].granted_ms is not None and world.started == ["small"]
+    first = world.ask("large", busy_ms=10_000)
+    world.settle(5_000)
+    assert world.loaded() == {"large"}
+    anywhere = world.ask("small", anywhere=True)
+    world.advance(1)
+    assert world.requests[anywhere].granted_ms == world.now - 1 and world.requests[first].granted_ms is not None
+    # One that waits behind a gate goes to the model that comes, and does not bring the old one back.
+    world.ask("middle")
+    world.advance(2_100)
+    late = world.ask("large", anywhere=True, busy_ms=1)
+    world.settle()
+    assert world.requests[late].granted_ms is not None and world.started == ["small", "large", "middle"]
+
+
+def test_resident_waits_for_what_others_wait_for() -> None:
+    world = small_world()
+    anywhere = world.ask("small", anywhere=True)  # nothing is loaded: its own model comes
+    world.ask("large")
+    world.settle()
+    assert world.requests[anywhere].granted_ms is not None and world.started == ["small", "large"]
+    other = small_world()
+    other.scheduler.pulling.add("large")
+    other.ask("large")
+    anywhere = other.ask("small", anywhere=True)
+    other.settle(5_000)
+    assert other.requests[anywhere].granted_ms is not None, "a download holds nobody up"
+
+
+def test_a_load_that_found_less_memory_than_planned_is_tried_again_at_once() -> None:
+    world = small_world()
+    world.broken_loads.add("large")
+    asked = world.ask("large")
+    instance = next(iter(world.scheduler.instances.values()))
+    smaller = replace(world.terms.models["large"], demand={"host": 5, events.RESIDENT_COUNT: 1})
+    world.broken_loads.clear()
+    world.send(events.Reconfigured(replace(world.terms, models={**world.terms.models, "large": smaller})))
+    world.send(events.Exited(instance.instance_id, False, "no room", again=True))
+    world.send(events.Stopped(instance.instance_id))
+    world.settle()
+    granted_ms = world.requests[asked].granted_ms
+    assert granted_ms is not None and world.started == ["large", "large"]
+    assert granted_ms < 2_500, "no back-off"
+
+
 ACTIONS = st.one_of(
     st.tuples(
         st.just("ask"),
         st.sampled_from(MODELS),
         st.integers(1, 8_000),
         st.sampled_from(list(events.Priority)),
+        st.booleans(),
         st.booleans(),
     ),
     st.tuples(st.just("advance"), st.integers(1, 4_000)),
@@ -420,8 +470,8 @@ def test_whatever_happens_nothing_is_lost_and_the_end_is_clean(
     commands = []
     for action in actions:
         match action:
-            case ("ask", str(model), int(busy), events.Priority() as priority, bool(slot)):
-                world.ask(model, busy, priority=priority, needs_slot=slot)
+            case ("ask", str(model), int(busy), events.Priority() as priority, bool(slot), bool(anywhere)):
+                world.ask(model, busy, priority=priority, needs_slot=slot, anywhere=anywhere)
             case ("advance", int(ms)):
                 world.advance(ms)
             case ("leave", int(index)) if world.requests:

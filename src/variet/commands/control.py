@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -13,11 +14,50 @@ from variet.commands.common import json_option, print_json
 
 def _wish(kind: str, model: str, as_json: bool, **extra: Any) -> None:
     began = time.monotonic()
-    answer = client.call("POST", f"/engine/{kind}", {"model": model, **extra}, timeout_s=None).json()
+
+    def ask() -> Any:
+        return client.call("POST", f"/engine/{kind}", {"model": model, **extra}, timeout_s=None).json()
+
     if as_json:
-        print_json(answer)
-    else:
-        click.echo(f"{kind} {answer['model']}: done in {time.monotonic() - began:.1f} s")
+        print_json(ask())
+        return
+    answer = _with_progress(ask)
+    click.echo(f"{kind} {answer['model']}: done in {time.monotonic() - began:.1f} s")
+
+
+def _with_progress(ask: Callable[[], Any]) -> Any:
+    """Carry `ask` out while a terminal shows what leaves and what loads."""
+    from concurrent.futures import ThreadPoolExecutor, TimeoutError
+
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        return ask()
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with ThreadPoolExecutor(1) as pool, Progress(*columns, console=console, transient=True) as progress:
+        pending, bars = pool.submit(ask), dict[str, TaskID]()
+        while True:
+            try:
+                return pending.result(timeout=0.25)
+            except TimeoutError:
+                instances = client.call("GET", "/engine/status").json()["instances"]
+            moving = {one["model"]: one for one in instances if one["phase"] != "ready"}
+            for name in {*moving, *bars}:
+                if name not in bars:
+                    bars[name] = progress.add_task(name, total=1.0)
+                progress.update(bars[name], **_bar(name, moving.get(name)))
+
+
+def _bar(name: str, instance: dict[str, Any] | None) -> dict[str, Any]:
+    """Description and share of one model's bar; a model that is on its way no more is done."""
+    if instance is None:
+        return {"description": f"{name} done", "completed": 1.0}
+    if instance["phase"] == "starting":
+        return {"description": f"{name} loads ({instance['stage']})", "completed": instance["progress"], "total": 1.0}
+    running = f", {instance['leases']} answers run" if instance["leases"] else ""
+    return {"description": f"{name} {instance['phase']}{running}", "total": None}
 
 
 @click.command(epilog="Example: variet swap deep-coder")
@@ -59,9 +99,15 @@ def reload(as_json: bool) -> None:
             click.echo(f"{key} changed: it holds from the next `variet up` on", err=True)
 
 
-@click.command(epilog="Example: variet logs qwen2.5-coder-1.5b -n 50")
-@click.argument("model")
+@click.command(
+    epilog="""\b
+Examples:
+  variet logs                             what the engine did
+  variet logs qwen2.5-coder-1.5b -n 50    what that model's llama-server said
+"""
+)
+@click.argument("model", default="engine")
 @click.option("-n", "--lines", default=100, show_default=True, help="How many lines.")
 def logs(model: str, lines: int) -> None:
-    """Show the end of the llama-server log of MODEL (its name, not a tier's)."""
+    """Show the end of the engine's own log, or of the llama-server log of MODEL (a tier, model or alias)."""
     click.echo(client.call("GET", f"/engine/logs/{model}?lines={lines}").text, nl=False)

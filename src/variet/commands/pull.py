@@ -33,7 +33,7 @@ def pull(names: tuple[str, ...], everything: bool, config_path: Path | None) -> 
     if everything == bool(names):
         raise click.UsageError("name what to pull, or use --all")
     try:
-        resolved = [Names(config).resolve(name, None).model for name in names]
+        resolved = [Names(config).resolve(name).model for name in names]
     except UnknownName as error:
         raise click.UsageError(f"there is no {error.name!r}; there are: {', '.join(error.known)}") from None
     wanted = config.used_models() if everything else {name: config.model(name) for name in dict.fromkeys(resolved)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,29 +26,26 @@ Examples:
 @config_option
 @click.option("--host", help="Address to listen on; by default $.server.host.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port; by default $.server.port. 0 takes a free one.")
-@click.option("-v", "--verbose", is_flag=True, help="Log every request and load.")
-def up(config_path: Path | None, host: str | None, port: int | None, verbose: bool) -> None:
+@click.option("-v", "--verbose", is_flag=True, help="Tell every request and load here, too.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", help="What is written to stderr.")
+def up(config_path: Path | None, host: str | None, port: int | None, verbose: bool, log_format: str) -> None:
     """Start Variet Engine on this machine and serve until Ctrl-C.
 
-    Missing models are fetched behind the running engine; a request for one waits for it.
+    Missing models are fetched behind the running engine; a request for one waits for it. `variet logs` shows what the
+    engine wrote down.
     """
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(levelname).1s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )  # fmt: skip
-    logging.getLogger("uvicorn.error").addFilter(_unfinished)
     try:
-        from variet.engine import serve
+        from variet.engine import logs, serve
     except ModuleNotFoundError as error:
         raise click.ClickException(
             f"this machine has no engine installed ({error.name} is missing); run `pip install 'variet[engine]'`"
         ) from None
-    sys.exit(serve.run(chosen_config(config_path), host=host, port=port, on_ready=_greet))
-
-
-def _unfinished(record: logging.LogRecord) -> bool:
-    """A body that the relay aborts on purpose is no server error."""
-    return "without completing response" not in record.getMessage()
+    listener = logs.start(verbose=verbose, as_json=log_format == "json")
+    try:
+        code = serve.run(chosen_config(config_path), host=host, port=port, on_ready=_greet)
+    finally:
+        listener.stop()
+    sys.exit(code)
 
 
 _watchers: set[asyncio.Task[None]] = set()

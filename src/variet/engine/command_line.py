@@ -47,7 +47,8 @@ def flags(name: str, config: ModelConfig, files: ModelPaths, split: Split, snaps
     elif kind == "rerank":
         out += ["--reranking"]
     if split.gpu_indices:
-        out += ["--n-gpu-layers", "999", "--split-mode", "layer" if len(split.gpu_indices) > 1 else "none"]
+        layers = 999 if split.gpu_layers is None else split.gpu_layers
+        out += ["--n-gpu-layers", str(layers), "--split-mode", "layer" if len(split.gpu_indices) > 1 else "none"]
         if len(split.gpu_indices) > 1:
             out += ["--tensor-split", ",".join(f"{share:g}" for share in split.tensor_split)]
         if split.host_expert_layers:

@@ -29,7 +29,7 @@ from variet.tiers import TIERS, Tier
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 SOURCE_KINDS = ("hf:", "pypi:", "https:", "http:", "path:")
-RESERVED_NAMES = frozenset({"resident", "auto", *TIERS})
+RESERVED_NAMES = frozenset({"resident", "auto", "engine", *TIERS})
 
 
 class _Strict(BaseModel):

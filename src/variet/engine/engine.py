@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from variet import paths
-from variet.engine import command_line, events, llama_server
+from variet.engine import command_line, events, llama_server, logs
 from variet.engine import config as configuration
+from variet.engine.awake import Wakefulness, inhibitor_for
 from variet.engine.backends.base import LaunchSpec
 from variet.engine.backends.local import LocalBackend
 from variet.engine.config import EngineConfig, ModelConfig
-from variet.engine.fleet import Fleet
+from variet.engine.fleet import Fleet, Moment
 from variet.engine.hardware import Hardware, detect
 from variet.engine.instance import child_environment
+from variet.engine.learned import Learned
 from variet.engine.metrics import Metrics
-from variet.engine.names import Names
+from variet.engine.names import Names, UnknownName
 from variet.engine.plan import Plan, make_plan
 from variet.engine.pulls import Puller, missing_models
 from variet.engine.relay import Record, Relay
+from variet.engine.scheduler import Phase
 from variet.engine.sources.base import model_paths
 from variet.tiers import TIERS
 
@@ -42,15 +46,22 @@ class Engine:
         self.models_dir = paths.models_dir()
         self.started_at = int(time.time())
         self.requests_done = 0
+        self.learned = Learned()
         self.plan = self._make_plan()
         self.backend = LocalBackend(self.plan.capacity_mib, paths.state_dir() / "logs")
         absent = missing_models(config.used_models(), self.models_dir)
         self.fleet = Fleet(self.backend, self._terms(), self.spec_for, self._memory_back, frozenset(absent))
         self.puller = Puller(self.models_dir, self._on_available)
         self.metrics = Metrics()
-        self.fleet.on_moment = self.metrics.moment
+        self.fleet.scheduler.load_ms = {
+            name: ms for name, model in config.all_models().items() if (ms := self.learned.of(name, model).load_ms)
+        }
+        self.fleet.on_moment = self._on_moment
+        self.fleet.on_load_failed = self._on_load_failed
         self.fleet.on_phases = self.metrics.phases
         self.relay = Relay(self.fleet, self, self._on_done)
+        self._awake = Wakefulness(inhibitor_for(), self.busy, self.fleet.probe)
+        self._watching_sleep: asyncio.Task[None] | None = None
 
     @classmethod
     async def create(cls, config_path: Path) -> Engine:
@@ -59,9 +70,10 @@ class Engine:
         return cls(config, config_path, await _servers(config), detect(config.hardware))
 
     async def start(self) -> None:
+        self._watching_sleep = asyncio.create_task(self._awake.run())
         self._pull_missing()
         for name in self.config.scheduling.preload:
-            self._preload(self.names.resolve(name, None).model)
+            self._preload(self.names.resolve(name).model)
         for name, model in self.config.used_models().items():
             if model.pinned:
                 self._preload(name)
@@ -70,8 +82,18 @@ class Engine:
         """Drain, stop every child, and return how many requests were cut."""
         await self.puller.stop()
         cut = await self.fleet.shut_down(self.config.server.shutdown_s)
+        if self._watching_sleep is not None:
+            self._watching_sleep.cancel()
+            await asyncio.wait([self._watching_sleep])
         self.backend.close()
         return cut
+
+    def busy(self) -> bool:
+        """Whether anything is under way that a sleep of the machine would break: answers, waits, loads, pulls."""
+        state = self.fleet.scheduler
+        loading = any(one.phase is Phase.STARTING for one in state.instances.values())
+        pulling = any(not (pull.done or pull.problem) for pull in self.puller.pulls.values())
+        return bool(state.leases or state.waiters or loading or pulling)
 
     async def reload(self) -> tuple[set[str], list[str]]:
         """Take the changed file in. Returns the models that will restart, and the keys that hold only after a restart
@@ -139,6 +161,7 @@ class Engine:
                 {
                     "id": one.instance_id, "model": one.model, "phase": self.state_of(one.model),
                     "slots": len(one.slots), "leases": len(one.leases), "memory_mib": _memory(one.demand),
+                    "stage": running.progress[0] if running else None,
                     "progress": running.progress[1] if running else None,
                     "pid": running.child.pid if running and running.child else None,
                     "idle_ms": None if one.leases or one.last_end_ms < 0 else round(now_ms - one.last_end_ms),
@@ -158,6 +181,7 @@ class Engine:
                     "state": self.state_of(self.config.tiers[tier].model),
                     "description": self.config.tiers[tier].description,
                     "context_length": self.config.models[self.config.tiers[tier].model].context_tokens,
+                    "expected_tokens_per_s": self.config.tiers[tier].expected_tokens_per_s,
                 }
                 for tier in TIERS
             },
@@ -206,9 +230,14 @@ class Engine:
         return self.metrics.text(used, _memory(self.plan.capacity_mib), len(self.fleet.scheduler.waiters))
 
     def log_tail(self, name: str, lines: int) -> str | None:
-        if name not in self.config.all_models():
-            return None
-        path = self.backend.log_path(name)
+        """The end of a model's log (by the name of a tier, model or alias), or of the `engine`'s own."""
+        if name == "engine":
+            path = logs.engine_log()
+        else:
+            try:
+                path = self.backend.log_path(self.names.resolve(name).model)
+            except UnknownName:
+                return None
         if not path.is_file():
             return None
         with path.open("rb") as file:
@@ -218,7 +247,7 @@ class Engine:
     # --- inside ---
 
     def _make_plan(self) -> Plan:
-        return make_plan(self.config, self.hardware, self.models_dir)
+        return make_plan(self.config, self.hardware, self.models_dir, learned=self.learned)
 
     def _terms(self) -> events.Terms:
         scheduling = self.config.scheduling
@@ -263,17 +292,37 @@ class Engine:
             self.fleet.post(events.Reconfigured(self._terms()))
         self.fleet.post(events.Available(model, problem))
 
+    def _on_moment(self, moment: Moment) -> None:
+        self.metrics.moment(moment)
+        if moment.kind == "loaded" and moment.ms is not None and moment.model in self.config.all_models():
+            self.learned.loaded(moment.model, self.config.model(moment.model), moment.ms)
+
+    def _on_load_failed(self, model: str, last_lines: Sequence[str]) -> bool:
+        """Where an allocation failed on a GPU, count more for it and plan again, smaller."""
+        if model not in self.config.all_models() or not self.plan.models[model].split.gpu_indices:
+            return False
+        if not self.learned.failed(model, self.config.model(model), last_lines):
+            return False
+        self.plan = self._make_plan()
+        self.fleet.post(events.Reconfigured(self._terms()))
+        return self.plan.models[model].problem is None
+
     async def _memory_back(self, demand: Mapping[str, int]) -> None:
         await self.hardware.wait_until_back(demand)
 
     def _on_done(self, record: Record) -> None:
         self.requests_done += 1
         self.metrics.request(record)
+        first = None if record.first_byte_ms is None else round(record.first_byte_ms, 1)
+        fields = {
+            "request": record.request_id, "path": record.path, "tier": record.tier, "model": record.model,
+            "outcome": record.outcome, "queue_ms": round(record.queue_ms, 1), "first_byte_ms": first,
+            "total_ms": round(record.total_ms, 1), "prompt_tokens": record.prompt_tokens,
+            "cached_tokens": record.cached_tokens, "output_tokens": record.output_tokens,
+        }  # fmt: skip
         log.info(
-            "request %s %s %s/%s: %s, queue %.0f ms, first byte %s ms, total %.0f ms, tokens %s (%s cached) -> %s",
-            record.request_id, record.path, record.tier or "-", record.model, record.outcome, record.queue_ms,
-            "-" if record.first_byte_ms is None else round(record.first_byte_ms), record.total_ms,
-            record.prompt_tokens, record.cached_tokens, record.output_tokens,
+            "%s %s: %s in %.0f ms", record.path, record.tier or record.model, record.outcome, record.total_ms,
+            extra={"fields": fields},
         )  # fmt: skip
 
 

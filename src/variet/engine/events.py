@@ -50,6 +50,7 @@ class Terms:
 class Arrived:
     """A request wants a lease. `since_ms` keeps the place of one that is tried again.
 
+    `anywhere`: whatever tier's model is loaded will do, and nothing is swapped for it; `model` is for an empty machine.
     `conversation`: digests of its growing prefixes, the system prompt's first (see conversation.py).
     """
 
@@ -59,6 +60,7 @@ class Arrived:
     needs_slot: bool = True
     conversation: tuple[str, ...] = ()
     since_ms: float | None = None
+    anywhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +79,15 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Exited:
-    """A child ended by itself; `Stopped` follows when its memory is back."""
+    """A child ended by itself; `Stopped` follows when its memory is back.
+
+    `again`: it found less memory than planned, the plan is smaller now, and the load is to be tried at once.
+    """
 
     instance_id: int
     by_signal: bool
     detail: str
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,7 @@ from variet.errors import LaunchFailed, VarietError
 log = logging.getLogger("variet.engine.fleet")
 STOP_PATIENCE_S = 5.0
 CUT_PATIENCE_S = 0.1
+PROBE_PATIENCE_S = 30.0
 KEEP_ALIVE_S = 4.0  # llama-server's own HTTP library closes idle connections at 5 s
 SpecFor = Callable[[str], LaunchSpec]
 MemoryBack = Callable[[Mapping[str, int]], Awaitable[None]]
@@ -107,6 +108,8 @@ class Fleet:
         self._timer: asyncio.TimerHandle | None = None
         self.swaps = SwapBook()
         self.on_moment: Callable[[Moment], None] = lambda _moment: None
+        # Whether a load that ended with these lines is worth another try now, since the plan became smaller.
+        self.on_load_failed: Callable[[str, Sequence[str]], bool] = lambda _model, _lines: False
         self.on_phases: Callable[[str, Mapping[str, float]], None] = lambda _model, _phases_ms: None  # of a swap
 
     # --- for the relay ---
@@ -148,6 +151,36 @@ class Fleet:
         self._answers[command_id] = future
         self.post(events.Command(command_id, kind, model, now, _now_ms()))
         await future
+
+    async def probe(self) -> None:
+        """Ask every loaded model for one token, as after a sleep of the machine; one that cannot answer is ended, which
+        counts as a crash: its requests are retried or told, the next one starts it again.
+        """
+        loaded = [one for one in self.running.values() if one.session is not None and not one.stopping.is_set()]
+        await asyncio.gather(*(self._probe(one) for one in loaded))
+
+    async def _probe(self, one: Running) -> None:
+        assert one.session is not None and one.child is not None
+        request_id = self.new_id()
+        try:
+            async with asyncio.timeout(PROBE_PATIENCE_S):
+                async with one.session.get("/health") as answer:
+                    healthy = answer.status == 200
+            if healthy and not self.scheduler.instances[one.instance_id].leases:
+                # Only an idle one is asked for a token: answers under way will show by themselves what is wrong.
+                async with asyncio.timeout(PROBE_PATIENCE_S):
+                    lease = await self.acquire(events.Arrived(request_id, one.model))
+                    body = {"prompt": "a", "n_predict": 1, "cache_prompt": False, "id_slot": lease.slot}
+                    async with lease.session.post("/completion", json=body) as answer:
+                        healthy = answer.status < 500
+                        await answer.read()
+        except (aiohttp.ClientError, OSError, TimeoutError, Refused, KeyError):
+            healthy = False
+        finally:
+            self.end(request_id)
+        if not healthy and not one.child.gone.done():
+            self._note("probe failed", one.model, detail="it does not answer any more and is ended")
+            await one.child.stop(CUT_PATIENCE_S)
 
     # --- the owner ---
 
@@ -267,7 +300,8 @@ class Fleet:
             gone = one.child.gone.result() if one.child and one.child.gone.done() else None
             if not one.stopping.is_set():
                 self._note("load failed", one.model, detail=error.what)
-                self.post(events.Exited(one.instance_id, bool(gone and gone.by_signal), str(error)))
+                again = gone is not None and self.on_load_failed(one.model, gone.log_tail)
+                self.post(events.Exited(one.instance_id, bool(gone and gone.by_signal), str(error), again))
         except Exception as error:
             log.exception("instance %s of %s", one.instance_id, one.model)
             self.post(events.Exited(one.instance_id, False, f"internal error: {error}"))

@@ -63,7 +63,7 @@ class Metrics:
         return child
 
     def moment(self, moment: Moment) -> None:
-        if moment.kind in ("load failed", "crashed"):
+        if moment.kind in ("load failed", "crashed", "probe failed"):
             self._failures.labels(moment.model, moment.kind).inc()
         elif moment.ms is not None:
             {"loaded": self._load, "stopped": self._stop}[moment.kind].labels(moment.model).observe(moment.ms / 1000)

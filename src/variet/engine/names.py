@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from variet.engine.apis import SideKind
 from variet.engine.config import EngineConfig
@@ -14,10 +14,14 @@ RESIDENT = "resident"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a name stands for; a model asked for by its own name has no tier, and then no tier's defaults."""
+    """What a name stands for; a model asked for by its own name has no tier, and then no tier's defaults.
+
+    `anywhere`: whatever is loaded when the request's turn comes; `model` and `tier` are then for an empty machine.
+    """
 
     model: str
     tier: Tier | None
+    anywhere: bool = False
 
 
 class UnknownName(Exception):
@@ -37,8 +41,8 @@ class Names:
         wild = [(name[:-1], target) for name, target in config.aliases.items() if name.endswith("*")]
         self._wild = sorted(wild, key=lambda pair: len(pair[0]), reverse=True)
 
-    def resolve(self, name: str | None, resident: str | None, side_kind: SideKind | None = None) -> Target:
-        """`resident`: the model loaded now, which answers where no name is given. Raises UnknownName."""
+    def resolve(self, name: str | None, side_kind: SideKind | None = None) -> Target:
+        """Without a name, whatever is loaded answers. Raises UnknownName."""
         if name is None and side_kind is not None:
             side = next((model for model, spec in self._config.side_models.items() if spec.kind == side_kind), None)
             if side is not None:
@@ -50,13 +54,13 @@ class Names:
         if name in self._config.models or name in self._config.side_models:
             return Target(name, None)
         if name == RESIDENT:
-            return Target(resident, self.tier_of(resident)) if resident is not None else self.default()
+            return replace(self.default(), anywhere=True)
         raise UnknownName(name, self.all())
 
     def default(self) -> Target:
         """What answers where nothing is loaded and nothing was asked for: the first preloaded, else `fast`."""
         first = next(iter(self._config.scheduling.preload), "fast")
-        return self.resolve(first if first != RESIDENT else "fast", None)
+        return self.resolve(first if first != RESIDENT else "fast")
 
     def tier_of(self, model: str) -> Tier | None:
         """The first tier that names this model."""

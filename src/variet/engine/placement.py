@@ -60,6 +60,7 @@ class Wish:
     gpus: str | tuple[int, ...] = "auto"
     host_expert_layers: int | None = None
     extra_gpu_mib: int = 0  # projector, draft model
+    learned_gpu_mib: int = 0  # on each GPU: what an allocation that failed has taught (learned.py)
     extra_host_mib: int = 0
 
 
@@ -70,6 +71,7 @@ class Split:
     gpu_indices: tuple[int, ...] = ()
     tensor_split: tuple[float, ...] = ()
     host_expert_layers: int = 0
+    gpu_layers: int | None = None  # the last so many, the head counted; None: all
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ class Placement:
     turn_s: float = 0.0
     why: tuple[str, ...] = ()
     problem: str | None = None
+    load_measured: bool = False  # load_s is not the estimate but the last load's time
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,7 @@ class _Try:
     gpus: tuple[Device, ...]
     counts: tuple[int, ...]  # layers per GPU, the head counted with the last
     host_experts: int
+    host_layers: int  # the first so many stay on the host as a whole
     demand: dict[str, int] = field(default_factory=dict)
 
 
@@ -104,13 +108,21 @@ def place(facts: Facts, room: Room, wish: Wish) -> Placement:
         return _on_host(facts, room, wish)
     plans = [plan for gpus in chosen if (plan := _on_gpus(facts, room, wish, gpus))]
     fitting = [plan for plan in plans if _fits(plan.demand, room)]
+    if not fitting and wish.host_expert_layers is None:
+        partial = [plan for gpus in chosen if (plan := _partly(facts, room, wish, gpus))]
+        if partial:
+            best = min(partial, key=lambda plan: (_turn_s(facts, plan), plan.counts))
+            return _placement(facts, room, wish, best, partial)
+        host = _on_host(facts, room, wish)
+        if wish.gpus == "auto" and host.problem is None:
+            return replace(host, why=("no GPU has room for even one of its layers: runs on the processor",))
     if not fitting:
         return _explain_failure(facts, room, wish, plans)
     if facts.experts:
         best = min(fitting, key=lambda plan: (_turn_s(facts, plan), len(plan.gpus), plan.counts))
     else:
         best = max(fitting, key=lambda plan: (len(plan.gpus), -_turn_s(facts, plan)))  # dense: over all that have room
-    return _placement(facts, room, best, fitting)
+    return _placement(facts, room, wish, best, fitting)
 
 
 def _gpu_sets(facts: Facts, room: Room, wish: Wish) -> list[tuple[Device, ...]] | None:
@@ -166,16 +178,32 @@ def _on_gpus(facts: Facts, room: Room, wish: Wish, gpus: tuple[Device, ...]) -> 
     return last
 
 
-def _balance(facts: Facts, wish: Wish, gpus: tuple[Device, ...], host_experts: int) -> _Try:
+def _partly(facts: Facts, room: Room, wish: Wish, gpus: tuple[Device, ...]) -> _Try | None:
+    """What does not fit as a whole still runs, slowly: the fewest first layers on the host that let the rest fit."""
+    for host_layers in range(1, len(facts.layers) + 1):
+        if len(facts.layers) + 1 - host_layers < len(gpus):
+            return None
+        plan = _balance(facts, wish, gpus, len(facts.layers) if facts.experts else 0, host_layers)
+        if _fits(plan.demand, room):
+            return plan
+    return None
+
+
+def _balance(facts: Facts, wish: Wish, gpus: tuple[Device, ...], host_experts: int, host_layers: int = 0) -> _Try:
     """Contiguous layers per GPU in proportion to free memory, then moved by single layers while that evens the fill."""
-    items = len(facts.layers) + 1  # the head is one more
+    items = len(facts.layers) + 1 - host_layers  # the head is one more
     total = sum(gpu.free_mib for gpu in gpus)
     counts = [max(1, round(items * gpu.free_mib / total)) for gpu in gpus] if total else [1] * len(gpus)
     counts[-1] = max(1, items - sum(counts[:-1]))
     while sum(counts) > items:
         counts[counts.index(max(counts))] -= 1
     best = tuple(counts)
-    score = _fill(facts, wish, gpus, best, host_experts)
+
+    def fill(counts: tuple[int, ...]) -> float:
+        demand = _demand(facts, wish, _Try(gpus, counts, host_experts, host_layers))
+        return max(demand[gpu.name] / max(1, gpu.free_mib) for gpu in gpus)
+
+    score = fill(best)
     improved = True
     while improved:
         improved = False
@@ -186,42 +214,43 @@ def _balance(facts: Facts, wish: Wish, gpus: tuple[Device, ...], host_experts: i
                 moved[left + 1] -= step
                 if min(moved) < 1:
                     continue
-                value = _fill(facts, wish, gpus, tuple(moved), host_experts)
+                value = fill(tuple(moved))
                 if value < score:
                     best, score, improved = tuple(moved), value, True
-    return _Try(gpus, best, host_experts, _demand(facts, wish, gpus, best, host_experts))
+    chosen = _Try(gpus, best, host_experts, host_layers)
+    return replace(chosen, demand=_demand(facts, wish, chosen))
 
 
-def _fill(facts: Facts, wish: Wish, gpus: tuple[Device, ...], counts: tuple[int, ...], host_experts: int) -> float:
-    demand = _demand(facts, wish, gpus, counts, host_experts)
-    return max(demand[gpu.name] / max(1, gpu.free_mib) for gpu in gpus)
-
-
-def _demand(
-    facts: Facts, wish: Wish, gpus: tuple[Device, ...], counts: tuple[int, ...], host_experts: int
-) -> dict[str, int]:
+def _demand(facts: Facts, wish: Wish, plan: _Try) -> dict[str, int]:
     """MiB per device. llama.cpp puts layer i on the first GPU whose share it does not exceed, the head on the last."""
     demand: dict[str, int] = {}
     host = facts.embedding_bytes
-    start = 0
-    for order, (gpu, count) in enumerate(zip(gpus, counts, strict=True)):
+    largest = 0  # of what a prefill copies through a link
+    for layer in facts.layers[: plan.host_layers]:
+        weights = layer.dense_bytes + layer.expert_bytes
+        host += weights + memory.kv_bytes(layer, wish.shape)
+        largest = max(largest, layer.largest_expert_bytes, layer.dense_bytes // 2)
+    if plan.host_layers and facts.layers:
+        host += facts.repacked_bytes * plan.host_layers // len(facts.layers)
+    start = plan.host_layers
+    for order, (gpu, count) in enumerate(zip(plan.gpus, plan.counts, strict=True)):
         layers = range(start, min(start + count, len(facts.layers)))
         start += count
-        size, streamed = 0, 0
+        size, streamed = 0, largest if order == 0 else 0
         for index in layers:
             layer = facts.layers[index]
             size += layer.dense_bytes + memory.kv_bytes(layer, wish.shape)
-            if index < host_experts:
+            if index < plan.host_experts:
                 host += layer.expert_bytes
                 streamed = max(streamed, layer.largest_expert_bytes)
             else:
                 size += layer.expert_bytes
-        last = order == len(gpus) - 1
+        last = order == len(plan.gpus) - 1
         size += facts.output_bytes if last else 0
-        # A prefill copies host experts through the link, two tensors in flight.
+        # A prefill copies host weights through the link, two tensors in flight.
         size += memory.compute_bytes(facts, wish.shape) + 2 * streamed
         extra = wish.extra_gpu_mib if order == 0 else 0
-        demand[gpu.name] = mib(size) + memory.GPU_CONTEXT_MIB + extra
+        demand[gpu.name] = mib(size) + memory.GPU_CONTEXT_MIB + extra + wish.learned_gpu_mib
     kept = memory.checkpoint_bytes(facts, wish.shape) + memory.output_bytes(facts, wish.shape)
     demand[HOST] = (
         mib(host + kept + memory.VOCABULARY_BYTES * facts.vocabulary)
@@ -249,7 +278,11 @@ def _turn_s(facts: Facts, plan: _Try) -> float:
     share = facts.experts_used / facts.experts if facts.experts else 0.0
     batches = _TURN_PROMPT_TOKENS / 512
     prefill = decode = 0.0
-    start = 0
+    for layer in facts.layers[: plan.host_layers]:
+        weights = layer.dense_bytes + share * layer.expert_bytes
+        prefill += batches * (layer.dense_bytes + layer.expert_bytes) / MIB / plan.gpus[0].link_mib_per_s
+        decode += weights / MIB / _HOST_MIB_PER_S
+    start = plan.host_layers
     for gpu, count in zip(plan.gpus, plan.counts, strict=True):
         for index in range(start, min(start + count, len(facts.layers))):
             layer = facts.layers[index]
@@ -268,7 +301,7 @@ def _turn_s(facts: Facts, plan: _Try) -> float:
 def _load_s(facts: Facts, room: Room, plan: _Try) -> float:
     """Reading from disk and copying over each link overlap; the slowest decides."""
     from_disk = facts.file_weight_bytes / MIB / room.disk_mib_per_s
-    start, copies = 0, 0.0
+    start, copies = plan.host_layers, 0.0
     for order, (gpu, count) in enumerate(zip(plan.gpus, plan.counts, strict=True)):
         size = facts.output_bytes if order == len(plan.gpus) - 1 else 0
         for index in range(start, min(start + count, len(facts.layers))):
@@ -279,10 +312,13 @@ def _load_s(facts: Facts, room: Room, plan: _Try) -> float:
     return max(from_disk, copies) + 0.5
 
 
-def _placement(facts: Facts, room: Room, best: _Try, fitting: Sequence[_Try]) -> Placement:
+def _placement(facts: Facts, room: Room, wish: Wish, best: _Try, fitting: Sequence[_Try]) -> Placement:
     names = " and ".join(f"GPU {gpu.index}" for gpu in best.gpus)
     why = [f"{'all layers' if not best.host_experts else 'attention and shared weights'} on {names}"]
-    if best.host_experts:
+    if best.host_layers:
+        kept = f"the first {best.host_layers} of {len(facts.layers)} layers on the processor, the fewest that fit: slow"
+        why = [f"too large for {names}: {kept}" + _advice(wish)]
+    elif best.host_experts:
         why.append(f"experts of {best.host_experts} of {len(facts.layers)} layers on the host, the fewest that fit")
     for other in fitting:
         if other is not best:
@@ -292,8 +328,9 @@ def _placement(facts: Facts, room: Room, best: _Try, fitting: Sequence[_Try]) ->
                 f"({other.host_experts} expert layers on the host)"
             )
     split = Split(
-        tuple(gpu.index for gpu in best.gpus), tuple(float(count) for count in best.counts), best.host_experts
-    )
+        tuple(gpu.index for gpu in best.gpus), tuple(float(count) for count in best.counts), best.host_experts,
+        sum(best.counts) if best.host_layers else None,
+    )  # fmt: skip
     return Placement(split, best.demand, _load_s(facts, room, best), _turn_s(facts, best), tuple(why))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from variet.engine import gguf_facts
 from variet.engine.config import EngineConfig, ModelConfig
 from variet.engine.facts import Facts
 from variet.engine.hardware import Hardware
+from variet.engine.learned import Learned
 from variet.engine.ledger import fits
 from variet.engine.memory import Shape, mib
 from variet.engine.placement import HOST, Device, Placement, Room, Split, Wish, place
@@ -30,7 +31,11 @@ class Plan:
 
 
 def make_plan(
-    config: EngineConfig, hardware: Hardware, models_dir: Path, facts: Mapping[str, Facts] | None = None
+    config: EngineConfig,
+    hardware: Hardware,
+    models_dir: Path,
+    facts: Mapping[str, Facts] | None = None,
+    learned: Learned | None = None,
 ) -> Plan:
     """Plan every model of the file. `facts` stand in for files that are not on this disk (headers read from a hub)."""
     room = room_for(config, hardware)
@@ -48,7 +53,11 @@ def make_plan(
         except ModelFileError as error:
             placements[name] = Placement(Split(), {HOST: 0}, problem=str(error))
             continue
-        placements[name] = place(known[name], left, _wish(model, files))
+        lesson = learned.of(name, model) if learned else None
+        made = place(known[name], left, _wish(model, files, lesson.gpu_mib if lesson else 0))
+        if lesson and lesson.load_ms:
+            made = replace(made, load_s=lesson.load_ms / 1000, load_measured=True)
+        placements[name] = made
         if name in config.side_models and placements[name].problem is None:
             left = left.without(placements[name].demand_mib)  # set aside: tiers never reach into it
     return Plan(room.capacity, placements, known, _together(config, placements, left.capacity))
@@ -74,12 +83,12 @@ def shape_of(model: ModelConfig) -> Shape:
     )
 
 
-def _wish(model: ModelConfig, files: ModelPaths) -> Wish:
+def _wish(model: ModelConfig, files: ModelPaths, learned_gpu_mib: int) -> Wish:
     def size(path: Path | None) -> int:
         return mib(path.stat().st_size) if path is not None and path.is_file() else 0
 
     extra = size(files.mmproj) + int(1.15 * size(files.draft)) + sum(size(one) for one in files.lora)
-    return Wish(shape_of(model), model.gpus, model.host_expert_layers, extra_gpu_mib=extra)
+    return Wish(shape_of(model), model.gpus, model.host_expert_layers, extra, learned_gpu_mib=learned_gpu_mib)
 
 
 def _together(

@@ -170,7 +170,7 @@ class Relay:
                     "or the owner sets $.server.allow_media_urls",
                 )  # fmt: skip
         try:
-            target = self._settings.names.resolve(name, self._resident(), api.side_kind)
+            target = self._settings.names.resolve(name, api.side_kind)
         except UnknownName as error:
             known = ", ".join(error.known)
             raise Problem(
@@ -186,12 +186,6 @@ class Relay:
             target=target,
             stream=bool(body and body.get("stream") is True),
         )
-
-    def _resident(self) -> str | None:
-        """The loaded tier model that was used last."""
-        models = self._settings.config.models
-        live = [one for one in self._fleet.scheduler.instances.values() if one.live and one.model in models]
-        return max(live, key=lambda one: one.last_end_ms).model if live else None
 
     def _refuse_poison(self, call: Call) -> None:
         if not self._poison:
@@ -225,6 +219,7 @@ class Relay:
                 call.api.needs_slot,
                 chain,
                 began_ms if attempt == 2 else None,
+                call.target.anywhere,
             )
             try:
                 lease = await self._fleet.acquire(ask)
@@ -232,6 +227,10 @@ class Relay:
                 status = _REFUSAL_STATUS.get(refused.kind, 503)
                 raise Problem(status, refused.kind, refused.what, refused.retry_after_s) from None
             record.queue_ms = lease.queue_ms
+            if call.target.anywhere:
+                home = self._settings.names.tier_of(lease.model)
+                record.model, record.tier = lease.model, home or ""
+                tier = config.tiers[home] if home else None
             served = False
             try:
                 await self._exchange(call, tier, lease, record, client)

@@ -169,13 +169,12 @@ class Scheduler:
 
     def _arrived(self, ask: Arrived) -> None:
         terms = self.terms.models.get(ask.model)
-        refusal = self._objection(ask.model)
+        refusal = None if ask.anywhere and self._residents() else self._objection(ask.model)
         if refusal is not None:
             self._effects.append(Refuse(ask.request_id, *refusal))
             return
-        assert terms is not None
         waiting = sum(waiter.ask.model == ask.model for waiter in self.waiters.values())
-        if waiting >= terms.queue_limit and ask.since_ms is None:
+        if terms is not None and waiting >= terms.queue_limit and ask.since_ms is None:
             seconds = max(1.0, self.load_ms.get(ask.model, 1_000.0) / 1_000)
             text = f"{waiting} requests already wait for {ask.model}"
             self._effects.append(Refuse(ask.request_id, "queue_full", text, seconds * 1_000))
@@ -234,6 +233,8 @@ class Scheduler:
         for request_id in instance.leases:
             self.leases.pop(request_id, None)
         instance.phase, instance.guests, instance.slots = Phase.STOPPING, set(), []
+        if event.again:
+            return
         trouble = self.trouble.setdefault(instance.model, Trouble())
         trouble.failures += 1
         trouble.detail = event.detail
@@ -288,7 +289,7 @@ class Scheduler:
                 instance.gate_since_ms, instance.gate_for, instance.stale = -math.inf, None, True
 
     def _fail_model(self, model: str, kind: RefusalKind, detail: str, retry_after_ms: float | None) -> None:
-        waiting = [waiter.ask.request_id for waiter in self._ordered() if waiter.ask.model == model]
+        waiting = [waiter.ask.request_id for waiter in self._ordered() if self._needs(waiter, model)]
         self._refuse_all(waiting, kind, detail, retry_after_ms)
         self._give_way_for(model, detail)
 
@@ -303,7 +304,7 @@ class Scheduler:
 
     def _fail_hopeless(self) -> None:
         """What new terms or a finished pull made impossible is refused now, not never."""
-        models = {waiter.ask.model for waiter in self.waiters.values()}
+        models = {waiter.ask.model for waiter in self.waiters.values() if self._needs(waiter, waiter.ask.model)}
         models |= {command.model for command in self.commands if command.kind != "unload"}
         for model in sorted(models):
             objection = self._objection(model)
@@ -341,6 +342,30 @@ class Scheduler:
         """The live instance of a model; there is at most one."""
         return next((one for one in self.instances.values() if one.model == model and one.live), None)
 
+    def _residents(self) -> list[Instance]:
+        """Live instances of tier models: those that are loaded or on their way in."""
+        sides = {name for name, terms in self.terms.models.items() if terms.side}
+        return [one for one in self.instances.values() if one.live and one.model not in sides]
+
+    def _needs(self, waiter: Waiter, model: str) -> bool:
+        """Whether this waiter can be served by this model alone."""
+        return waiter.ask.model == model and not (waiter.ask.anywhere and self._residents())
+
+    def _home(self, waiter: Waiter) -> Instance | None:
+        """The loaded instance that lets this waiter in; one that may go anywhere goes where work was last."""
+        if waiter.ask.anywhere:
+            choices = self._residents()
+        else:
+            choices = [one for one in (self._loaded(waiter.ask.model),) if one is not None]
+        let_in = [
+            one
+            for one in choices
+            if one.phase is Phase.READY
+            and (one.gate_since_ms is None or waiter.since_ms < one.gate_since_ms)
+            and not (waiter.ask.needs_slot and all(slot.lease is not None for slot in one.slots))
+        ]
+        return max(let_in, key=lambda one: (one.last_end_ms, one.instance_id), default=None)
+
     def _wants(self) -> list[_Want]:
         """Models that somebody waits for and that are not live, commands first, then by their oldest waiter."""
         wants: dict[str, _Want] = {}
@@ -349,17 +374,22 @@ class Scheduler:
                 urgent = command.kind == "swap"
                 wants.setdefault(command.model, _Want(command.model, -math.inf, command.since_ms, urgent, urgent))
         for waiter in self._ordered():
+            if waiter.ask.anywhere:
+                continue
             model, background = waiter.ask.model, waiter.ask.priority is Priority.BACKGROUND
             if background and self._now - waiter.since_ms < self.terms.background_max_wait_ms:
                 self._wake_at(waiter.since_ms + self.terms.background_max_wait_ms)
             known = wants.get(model)
             if known is None or not known.may_evict:
                 wants[model] = _Want(model, waiter.since_ms, waiter.since_ms, False, not self.terms.models[model].side)
-        return [
-            want
-            for want in wants.values()
-            if want.model not in self.pulling and want.model not in self.missing and self._loaded(want.model) is None
-        ]
+        due = [want for want in wants.values() if self._can_start(want.model)]
+        if not due and not self._residents():  # whoever takes what is loaded brings a model in only where none is
+            anywhere = [waiter for waiter in self._ordered() if self._can_start(waiter.ask.model)]
+            due = [_Want(one.ask.model, one.since_ms, one.since_ms, False, False) for one in anywhere[:1]]
+        return due
+
+    def _can_start(self, model: str) -> bool:
+        return model not in self.pulling and model not in self.missing and self._loaded(model) is None
 
     def _open_stale_gates(self, wants: Sequence[_Want]) -> None:
         wanted = {want.model for want in wants}
@@ -372,14 +402,10 @@ class Scheduler:
             return
         for waiter in self._ordered():
             ask = waiter.ask
-            instance = self._loaded(ask.model)
-            if instance is None or instance.phase is not Phase.READY:
-                continue
-            if instance.gate_since_ms is not None and waiter.since_ms >= instance.gate_since_ms:
+            instance = self._home(waiter)
+            if instance is None:
                 continue
             index = self._pick_slot(instance, ask.conversation) if ask.needs_slot else None
-            if ask.needs_slot and index is None:
-                continue
             displaced: tuple[str, ...] = ()
             if index is None:
                 instance.guests.add(ask.request_id)
@@ -491,7 +517,7 @@ class Scheduler:
             command.kind in ("load", "swap") and command.model == instance.model for command in self.commands
         )
         return (commanded and gate is None) or any(
-            waiter.ask.model == instance.model and (gate is None or waiter.since_ms < gate)
+            waiter.ask.model == instance.model and not waiter.ask.anywhere and (gate is None or waiter.since_ms < gate)
             for waiter in self.waiters.values()
         )
 

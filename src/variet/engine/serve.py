@@ -7,11 +7,12 @@ import contextlib
 import errno
 import gc
 import logging
+import os
 import secrets
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import uvicorn
@@ -96,9 +97,11 @@ async def _serve(config_path: Path, host: str | None, port: int | None, on_ready
     gc.collect()
     gc.freeze()  # what start-up made stays for good: collections need not walk it again and again
     on_ready(engine, urls[0])
+    tell_supervisor("READY=1")
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
     log.info("stopping: running answers may finish for %g s", engine.config.server.shutdown_s)
+    tell_supervisor("STOPPING=1")
     connection.withdraw(urls[0])
     if renewing:
         renewing.cancel()
@@ -107,6 +110,20 @@ async def _serve(config_path: Path, host: str | None, port: int | None, on_ready
     await serving
     log.info("stopped%s", f"; {cut} answers were cut at the deadline" if cut else ", nothing was cut")
     return 0
+
+
+def tell_supervisor(state: str, environment: Mapping[str, str] = os.environ) -> None:
+    """systemd's notification protocol, sd_notify(3): a datagram to the socket it named, if any."""
+    address = environment.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    if address.startswith("@"):  # Linux' abstract names
+        address = "\0" + address[1:]
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.sendto(state.encode(), address)
+    except OSError as error:
+        log.warning("the service manager could not be told %s: %s", state, error)
 
 
 def listen(host: str, port: int) -> socket.socket:

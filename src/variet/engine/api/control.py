@@ -34,7 +34,7 @@ async def command(kind: Literal["load", "swap", "unload"], wish: Wish, request: 
     """Carry a wish out and answer when it is done; `unload` of what is not loaded is done at once."""
     engine = request.app.state.engine
     try:
-        target = engine.names.resolve(wish.model, None)
+        target = engine.names.resolve(wish.model)
     except UnknownName as error:
         raise HTTPException(404, f"there is no model {error.name!r}; there are: {', '.join(error.known)}") from None
     try:
@@ -60,7 +60,7 @@ async def reload(request: Request) -> dict[str, Any]:
 
 @router.get("/logs/{name}", response_class=PlainTextResponse)
 async def logs(name: str, request: Request, lines: int = 200) -> str:
-    """The end of a model's llama-server log."""
+    """The end of a model's llama-server log, or of the engine's own (`engine`: one JSON object a line)."""
     engine = request.app.state.engine
     text: str | None = engine.log_tail(name, min(max(lines, 1), 10_000))
     if text is None:

@@ -24,9 +24,7 @@ async def models(request: Request) -> dict[str, Any]:
         entries.append(_entry(engine, name, name, "model", ""))
     for alias, target in config.aliases.items():
         if not alias.endswith("*"):
-            entries.append(
-                _entry(engine, alias, engine.names.resolve(target, None).model, "alias", f"stands for {target}")
-            )
+            entries.append(_entry(engine, alias, engine.names.resolve(target).model, "alias", f"stands for {target}"))
     return {"object": "list", "data": entries}
 
 
