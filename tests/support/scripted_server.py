@@ -6,7 +6,9 @@ children that die at a certain byte. A request's own field `script` says what ha
   tokens, gap_ms, pad        so many events, so far apart, each with so many bytes of padding
   first_ms                   pause before the first event
   die_at, drop_at, hang_at   at that event: end the process, close the connection, go on saying nothing
-Every event carries `sent_ns` (CLOCK_MONOTONIC). GET /props tells what happened so far. Standard library only.
+  status                     answer with that error instead
+Every event carries `sent_ns` (CLOCK_MONOTONIC). GET /props tells what happened so far. In its environment
+SCRIPT_LOAD_S delays the start, SCRIPT_MOST_GPU_LAYERS is where its memory ends. Standard library only.
 """
 
 from __future__ import annotations
@@ -130,6 +132,9 @@ async def answer(
 async def main(arguments: list[str]) -> None:
     options = dict(itertools.pairwise(arguments))
     await asyncio.sleep(float(os.environ.get("SCRIPT_LOAD_S", "0")))
+    if int(options.get("--n-gpu-layers", "0")) > int(os.environ.get("SCRIPT_MOST_GPU_LAYERS", "1000")):
+        wanted = "allocating 300.00 MiB on device 0: cudaMalloc failed: out of memory"
+        sys.exit(f"ggml_backend_cuda_buffer_type_alloc_buffer: {wanted}")
     host = options.get("--host", "127.0.0.1")
     if host.endswith(".sock"):
         await asyncio.start_unix_server(serve, host, limit=1 << 26)

@@ -27,7 +27,8 @@ class Downstream:
     """One answer on its way to one client."""
 
     def __init__(self, send: Send, family: Family, config: EngineConfig) -> None:
-        self.started = False
+        self.started = False  # headers are out, be it for comments only
+        self.answered = False  # the child's own answer is under way
         self.left = False
         self.complete = False
         self._raw_send = send
@@ -110,6 +111,7 @@ class Downstream:
     async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         """The child's status and headers, unless the hold ran out and others were sent already."""
         await self._stop_ticking()
+        self.answered = True
         if self.started:
             if status >= 400:
                 raise Problem(status, "upstream_error", f"the model server answered {status}")

@@ -237,7 +237,7 @@ class Relay:
                 served = True
                 return
             except ChildDied as death:
-                if client.started:
+                if client.answered:
                     raise Problem(500, "model_server_died", f"the model server ended in mid-answer: {death}") from None
                 if death.stopped:
                     raise Problem(503, "stopped", str(death), 1.0) from None

@@ -1,0 +1,201 @@
+"""The relay's promises that need a model server which does as it is told (tests/support/scripted_server.py)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+import pytest
+
+from tests.support.engine import ROOT, EngineProcess, chat, read_stream, running
+from variet.engine.config import EngineConfig
+from variet.engine.engine import Engine
+from variet.engine.events import Arrived
+from variet.tiers import TIERS
+
+pytestmark = pytest.mark.models
+SCRIPTED = str(ROOT / "tests" / "support" / "scripted_server.py")
+
+
+def scripted_config(models: Path, **tables: Any) -> dict[str, Any]:
+    """One model of four slots behind all tiers, run by the scripted server."""
+    file = next((models / "smollm2-135m").glob("*.gguf"))
+    model = {"files": {"model": f"path:{file}"}, "context_tokens": 512, "slots": 4, **tables.pop("model", {})}
+    return {
+        "llama_server": {"path": SCRIPTED},
+        "models": {"told": model},
+        "tiers": {tier: {"model": "told"} for tier in TIERS},
+        "scheduling": {"preload": []},
+        **tables,
+    }
+
+
+@pytest.fixture
+async def told(tmp_path: Path, models: Path) -> AsyncIterator[EngineProcess]:
+    server = {"stall_timeout_s": 1.5, "buffer_mib": 16, "hold_headers_s": 0.5, "keepalive_s": 0.2}
+    async with running(tmp_path / "home", models, scripted_config(models, server=server)) as one:
+        yield one
+
+
+def script(stream: bool = True, **fields: Any) -> dict[str, Any]:
+    return chat("fast", stream=stream, script=fields)
+
+
+async def told_counts(engine: EngineProcess) -> dict[str, Any]:
+    counts: dict[str, Any] = await engine.get("/props")
+    return counts
+
+
+async def upstream(engine: EngineProcess, what: str, condition: Any) -> dict[str, Any]:
+    for _ in range(500):
+        counts = await told_counts(engine)
+        if condition(counts):
+            return counts
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"never: {what}; {counts}")
+
+
+def silent_reader(engine: EngineProcess, body: dict[str, Any]) -> socket.socket:
+    """A client that asks and then reads nothing."""
+    host, port = engine.url.removeprefix("http://").split(":")
+    data = json.dumps(body).encode()
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.connect((host, int(port)))
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
+    sock.sendall(head.encode() + data)
+    return sock
+
+
+async def test_a_client_that_reads_nothing_is_cut_and_disturbs_nobody(told: EngineProcess) -> None:
+    stalled = silent_reader(told, script(tokens=2_000, pad=64_000))
+    try:
+        await told.until("its lease", lambda status: any(one["leases"] for one in status["instances"]))
+        status, _ = await told.post("/v1/chat/completions", script(stream=False))
+        assert status == 200, "others are answered meanwhile"
+        await told.until("its end", lambda status: status["requests"]["active"] == 0)
+        counts = await upstream(told, "the generation cut", lambda counts: counts["active"] == 0)
+        assert counts["cut"] == 1 and counts["tokens"] < 2_000
+        lines = (await told.variet("logs"))[1].splitlines()
+        assert any('"client_stalled"' in line for line in lines)
+    finally:
+        stalled.close()
+
+
+async def test_a_lease_ends_with_the_child_not_with_a_slow_reader(told: EngineProcess) -> None:
+    slow = silent_reader(told, script(tokens=100, pad=64_000))  # fits into the buffer, not into the sockets
+    try:
+        status = await told.until(
+            "the child done, the client not",
+            lambda status: (
+                status["requests"]["active"] == 1
+                and status["instances"]
+                and status["instances"][0]["phase"] == "ready"
+                and not status["instances"][0]["leases"]
+            ),
+        )
+        assert status["requests"]["active"] == 1
+        received = b""
+        slow.settimeout(10)
+        while b"data: [DONE]" not in received:
+            received += await asyncio.to_thread(slow.recv, 65_536)
+        assert received.count(b'"sent_ns"') == 100, "nothing was lost"
+    finally:
+        slow.close()
+
+
+async def test_a_client_that_leaves_stops_the_generation_at_once(told: EngineProcess) -> None:
+    async with aiohttp.ClientSession() as session:
+        answer = await session.post(told.url + "/v1/chat/completions", json=script(tokens=5_000, gap_ms=5))
+        await answer.content.readany()
+    counts = await upstream(told, "the generation cut", lambda counts: counts["active"] == 0)
+    assert counts["cut"] == 1 and counts["tokens"] < 1_000
+    await told.until("the lease back", lambda status: not status["instances"][0]["leases"])
+
+
+async def test_a_request_that_kills_twice_is_refused_for_a_while(told: EngineProcess) -> None:
+    # The second start outlasts the hold on headers, so the error comes inside the stream.
+    _, events, whole = await read_stream(told.url, "/v1/chat/completions", script(tokens=3, die_at=0))
+    assert not whole and "ended twice" in json.loads(events[-1])["error"]["message"]
+    before = (await told.status())["journal"]
+    status, answer = await told.post("/v1/chat/completions", script(tokens=3, die_at=0))
+    assert status == 500 and answer["error"]["code"] == "request_refused"
+    assert (await told.status())["journal"] == before, "no model server was touched"
+    status, _ = await told.post("/v1/chat/completions", script(stream=False))
+    assert status == 200, "others are answered"
+
+
+async def test_a_connection_that_breaks_in_mid_stream_is_told(told: EngineProcess) -> None:
+    status, events, whole = await read_stream(told.url, "/v1/chat/completions", script(tokens=9, drop_at=4, gap_ms=20))
+    assert status == 200 and not whole and "[DONE]" not in events
+    assert len(events) == 5 and json.loads(events[-1])["error"]["code"] == "model_server_died"
+
+
+async def test_a_long_wait_is_filled_with_comments(told: EngineProcess) -> None:
+    async with aiohttp.ClientSession() as session:
+        answer = await session.post(told.url + "/v1/chat/completions", json=script(tokens=2, first_ms=1_500))
+        text = (await answer.read()).decode()
+    assert text.count(": waiting") >= 3 and text.index(": waiting") < text.index("data: {")
+    assert text.rstrip().endswith("data: [DONE]")
+
+
+async def test_slots_are_the_engine_s_own(told: EngineProcess) -> None:
+    meddling = {"id_slot": 3, "cache_prompt": False, "slot_id": 2, "n_predict": 5}
+    await told.post("/v1/chat/completions", {**script(stream=True), **meddling})
+    sent = (await told_counts(told))["last_body"]
+    assert sent["id_slot"] == 0 and "slot_id" not in sent
+    assert sent["stream_options"] == {"include_usage": True}
+
+
+async def test_a_load_without_room_is_tried_again_smaller_and_remembered(tmp_path: Path, models: Path) -> None:
+    gpu = {"name": "described", "vram_mib": 1_250}
+    config = scripted_config(
+        models,
+        model={"env": {"SCRIPT_MOST_GPU_LAYERS": "30"}},
+        hardware={"gpus": [gpu], "gpu_margin_mib": 0, "host_margin_mib": 0},
+    )
+    home = tmp_path / "home"
+    async with running(home, models, config) as engine:
+        status, _ = await engine.post("/v1/chat/completions", script(stream=False))
+        assert status == 200
+        kinds = [one["kind"] for one in (await engine.status())["journal"]]
+        assert kinds.count("load failed") >= 1 and kinds[-1] == "loaded"
+        assert "counted on each GPU" in (await engine.variet("logs"))[1]
+    async with running(home, models, config) as engine:
+        status, _ = await engine.post("/v1/chat/completions", script(stream=False))
+        assert status == 200
+        assert "load failed" not in [one["kind"] for one in (await engine.status())["journal"]]
+
+
+async def test_a_model_that_sleep_has_frozen_is_ended_and_comes_back(
+    tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VARIET_HOME", str(tmp_path))
+    monkeypatch.setattr("variet.engine.fleet.PROBE_PATIENCE_S", 0.5)
+    path = tmp_path / "engine_models.json"
+    path.write_text(json.dumps(scripted_config(models)))
+    EngineConfig.model_validate(json.loads(path.read_text()))
+    engine = await Engine.create(path)
+    await engine.start()
+    try:
+        lease = await engine.fleet.acquire(Arrived(engine.fleet.new_id(), "told"))
+        engine.fleet.end(lease.request_id)
+        child = engine.fleet.running[lease.instance_id].child
+        assert child is not None and child.pid is not None
+        await engine.fleet.probe()
+        assert psutil.pid_exists(child.pid) and not child.gone.done(), "one that answers is left alone"
+        psutil.Process(child.pid).send_signal(signal.SIGSTOP)
+        await engine.fleet.probe()
+        assert child.gone.done()
+        again = await engine.fleet.acquire(Arrived(engine.fleet.new_id(), "told"))
+        assert again.instance_id != lease.instance_id
+        engine.fleet.end(again.request_id)
+    finally:
+        await engine.stop()
