@@ -91,31 +91,37 @@ async def test_somebody_in_between_gets_no_key_and_gives_none(tmp_path: Path, mo
         context = theirs.context(Names(frozenset({"localhost"}), frozenset({"127.0.0.1"})))
         genuine = (brain / "config" / "tls" / "authority.pem").read_text()
 
+        replaced: list[bool] = []
+
         async def between(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             trusting = ssl.create_default_context()
             trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
             up_reader, up_writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusting)
 
-            async def forward(source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, swap: bool) -> None:
-                while chunk := await source.read(65536):
-                    if swap:  # the authority in the answer is replaced by their own
-                        mine, yours = (json.dumps(text)[1:-1].encode() for text in (genuine, theirs.authority_pem()))
-                        head, _, body = chunk.partition(b"\r\n\r\n")
-                        body = body.replace(mine, yours)
-                        head = re.sub(rb"(?i)content-length: \d+", b"content-length: %d" % len(body), head)
-                        chunk = head + b"\r\n\r\n" + body
-                    sink.write(chunk)
-                sink.close()
+            async def there() -> None:
+                while chunk := await reader.read(65536):
+                    up_writer.write(chunk)
+                up_writer.close()
 
-            await asyncio.gather(
-                forward(reader, up_writer, swap=False), forward(up_reader, writer, swap=True), return_exceptions=True
-            )
+            async def back() -> None:
+                """Each answer whole, so that the authority in it can be replaced by their own."""
+                mine, yours = (json.dumps(text)[1:-1].encode() for text in (genuine, theirs.authority_pem()))
+                while True:
+                    head = await up_reader.readuntil(b"\r\n\r\n")
+                    length = re.search(rb"(?i)content-length: (\d+)", head)
+                    assert length is not None
+                    body = (await up_reader.readexactly(int(length[1]))).replace(mine, yours)
+                    replaced.append(yours in body)
+                    writer.write(head.replace(length[0], b"content-length: %d" % len(body)) + body)
+
+            await asyncio.gather(there(), back(), return_exceptions=True)
+            writer.close()
 
         async with await asyncio.start_server(between, "127.0.0.1", 0, ssl=context) as trap:
             trapped = f"https://127.0.0.1:{trap.sockets[0].getsockname()[1]}"
             offer, secret = await offered(engine)
             code, text = await engine.variet("pair", trapped, secret, home=workstation)
-            assert code == 1 and "in between" in text, text
+            assert code == 1 and "in between" in text and replaced[0], text
             assert not (workstation / "config" / "engine.json").exists()
             offer.terminate()
             await offer.wait()

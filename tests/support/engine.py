@@ -98,9 +98,14 @@ class EngineProcess:
 
     def children(self) -> list[psutil.Process]:
         """The llama-server processes of this engine."""
-        with contextlib.suppress(psutil.NoSuchProcess):
-            return [one for one in psutil.Process(self.pid).children() if "llama-server" in " ".join(one.cmdline())]
-        return []
+        found: list[psutil.Process] = []
+        if not psutil.pid_exists(self.pid):
+            return found
+        for one in psutil.Process(self.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):  # it ended meanwhile
+                if "llama-server" in " ".join(one.cmdline()):
+                    found.append(one)
+        return found
 
     # --- as a person at a terminal ---
 

@@ -22,7 +22,8 @@ class Noted:
         self.calls: list[str] = []
 
     def hold(self) -> None:
-        self.calls.append("hold")
+        if self.calls[-1:] != ["hold"]:
+            self.calls.append("hold")
 
     def release(self) -> None:
         self.calls.append("release")
@@ -105,4 +106,12 @@ def test_the_helper_lives_as_long_as_it_is_held() -> None:
     inhibitor.release()
     inhibitor.release()
     assert not held[0].is_running()
+    refused = ProcessInhibitor("false")  # as systemd-inhibit in a container without a bus
+    refused.hold()
+    ended = [one for one in psutil.Process().children() if one.pid not in before]
+    psutil.wait_procs(ended, timeout=0.5)
+    refused.hold()
+    assert not [one for one in psutil.Process().children() if one.pid not in before], (
+        "it is reaped, and not tried again"
+    )
     ProcessInhibitor("/nowhere/inhibit").hold()  # told in the log, and no reason to fail

@@ -408,6 +408,14 @@ def test_resident_is_answered_by_what_is_loaded_and_never_swaps() -> None:
     assert world.requests[late].granted_ms is not None and world.started == ["small", "large", "middle"]
 
 
+def test_resident_is_answered_where_its_own_model_became_a_side_model() -> None:
+    world = small_world()
+    world.send(events.Reconfigured(changed(world, "small", side=True)))
+    asked = world.ask("small", anywhere=True)
+    world.settle()
+    assert world.requests[asked].granted_ms is not None
+
+
 def test_resident_waits_for_what_others_wait_for() -> None:
     world = small_world()
     anywhere = world.ask("small", anywhere=True)  # nothing is loaded: its own model comes

@@ -104,20 +104,28 @@ def _accept(url: str, code: str, name: str | None, as_json: bool) -> None:
     called = name or re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:60].strip(".-_") or "machine-b"
     nonce = secrets.token_bytes(16)
 
-    def post(http: httpx.Client, path: str, body: dict[str, str] | None = None) -> dict[str, str]:
+    def post(http: httpx.Client, path: str, fields: tuple[str, ...], body: Any = None) -> dict[str, str]:
         try:
             answer = http.post(path, json=body)
         except httpx.TransportError as error:
             raise client.unreachable(url, error) from None
         if answer.status_code != 200:
             raise VarietError(client.words(answer), where=url)
-        result: dict[str, str] = answer.json()
-        return result
+        try:
+            told: dict[str, str] = answer.json()
+            if all(isinstance(told[field], str) for field in fields):
+                return told
+        except (ValueError, KeyError, TypeError):
+            pass
+        raise VarietError("answers, but not as Variet Engine does", where=url, next_step="Check the address")
 
     with httpx.Client(base_url=url, verify=unchecked, timeout=10, trust_env=False) as http:
-        hello = post(http, "/engine/pairing/hello")
+        hello = post(http, "/engine/pairing/hello", ("salt", "authority"))
     authority = hello["authority"]
-    salt, trusted = bytes.fromhex(hello["salt"]), pairing.fingerprint(authority)
+    try:
+        salt, trusted = bytes.fromhex(hello["salt"]), pairing.fingerprint(authority)
+    except ValueError as error:
+        raise VarietError(f"told no proper salt or certificate: {error}", where=url) from None
     secret = pairing.stretch(code, salt)
     proof = pairing.prove(secret, "client", salt, nonce, called.encode(), trusted)
     with tempfile.TemporaryDirectory() as folder:
@@ -126,7 +134,7 @@ def _accept(url: str, code: str, name: str | None, as_json: bool) -> None:
         engine = connection.Connection(url, authority=pem if authority else None)
         with client.client(engine) as http:
             body = {"name": called, "nonce": nonce.hex(), "proof": proof}
-            made = post(http, "/engine/pairing/finish", body)
+            made = post(http, "/engine/pairing/finish", ("name", "key", "proof"), body)
     if not pairing.proven(made["proof"], secret, "engine", nonce, salt, trusted, made["key"].encode()):
         raise TrustError(
             "did not prove that it knows the code; nothing was stored",

@@ -36,9 +36,13 @@ class ProcessInhibitor:
     def __init__(self, *command: str) -> None:
         self._command = command
         self._process: subprocess.Popen[bytes] | None = None
+        self._refused = False
 
     def hold(self) -> None:
-        if self._process is not None:
+        if self._process is not None and self._process.poll() is not None:
+            log.info("sleep cannot be held off: %s ended with %s", self._command[0], self._process.returncode)
+            self._refused, self._process = True, None
+        if self._process is not None or self._refused:
             return
         try:
             self._process = subprocess.Popen(
@@ -46,6 +50,7 @@ class ProcessInhibitor:
             )
         except OSError as error:
             log.info("sleep cannot be held off: %s", error)
+            self._refused = True
 
     def release(self) -> None:
         process, self._process = self._process, None
@@ -133,9 +138,11 @@ class Wakefulness:
         if self._busy():
             self._last_busy = now
         wanted = now - self._last_busy < LINGER_S
-        if wanted != self._held:
-            self._held = wanted
-            (self._inhibitor.hold if wanted else self._inhibitor.release)()
+        if wanted:
+            self._inhibitor.hold()  # again and again: it looks after its helper
+        elif self._held:
+            self._inhibitor.release()
+        self._held = wanted
         if slept > _SLEPT_S:
             log.info("the machine slept for %.0f s: its models are probed", slept)
             await self._after_sleep()

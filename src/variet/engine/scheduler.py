@@ -353,10 +353,8 @@ class Scheduler:
 
     def _home(self, waiter: Waiter) -> Instance | None:
         """The loaded instance that lets this waiter in; one that may go anywhere goes where work was last."""
-        if waiter.ask.anywhere:
-            choices = self._residents()
-        else:
-            choices = [one for one in (self._loaded(waiter.ask.model),) if one is not None]
+        own = self._loaded(waiter.ask.model)
+        choices = (waiter.ask.anywhere and self._residents()) or ([own] if own else [])
         let_in = [
             one
             for one in choices
