@@ -199,3 +199,29 @@ async def test_a_model_that_sleep_has_frozen_is_ended_and_comes_back(
         engine.fleet.end(again.request_id)
     finally:
         await engine.stop()
+
+
+async def test_the_transport_of_windows_works_with_a_real_child(
+    tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loopback with a key, tried on whatever system this is: strangers are refused, the engine is not."""
+    monkeypatch.setenv("VARIET_HOME", str(tmp_path))
+    path = tmp_path / "engine_models.json"
+    path.write_text(json.dumps({**scripted_config(models), "llama_server": {}}))  # the real llama-server
+    engine = await Engine.create(path)
+    engine.backend._platform = "win32"
+    await engine.start()
+    try:
+        lease = await engine.fleet.acquire(Arrived(engine.fleet.new_id(), "told"))
+        assert lease.address.socket_path is None
+        body = {"prompt": "Once", "n_predict": 1, "id_slot": lease.slot}
+        statuses = []
+        for headers in ({}, {"authorization": f"Bearer {lease.address.api_key}"}):
+            async with lease.session.post("/completion", json=body, headers=headers) as answer:
+                statuses.append(answer.status)
+        assert statuses == [401, 200]
+        engine.fleet.end(lease.request_id)
+        await engine.fleet.probe()
+        assert engine.fleet.running, "the probe has the key, too"
+    finally:
+        await engine.stop()

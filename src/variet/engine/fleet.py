@@ -171,7 +171,7 @@ class Fleet:
                 async with asyncio.timeout(PROBE_PATIENCE_S):
                     lease = await self.acquire(events.Arrived(request_id, one.model))
                     body = {"prompt": "a", "n_predict": 1, "cache_prompt": False, "id_slot": lease.slot}
-                    async with lease.session.post("/completion", json=body) as answer:
+                    async with lease.session.post("/completion", json=body, headers=_key(one)) as answer:
                         healthy = answer.status < 500
                         await answer.read()
         except (aiohttp.ClientError, OSError, TimeoutError, Refused, KeyError):
@@ -370,6 +370,11 @@ class Fleet:
 
 def _now_ms() -> float:
     return time.monotonic() * 1000
+
+
+def _key(one: Running) -> dict[str, str]:
+    key = one.child.address.api_key if one.child else None
+    return {"authorization": f"Bearer {key}"} if key else {}
 
 
 def _session(address: Address) -> aiohttp.ClientSession:

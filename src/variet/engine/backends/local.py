@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,11 +20,14 @@ from variet.engine.leash import Leash, leash_for
 class LocalBackend:
     """One box, `local`, with the memory that the plan may use."""
 
-    def __init__(self, capacity_mib: Mapping[str, int], logs: Path, leash: Leash | None = None) -> None:
+    def __init__(
+        self, capacity_mib: Mapping[str, int], logs: Path, leash: Leash | None = None, platform: str = sys.platform
+    ) -> None:
         self._box = Box("local", capacity_mib)
         self._sockets: Path | None = None  # made at the first launch: an engine that never starts leaves none
         self._logs = logs
-        self._leash = leash or leash_for()
+        self._platform = platform
+        self._leash = leash or leash_for(platform)
 
     def boxes(self) -> Sequence[Box]:
         return (self._box,)
@@ -31,7 +35,8 @@ class LocalBackend:
     async def launch(self, box: Box, spec: LaunchSpec, on_progress: OnProgress) -> Child:
         if self._sockets is None:
             self._sockets = socket_dir()
-        return await LocalChild.spawn(spec, self._sockets, self.log_path(spec.model), self._leash, on_progress)
+        log = self.log_path(spec.model)
+        return await LocalChild.spawn(spec, self._sockets, log, self._leash, on_progress, self._platform)
 
     def log_path(self, model: str) -> Path:
         return self._logs / f"{model}.log"
