@@ -60,6 +60,10 @@ async def test_streams_of_every_api_are_whole(engine: EngineProcess) -> None:
     ):
         status, events, whole = await read_stream(engine.url, path, {"model": "fast", "stream": True, **body})
         assert (status, whole) == (200, True) and last in events[-1], (path, events[-1])
+    async with aiohttp.ClientSession() as session, session.get(engine.url + "/metrics") as answer:
+        metrics = await answer.text()
+    assert 'variet_tokens_total{kind="output",model="smollm2-135m"} 12.0' in metrics, "counted on every API"
+    assert 'phase="load"' in metrics
 
 
 async def test_models_are_listed_with_what_clients_ask_for(engine: EngineProcess) -> None:

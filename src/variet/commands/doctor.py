@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import platform
 import shutil
 import sys
 from dataclasses import asdict, dataclass
@@ -21,6 +22,7 @@ class Finding:
     ok: bool
     detail: str
     mend: str = ""
+    warning: bool = False  # nothing lacks, but it is good to know
 
 
 @click.command()
@@ -33,9 +35,9 @@ def doctor(config_path: Path | None, as_json: bool) -> None:
         print_json([asdict(one) for one in findings])
     else:
         for one in findings:
-            mark = click.style("ok  ", fg="green") if one.ok else click.style("lack", fg="red")
-            click.echo(f"{mark}  {one.what}: {one.detail}")
-            if not one.ok and one.mend:
+            word, colour = ("note", "yellow") if one.warning else ("ok", "green") if one.ok else ("lack", "red")
+            click.echo(f"{click.style(f'{word:<4}', fg=colour)}  {one.what}: {one.detail}")
+            if (one.warning or not one.ok) and one.mend:
                 click.echo(f"      mend: {one.mend}")
     sys.exit(0 if all(one.ok for one in findings) else 1)
 
@@ -43,6 +45,7 @@ def doctor(config_path: Path | None, as_json: bool) -> None:
 async def _examine(config_path: Path) -> list[Finding]:
     from variet.engine import config as configuration
     from variet.engine import hardware, llama_server
+    from variet.engine.caveats import System, caveats
     from variet.engine.plan import make_plan
     from variet.engine.pulls import missing_models
 
@@ -81,4 +84,8 @@ async def _examine(config_path: Path) -> list[Finding]:
     for name, one in plan.models.items():
         if name not in absent and one.problem:
             findings.append(Finding(f"placement of {name}", False, one.problem, "variet plan"))
+    system = System(sys.platform, platform.release(), hardware.driver_models(), machine.host_mib)
+    hungriest = max((one.demand_mib.get("host", 0) for one in plan.models.values()), default=0)
+    for caveat in caveats(system, hungriest):
+        findings.append(Finding(caveat.what, True, caveat.detail, caveat.mend, warning=True))
     return findings

@@ -6,11 +6,12 @@ Owns the shape, the defaults and the checks of the file. Downloads nothing and l
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
@@ -19,6 +20,7 @@ from pydantic import (
     Field,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -32,8 +34,34 @@ SOURCE_KINDS = ("hf:", "pypi:", "https:", "http:", "path:")
 RESERVED_NAMES = frozenset({"resident", "auto", "engine", *TIERS})
 
 
+# llama-server's flags that scheduling, planning and the relay depend on -> the key that sets them, if one does.
+_OWN_FLAGS = {
+    "-c": "context_tokens", "--ctx-size": "context_tokens", "-np": "slots", "--parallel": "slots",
+    "-ctk": "kv_type", "--cache-type-k": "kv_type", "-ctv": "kv_type", "--cache-type-v": "kv_type",
+    "-b": "batch_tokens", "--batch-size": "batch_tokens", "-ub": "micro_batch_tokens",
+    "--ubatch-size": "micro_batch_tokens", "--swa-full": "swa_full", "--ctx-checkpoints": "context_checkpoints",
+    "-m": "files", "--model": "files", "-mm": "files", "--mmproj": "files", "-md": "files", "--model-draft": "files",
+    "--lora": "files", "--host": "", "--port": "", "--alias": "", "-a": "", "--slot-save-path": "", "--api-key": "",
+    "-kvu": "", "--kv-unified": "", "--cache-ram": "", "-cram": "", "--models-dir": "",
+}  # fmt: skip
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers_are_numbers(cls, value: object, info: ValidationInfo) -> object:
+        """JSON tells `true`, "4" and 4 apart; pydantic would take each for a number."""
+        wanted = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool | str) and _is_number(wanted):
+            raise ValueError(f"{json.dumps(value)} is no number")
+        return value
+
+
+def _is_number(annotation: object) -> bool:
+    choices = [one for one in (get_args(annotation) or (annotation,)) if one is not type(None)]
+    return bool(choices) and all(one in (int, float) for one in choices)
 
 
 class FileSpec(_Strict):
@@ -56,6 +84,13 @@ class FileSpec(_Strict):
     def _known_source(cls, value: str) -> str:
         if not value.startswith(SOURCE_KINDS):
             raise ValueError(f"a source begins with one of {', '.join(SOURCE_KINDS)}")
+        if value.startswith("https:") and not re.match(r"https://[^/\s]+/\S", value):
+            raise ValueError("an https source is https://HOST/FILE")
+        parts = re.search(r"\{(\d+)\.\.(\d+)\}", value)
+        if parts and not int(parts[1]) < int(parts[2]) <= int(parts[1]) + 999:
+            raise ValueError(f"{parts[0]} counts no parts: write {{1..6}}")
+        if value == "path:":
+            raise ValueError("a path source is path:FILE")
         if value.startswith("http:") and not re.match(r"http://(127\.0\.0\.1|localhost|\[::1\])[:/]", value):
             raise ValueError("plain http is for loopback only; use https")
         if value.startswith("hf:") and value.removeprefix("hf:").count("/") < 2:
@@ -131,13 +166,24 @@ class ModelConfig(_Strict):
         le=64,
         description="host copies a slot keeps to roll back sliding windows and recurrent state",
     )
-    args: tuple[str, ...] = Field((), description="further llama-server flags; yours always win, and are only checked")
+    args: tuple[str, ...] = Field(
+        (), description="further llama-server flags; yours win, but those that the engine must know are keys of its own"
+    )
     env: dict[str, str] = Field(default_factory=dict, description="environment of the child")
     llama_server: str | None = Field(None, description="another llama-server for this model alone")
     queue_limit: int = Field(64, ge=1, description="waiting requests; one more is answered 429 with Retry-After")
     idle_unload_s: float | None = Field(None, gt=0, description="unload after this long without a request")
     pinned: bool = Field(False, description="loaded at start and never evicted")
     load_timeout_s: float = Field(900, gt=0, description="longest time without any load progress")
+
+    @field_validator("args")
+    @classmethod
+    def _leave_the_engine_its_own(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for flag in value:
+            key = _OWN_FLAGS.get(flag.partition("=")[0])
+            if key is not None:
+                raise ValueError(f"{flag} is the engine's to set" + (f": use the key {key!r}" if key else ""))
+        return value
 
 
 class SideModelConfig(ModelConfig):
@@ -184,7 +230,9 @@ class SchedulingConfig(_Strict):
 class ServerConfig(_Strict):
     """The one port, and how patient it is."""
 
-    host: str = Field("127.0.0.1", description="address to listen on: loopback or a private one")
+    host: str = Field(
+        "127.0.0.1", description="address to listen on: loopback, a private one, or 0.0.0.0 or :: for all of them"
+    )
     port: int = Field(8000, ge=1, le=65535)
     max_body_mib: float = Field(64, gt=0, description="a larger request is answered 413")
     hold_headers_s: float = Field(240, ge=0, description="a stream's headers are held back at most this long")
@@ -201,6 +249,16 @@ class ServerConfig(_Strict):
         ("http://localhost", "http://127.0.0.1"),
         description="pages that may call the API; any port of a host named here",
     )
+
+    @field_validator("host")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        try:
+            ipaddress.ip_address(value.partition("%")[0])
+        except ValueError:
+            if value != "localhost":
+                raise ValueError("an IP address of this machine is needed, such as 192.168.1.20 or 127.0.0.1") from None
+        return value
 
 
 class GpuDescription(_Strict):
@@ -264,7 +322,7 @@ class EngineConfig(_Strict):
 def parse(text: str, file: str) -> EngineConfig:
     """Check a configuration's text. Raises ConfigError with every mistake in it."""
     try:
-        raw = json.loads(text)
+        raw = json.loads(text, object_pairs_hook=_Pairs.of)
     except json.JSONDecodeError as error:
         place = f"$ (line {error.lineno}, column {error.colno})"
         raise ConfigError(
@@ -281,9 +339,32 @@ def parse(text: str, file: str) -> EngineConfig:
     except ValidationError as error:
         mistakes += _from_pydantic(error, raw)
     mistakes += _references(raw)
+    mistakes += [Mistake(_json_path(path), "written twice; the last one would win", "keep one") for path in _twice(raw)]
     if mistakes or config is None:
         raise ConfigError(file, mistakes)
     return config
+
+
+class _Pairs(dict[str, Any]):
+    """A JSON object that remembers which of its keys stood there twice."""
+
+    twice: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, pairs: list[tuple[str, Any]]) -> _Pairs:
+        made = cls(pairs)
+        names = [name for name, _ in pairs]
+        made.twice = tuple(sorted({name for name in names if names.count(name) > 1}))
+        return made
+
+
+def _twice(value: object, at: tuple[int | str, ...] = ()) -> Iterator[tuple[int | str, ...]]:
+    """Paths of all keys that stand twice in one object."""
+    if isinstance(value, _Pairs):
+        yield from ((*at, name) for name in value.twice)
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in children:
+        yield from _twice(child, (*at, key))
 
 
 def load(path: Path) -> EngineConfig:
@@ -419,6 +500,19 @@ def _references(raw: Mapping[str, Any]) -> list[Mistake]:
         if isinstance(target, str) and target not in targets:
             found.append(Mistake(path, f"points at {target!r}, which is no tier or model", _nearest(target, targets)))
     scheduling = table("scheduling")
+    used = {value.get("model") for value in tiers.values() if isinstance(value, Mapping)}
+    pinned = [
+        name for name in models if name in used and isinstance(models[name], Mapping) and models[name].get("pinned")
+    ]
+    limit = scheduling.get("max_resident")
+    if isinstance(limit, int) and pinned and (len(pinned) > limit or (len(pinned) == limit and len(used) > limit)):
+        found.append(
+            Mistake(
+                _json_path(("scheduling", "max_resident")),
+                f"{limit} with {len(pinned)} pinned leaves no room for any other model ({', '.join(pinned)})",
+                "raise it or pin fewer",
+            )
+        )
     preload = scheduling.get("preload")
     for index, name in enumerate(preload if isinstance(preload, list) else []):
         if isinstance(name, str) and name not in targets:

@@ -144,6 +144,18 @@ def _nvidia_gpus() -> tuple[Gpu, ...]:
         return tuple(gpus)
 
 
+def driver_models() -> tuple[str, ...]:
+    """WDDM, TCC or MCDM for each NVIDIA GPU; empty where drivers have no models, which is everywhere but on Windows."""
+    names = {0: "WDDM", 1: "TCC", 2: "MCDM"}  # nvmlDriverModel_t
+    models = []
+    with _nvml() as nvml:
+        for order in range(nvml.nvmlDeviceGetCount() if nvml else 0):
+            with contextlib.suppress(nvml.NVMLError):
+                current = nvml.nvmlDeviceGetCurrentDriverModel(nvml.nvmlDeviceGetHandleByIndex(order))
+                models.append(names.get(int(current), "unknown"))
+    return tuple(models)
+
+
 def _free_vram() -> Mapping[str, int]:
     with _nvml() as nvml:
         if nvml is None:

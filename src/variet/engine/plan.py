@@ -57,6 +57,10 @@ def make_plan(
         made = place(known[name], left, _wish(model, files, lesson.gpu_mib if lesson else 0))
         if lesson and lesson.load_ms:
             made = replace(made, load_s=lesson.load_ms / 1000, load_measured=True)
+        trained = known[name].trained_context
+        if trained and model.context_tokens > trained:
+            beyond = f"context_tokens {model.context_tokens:,} is beyond the {trained:,} it was trained with"
+            made = replace(made, why=(*made.why, f"{beyond}: expect worse answers there"))
         placements[name] = made
         if name in config.side_models and placements[name].problem is None:
             left = left.without(placements[name].demand_mib)  # set aside: tiers never reach into it

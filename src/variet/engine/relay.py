@@ -275,7 +275,7 @@ class Relay:
         except (aiohttp.ClientError, OSError) as error:
             await self._explain(lease, error)
         record.outcome = "done" if upstream.status < 400 else f"http {upstream.status}"
-        _read_usage(record, tail)
+        _read_usage(record, first, tail)
 
     async def _explain(self, lease: Lease, error: Exception) -> NoReturn:
         """A broken connection means a dead child, nearly always; the child's own end tells more than the socket."""
@@ -398,15 +398,36 @@ def _fingerprint(path: str, raw: bytes) -> bytes:
     return hashlib.blake2b(path.encode() + b"\0" + raw, digest_size=16).digest()
 
 
-def _read_usage(record: Record, tail: bytes) -> None:
-    """Tokens from llama-server's `timings` at the end of an answer; `/v1/messages` has none. Off the hot path."""
-    start = tail.rfind(b'"timings":')
-    if start < 0:
+def _read_usage(record: Record, head: bytes, tail: bytes) -> None:
+    """Tokens of an answer, for metrics: llama-server's own `timings` at its end, else its API's `usage`. A stream of
+    `/v1/messages` tells the prompt's in its first event and the answer's in its last. Off the hot path."""
+    timings = _last_object(tail, b'"timings":')
+    if timings:
+        record.cached_tokens = _count(timings, "cache_n")
+        record.prompt_tokens = _count(timings, "prompt_n") + record.cached_tokens
+        record.output_tokens = _count(timings, "predicted_n")
         return
+    usage = {**_last_object(head, b'"usage":'), **_last_object(tail, b'"usage":')}
+    details = usage.get("input_tokens_details")
+    record.cached_tokens = _count(usage, "cache_read_input_tokens") or _count(details, "cached_tokens")
+    record.prompt_tokens = _count(usage, "prompt_tokens") or _count(usage, "input_tokens")
+    if "cache_read_input_tokens" in usage:
+        record.prompt_tokens += record.cached_tokens  # Anthropic counts them apart
+    record.output_tokens = _count(usage, "completion_tokens") or _count(usage, "output_tokens")
+
+
+def _last_object(text: bytes, key: bytes) -> dict[str, Any]:
+    """The JSON object that follows the last `key` in a text; empty where there is none."""
+    start = text.rfind(key)
+    if start < 0:
+        return {}
     try:
-        timings, _ = json.JSONDecoder().raw_decode(tail[start + 10 :].decode("utf-8", "replace").lstrip())
-        record.cached_tokens = int(timings.get("cache_n", 0))
-        record.prompt_tokens = int(timings.get("prompt_n", 0)) + record.cached_tokens
-        record.output_tokens = int(timings.get("predicted_n", 0))
-    except (ValueError, AttributeError, TypeError):
-        log.debug("request %s: no usage in its answer's end", record.request_id)
+        found, _ = json.JSONDecoder().raw_decode(text[start + len(key) :].decode("utf-8", "replace").lstrip())
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _count(of: Any, name: str) -> int:
+    value = of.get(name) if isinstance(of, dict) else None
+    return value if isinstance(value, int) else 0
