@@ -15,13 +15,13 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from variet.engine.config import FileSpec, ModelConfig
 from variet.errors import ModelFileError, PullFailed
 
 OnBytes = Callable[[int, int | None], None]  # bytes so far, bytes in all where known
-_CHUNK = 1 << 20
+_CHUNK = 16 << 20
 GGUF_MAGIC = b"GGUF"
 
 
@@ -106,7 +106,7 @@ async def ensure(spec: FileSpec, path: Path, source: Source | None, on_bytes: On
         return
     part = path.with_name(f"{path.name}.part")
     if path.is_file():  # put there by hand, or by an interrupted engine: verify before fetching again
-        digest = await asyncio.to_thread(sha256_of, path)
+        digest = await sha256_of(path)
         if spec.sha256 is not None and digest == spec.sha256:
             _remember(spec, path, digest)
             return
@@ -120,7 +120,7 @@ async def ensure(spec: FileSpec, path: Path, source: Source | None, on_bytes: On
 
 async def _accept(spec: FileSpec, part: Path, path: Path, published: str | None) -> None:
     expected = spec.sha256 or published
-    digest = await asyncio.to_thread(sha256_of, part)
+    digest = await sha256_of(part)
     if expected is not None and digest != expected:
         if part != path:
             _discard(part)
@@ -150,11 +150,18 @@ def _discard(part: Path) -> None:
     part.with_name(f"{part.name}.origin").unlink(missing_ok=True)
 
 
-def sha256_of(path: Path) -> str:
+async def sha256_of(path: Path) -> str:
+    """In a thread, piece by piece, so that it can be cancelled in the middle of sixty gigabytes."""
     digest = hashlib.sha256()
+
+    def feed(file: BinaryIO) -> bool:
+        chunk = file.read(_CHUNK)
+        digest.update(chunk)
+        return bool(chunk)
+
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
+        while await asyncio.to_thread(feed, file):
+            pass
     return digest.hexdigest()
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,50 +32,36 @@ class HfSource:
     """`hf:OWNER/REPO/FILE[@REVISION]`. HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE hold as everywhere."""
 
     async def fetch(self, spec: FileSpec, part: Path, on_bytes: OnBytes) -> str | None:
-        return await asyncio.to_thread(self._fetch, spec, part, on_bytes)
-
-    def _fetch(self, spec: FileSpec, part: Path, on_bytes: OnBytes) -> str | None:
-        import huggingface_hub  # heavy: only a pull needs it
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
         repo, file, revision = split(spec.source)
-        staging = part.parent / ".hub"
+        told: dict[str, Any] = {}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "variet.engine.sources.hub_download", repo, file, revision or "",
+            str(part.parent / ".hub"), env={**os.environ, "HF_HUB_DISABLE_PROGRESS_BARS": "0"},
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdout is not None and process.stderr is not None
+        errors = asyncio.create_task(process.stderr.read())
         try:
-            metadata = huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(repo, file, revision=revision))
-            on_bytes(0, metadata.size)
-            got = huggingface_hub.hf_hub_download(
-                repo, file, revision=revision, local_dir=staging, tqdm_class=_progress(on_bytes)
-            )
-        except (HfHubHTTPError, LocalEntryNotFoundError) as error:
-            status = getattr(getattr(error, "response", None), "status_code", None)
-            hint = _HINTS.get(status or 0, "Check the network and pull again")
-            raise PullFailed(f"the hub refused it: {error}", where=spec.source, next_step=hint) from None
-        Path(got).replace(part)
-        etag = (metadata.etag or "").strip('"')
+            async for line in process.stdout:
+                told = json.loads(line)
+                if "done" in told:
+                    on_bytes(told["done"], told["total"])
+            await process.wait()
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        words = (await errors).decode(errors="replace").strip()
+        if "path" not in told:
+            raise _failure(told, words, spec.source)
+        Path(told["path"]).replace(part)
+        etag = str(told["etag"])
         return etag if len(etag) == 64 else None  # for large files the hub's ETag is their SHA-256
 
 
-def _progress(on_bytes: OnBytes) -> type[Any]:
-    from tqdm.auto import tqdm  # type: ignore[import-untyped]
-
-    class Report(tqdm):  # type: ignore[misc]
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            kwargs.pop("name", None)
-            kwargs["disable"] = False
-            kwargs["file"] = _Nowhere()
-            super().__init__(*args, **kwargs)
-
-        def update(self, n: float | None = 1) -> bool | None:
-            drawn: bool | None = super().update(n)
-            on_bytes(int(self.n), int(self.total) if self.total else None)
-            return drawn
-
-    return Report
-
-
-class _Nowhere:
-    def write(self, _text: str) -> int:
-        return 0
-
-    def flush(self) -> None:
-        """Nothing is kept back."""
+def _failure(told: dict[str, Any], words: str, source: str) -> Exception:
+    if told.get("errno") in (errno.ENOSPC, errno.EDQUOT):
+        return OSError(told["errno"], told["error"])
+    reason = told.get("error") or (words.splitlines() or ["it ended without a word"])[-1]
+    hint = _HINTS.get(told.get("status") or 0, "Check the network and pull again; what is here already stays")
+    return PullFailed(f"the hub refused it: {reason}", where=source, next_step=hint)
