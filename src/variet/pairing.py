@@ -51,6 +51,20 @@ def proven(proof: str, secret: bytes, side: str, *parts: bytes) -> bool:
     return hmac.compare_digest(proof.encode(), prove(secret, side, *parts).encode())
 
 
+def one_certificate(pem: str) -> str:
+    """The same certificate, written the one way there is. Raises ValueError for anything but exactly one.
+
+    TLS libraries trust every certificate in a text, Python's decoder reads only the first and forgives what follows its
+    padding: whatever is trusted must be what was fingerprinted.
+    """
+    canonical = ssl.DER_cert_to_PEM_cert(ssl.PEM_cert_to_DER_cert(pem))
+    if "".join(canonical.split()) != "".join(pem.split()):
+        raise ValueError("it is not one certificate and nothing else")
+    return canonical
+
+
 def fingerprint(authority_pem: str) -> bytes:
-    """SHA-256 of a certificate's DER form; of nothing where there is none. Raises ValueError for what is no PEM."""
-    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(authority_pem) if authority_pem else b"").digest()
+    """SHA-256 of a certificate's DER form; of nothing where there is none. Raises ValueError as `one_certificate`."""
+    if not authority_pem:
+        return hashlib.sha256(b"").digest()
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(one_certificate(authority_pem))).digest()

@@ -80,8 +80,9 @@ async def test_pairing_gives_the_other_machine_a_key_and_somebody_to_trust(tmp_p
     assert not (brain / "state" / "running.json").exists()
 
 
-async def test_somebody_in_between_gets_no_key_and_gives_none(tmp_path: Path, models: Path) -> None:
-    """A machine that terminates TLS with an authority of its own and passes everything on."""
+@pytest.mark.parametrize("told", ["theirs", "both"])
+async def test_somebody_in_between_gets_no_key_and_gives_none(tmp_path: Path, models: Path, told: str) -> None:
+    """A machine that terminates TLS and passes everything on, but tells its own authority, alone or behind ours."""
     brain, workstation = tmp_path / "home", tmp_path / "workstation"
     await EngineProcess(brain, models).variet("key", "add", "owner")
     config = embedded_config(scheduling={"preload": []})
@@ -105,7 +106,8 @@ async def test_somebody_in_between_gets_no_key_and_gives_none(tmp_path: Path, mo
 
             async def back() -> None:
                 """Each answer whole, so that the authority in it can be replaced by their own."""
-                mine, yours = (json.dumps(text)[1:-1].encode() for text in (genuine, theirs.authority_pem()))
+                pem = theirs.authority_pem() if told == "theirs" else genuine + theirs.authority_pem()
+                mine, yours = (json.dumps(text)[1:-1].encode() for text in (genuine, pem))
                 while True:
                     head = await up_reader.readuntil(b"\r\n\r\n")
                     length = re.search(rb"(?i)content-length: (\d+)", head)
@@ -121,7 +123,8 @@ async def test_somebody_in_between_gets_no_key_and_gives_none(tmp_path: Path, mo
             trapped = f"https://127.0.0.1:{trap.sockets[0].getsockname()[1]}"
             offer, secret = await offered(engine)
             code, text = await engine.variet("pair", trapped, secret, home=workstation)
-            assert code == 1 and "in between" in text and replaced[0], text
+            words = "in between" if told == "theirs" else "no proper salt or certificate"
+            assert code == 1 and words in text and replaced[0], text
             assert not (workstation / "config" / "engine.json").exists()
             offer.terminate()
             await offer.wait()

@@ -51,6 +51,15 @@ async def test_every_api_of_the_child_is_relayed(engine: EngineProcess) -> None:
     assert status == 200 and "content" in answer
 
 
+async def test_a_method_that_a_path_lacks_touches_no_model(engine: EngineProcess) -> None:
+    before = (await engine.status())["journal"]
+    async with aiohttp.ClientSession(engine.url) as session:
+        for method in ("GET", "OPTIONS", "HEAD", "DELETE", "PUT"):
+            async with session.request(method, "/v1/chat/completions?model=ultra") as answer:
+                assert answer.status == 405
+    assert (await engine.status())["journal"] == before
+
+
 async def test_streams_of_every_api_are_whole(engine: EngineProcess) -> None:
     messages = [{"role": "user", "content": "Say hello."}]
     for path, body, last in (

@@ -9,6 +9,7 @@ import pytest
 
 from variet.engine.awake import (
     LINGER_S,
+    LOOK_S,
     NoInhibitor,
     ProcessInhibitor,
     Wakefulness,
@@ -43,9 +44,12 @@ class Machine:
         self.probed += 1
 
     async def after(self, seconds: float, asleep: float = 0.0) -> None:
-        self.steady += seconds
-        self.wall += seconds + asleep
-        await self.wakefulness.look()
+        """Time passes, looked at every few seconds as the real one does."""
+        self.wall += asleep
+        while seconds > 0:
+            step = min(seconds, LOOK_S)
+            self.steady, self.wall, seconds = self.steady + step, self.wall + step, seconds - step
+            await self.wakefulness.look()
 
 
 async def test_sleep_is_held_off_while_there_is_work_and_a_little_longer() -> None:
@@ -68,6 +72,12 @@ async def test_models_are_probed_once_after_a_sleep() -> None:
     await machine.after(5, asleep=3_600)
     await machine.after(5)
     assert machine.probed == 1
+
+    async def broken() -> None:
+        raise RuntimeError("a probe that fails must not end the watch")
+
+    machine.wakefulness._after_sleep = broken
+    await machine.after(5, asleep=3_600)
     machine.wall -= 3_600  # somebody set the clock back: no sleep
     await machine.after(5)
     assert machine.probed == 1

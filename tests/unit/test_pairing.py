@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 
 from variet import connection, pairing
-from variet.engine.addresses import Names, names_here, reachable
+from variet.engine.addresses import Names, local_url, names_here, reachable
 from variet.engine.certificate import Certificates
 from variet.engine.pairing import Pairing
 from variet.engine.problems import Problem
@@ -40,6 +40,26 @@ def test_a_proof_holds_for_its_side_and_its_parts_only() -> None:
     assert not pairing.proven(proof, secret, "engine", b"ab", b"c")
     assert not pairing.proven(proof, secret, "client", b"a", b"bc")
     assert not pairing.proven("ü", secret, "client", b"ab", b"c")
+
+
+def test_what_is_trusted_is_what_was_fingerprinted(tmp_path: Path) -> None:
+    """A text with a second certificate behind the first has the first one's fingerprint for a forgiving decoder."""
+    mine, theirs = (Certificates(tmp_path / name) for name in ("mine", "theirs"))
+    for one in (mine, theirs):
+        one.refresh(HERE)
+    alone = mine.authority_pem()
+    assert pairing.one_certificate(alone.replace("\n", "\r\n")) == pairing.one_certificate(alone)
+    for tampered in (
+        alone + theirs.authority_pem(),
+        alone + "x",
+        alone.replace("-----END", "=QQ==\n-----END"),
+        "",
+        "x",
+    ):
+        with pytest.raises(ValueError):
+            pairing.one_certificate(tampered)
+    with pytest.raises(ValueError):
+        pairing.fingerprint(alone + theirs.authority_pem())
 
 
 def client_proof(code: str, hello: dict[str, str], name: str, authority: str) -> str:
@@ -107,6 +127,16 @@ def test_a_certificate_stays_until_names_change_or_its_end_is_near(
     monkeypatch.setattr("variet.engine.certificate._now", lambda: later)
     assert certificates.refresh(moved)
     assert certificates.authority_pem() == authority  # whoever paired still trusts it
+    newer = Names(moved.dns | {"renamed.example", "brain.lan"}, moved.addresses)
+    assert certificates.refresh(newer) and not certificates.refresh(newer), "what it may not sign for is left out"
+    leaf = x509.load_pem_x509_certificate((tmp_path / "tls" / "server.pem").read_bytes())
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(x509.DNSName)
+    assert "brain.lan" in names and "renamed.example" not in names
+    other = Certificates(tmp_path / "other")
+    other.refresh(moved)
+    (tmp_path / "tls" / "server.key").write_bytes((tmp_path / "other" / "server.key").read_bytes())
+    assert certificates.refresh(newer), "a renewal that was interrupted between its two files is done again"
+    certificates.context(newer)
     (tmp_path / "tls" / "server.pem").write_text("nonsense")
     with pytest.raises(TrustError, match=r"certificate cannot be made or read"):
         certificates.refresh(moved)
@@ -118,6 +148,8 @@ def test_names_of_this_machine() -> None:
     assert "127.0.0.1" in names_here("0.0.0.0", []).addresses
     assert reachable("192.168.1.20", 8000, secure=True) == ("https://192.168.1.20:8000",)
     assert reachable("::1", 8000, secure=False) == ("http://[::1]:8000",)
+    assert local_url("0.0.0.0", 8000, secure=True) == "https://127.0.0.1:8000"
+    assert local_url("192.168.1.20", 8000, secure=True) == "https://192.168.1.20:8000"
 
 
 def test_where_the_engine_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,6 +42,12 @@ def test_resident_is_what_is_loaded_and_else_the_default() -> None:
     assert not some.resolve("two").anywhere
 
 
+def test_resident_never_goes_to_a_side_model() -> None:
+    side = {"embedder": {"files": {"model": "path:/e"}, "kind": "embedding"}}
+    some = names(side_models=side, scheduling={"preload": ["embedder", "balanced"]})
+    assert some.resolve(None).tier == "balanced"
+
+
 def test_a_side_model_answers_its_kind_where_no_model_is_named() -> None:
     some = names(side_models={"embedder": {"files": {"model": "path:/e"}, "kind": "embedding"}})
     assert some.resolve(None, "embedding").model == "embedder"

@@ -408,6 +408,18 @@ def test_resident_is_answered_by_what_is_loaded_and_never_swaps() -> None:
     assert world.requests[late].granted_ms is not None and world.started == ["small", "large", "middle"]
 
 
+def test_whoever_takes_anything_gets_nothing_once_the_engine_shuts_down() -> None:
+    world = small_world()
+    for _ in range(2):
+        world.ask("small", busy_ms=5_000)
+    world.advance(400)
+    world.send(events.ShuttingDown())
+    late = world.ask("large", anywhere=True)
+    assert world.requests[late].refused is not None
+    world.settle()
+    assert world.started == ["small"] and not world.scheduler.instances
+
+
 def test_resident_is_answered_where_its_own_model_became_a_side_model() -> None:
     world = small_world()
     world.send(events.Reconfigured(changed(world, "small", side=True)))
@@ -465,6 +477,7 @@ ACTIONS = st.one_of(
         st.sampled_from([{"slots": 1}, {"pinned": True}, {"side": True}, {}]),
     ),
     st.tuples(st.just("tick")),
+    st.tuples(st.just("shutdown")),
 )
 
 
@@ -492,6 +505,8 @@ def test_whatever_happens_nothing_is_lost_and_the_end_is_clean(
                 world.send(events.Reconfigured(changed(world, model, **changes), frozenset({model})))
             case ("tick",):
                 world.send(events.Tick())
+            case ("shutdown",) if len(actions) % 4 == 0:
+                world.send(events.ShuttingDown())
     world.settle()
     for request in world.requests.values():
         assert request.granted_ms is not None or request.refused is not None or request.left

@@ -29,6 +29,15 @@ def test_nobody_waited_for_a_preload() -> None:
     assert "first" not in book.recent[-1].phases_ms
 
 
+def test_an_eviction_for_somebody_who_left_is_no_part_of_a_later_swap() -> None:
+    book = SwapBook()
+    book.told_to_go(1, "small", "large", 1_000)
+    book.memory_back(1, 1_200)
+    book.starting(2, "large", 3_600_000, 3_600_010)
+    swap = book.ready(2, 3_601_000)
+    assert swap is not None and swap.gave_way == () and swap.phases_ms["memory"] == 0
+
+
 def test_a_load_that_failed_is_no_swap() -> None:
     book = SwapBook()
     book.starting(1, "small", 0, 0)

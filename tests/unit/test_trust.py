@@ -83,11 +83,14 @@ async def ask(
         if message["type"] == "http.response.start":
             statuses.append(message["status"])
 
-    guard = Guard(app, store, ("brain",), lambda origin: origin == "http://localhost:3000")
+    guard = Guard(app, store, ("brain",), lambda origin: origin == "http://localhost:3000", "of this run")
     pairs = [
         (name.replace("_", "-").encode(), value.encode()) for name, value in {"host": "localhost", **headers}.items()
     ]
-    scope = {"type": "http", "path": path, "method": method, "client": (peer, 1), "headers": pairs}
+    scope = {
+        "type": "http", "path": path, "method": method, "client": (peer, 1), "server": ("192.168.1.20", 8000),
+        "headers": pairs,
+    }  # fmt: skip
     await guard(scope, None, send)
     return statuses[0]
 
@@ -105,6 +108,32 @@ async def test_strangers_rebinding_and_foreign_pages_are_refused(store: KeyStore
     assert await ask(store, host="box.local") == 299
     assert await ask(store, origin="https://evil.example") == 403
     assert await ask(store, origin="http://localhost:3000") == 299
+
+
+async def test_beyond_this_machine_a_key_is_always_needed(store: KeyStore) -> None:
+    store.add("last", admin=True)
+    store.remove("last")
+    assert await ask(store, peer="192.168.1.9") == 401 and await ask(store) == 299
+
+
+async def test_a_damaged_key_file_keeps_everybody_out_at_each_request(store: KeyStore) -> None:
+    key = store.add("one", admin=True)
+    store.path.write_text("{")
+    fresh = KeyStore(store.path)
+    assert [await ask(fresh) for _ in range(3)] == [500, 500, 500]
+    assert await ask(fresh, x_api_key=key) == 500
+
+
+async def test_the_key_of_this_run_is_for_this_machine_only(store: KeyStore) -> None:
+    store.add("one", admin=False)
+    for peer, status in (("127.0.0.1", 299), ("192.168.1.20", 299), ("192.168.1.9", 401)):
+        assert await ask(store, "/engine/swap", peer=peer, x_api_key="of this run") == status
+
+
+async def test_tags_of_foreign_pages_reach_no_model(store: KeyStore) -> None:
+    assert await ask(store, "/props", "GET", sec_fetch_site="cross-site") == 403
+    assert await ask(store, "/props", "GET", sec_fetch_site="cross-site", origin="http://localhost:3000") == 299
+    assert await ask(store, "/engine/status", "GET", sec_fetch_site="none") == 299
 
 
 async def test_with_a_key_every_request_needs_one(store: KeyStore) -> None:

@@ -121,8 +121,8 @@ def _accept(url: str, code: str, name: str | None, as_json: bool) -> None:
 
     with httpx.Client(base_url=url, verify=unchecked, timeout=10, trust_env=False) as http:
         hello = post(http, "/engine/pairing/hello", ("salt", "authority"))
-    authority = hello["authority"]
     try:
+        authority = pairing.one_certificate(hello["authority"]) if hello["authority"] else ""
         salt, trusted = bytes.fromhex(hello["salt"]), pairing.fingerprint(authority)
     except ValueError as error:
         raise VarietError(f"told no proper salt or certificate: {error}", where=url) from None

@@ -70,8 +70,16 @@ def reachable(host: str, port: int, *, secure: bool) -> tuple[str, ...]:
         found = names_here(host, ()).addresses
         lan = sorted(one for one in found if not is_loopback(one) and not one.startswith("fe80:"))
         hosts = [one for one in lan if host == "::" or ":" not in one] or ["127.0.0.1"]
-    scheme = "https" if secure else "http"
-    return tuple(f"{scheme}://[{one}]:{port}" if ":" in one else f"{scheme}://{one}:{port}" for one in hosts)
+    return tuple(_url(one, port, secure) for one in hosts)
+
+
+def local_url(host: str, port: int, *, secure: bool) -> str:
+    """How this machine's own commands reach the engine: over loopback wherever it listens there."""
+    return _url({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port, secure)
+
+
+def _url(host: str, port: int, secure: bool) -> str:
+    return f"{'https' if secure else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _is_address(name: str) -> bool:

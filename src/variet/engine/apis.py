@@ -22,6 +22,7 @@ class Api:
     streams_usage: bool = False  # takes stream_options.include_usage
     side_kind: SideKind | None = None  # which side model answers where no model is named
     admin_post: bool = False
+    methods: frozenset[str] = frozenset({"POST"})
     conversation: bool = False  # its requests grow by appending, so their prefix chain finds their slot
 
 
@@ -34,6 +35,7 @@ _EMBED = Api("native", side_kind="embedding")
 _RANK = Api("native", side_kind="rerank")
 _AUDIO = Api("native", side_kind="transcription")
 _LOOK = Api("native", needs_slot=False)
+_SETTINGS = Api("native", needs_slot=False, admin_post=True, methods=frozenset({"GET", "HEAD", "POST"}))
 
 APIS: dict[str, Api] = {
     "/v1/chat/completions": _CHAT,
@@ -60,8 +62,8 @@ APIS: dict[str, Api] = {
     "/tokenize": _LOOK,
     "/detokenize": _LOOK,
     "/apply-template": _LOOK,
-    "/props": Api("native", needs_slot=False, admin_post=True),
-    "/lora-adapters": Api("native", needs_slot=False, admin_post=True),
+    "/props": _SETTINGS,
+    "/lora-adapters": _SETTINGS,
 }
 
 # Served by llama-server, never by the engine: they run tools, fetch addresses, or touch slots that the scheduler owns.

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 log = logging.getLogger("variet.engine.awake")
 LOOK_S = 5.0
 LINGER_S = 30.0  # after the last work: a conversation's next turn should not find the machine asleep
-_SLEPT_S = 10.0  # the wall clock ran ahead of the steady one by so much
+_SLEPT_S = 10.0  # between two looks, beyond the pause that was meant
 
 
 class Inhibitor(Protocol):
@@ -120,7 +120,7 @@ class Wakefulness:
         self._steady, self._wall = steady, wall
         self._held = False
         self._last_busy = -LINGER_S
-        self._offset = wall() - steady()  # grows while the machine sleeps: the steady clock stands still then
+        self._looked = wall()  # runs on while the machine sleeps; the steady clock may (Windows) or may not
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -132,9 +132,8 @@ class Wakefulness:
             self._inhibitor.release()
 
     async def look(self) -> None:
-        now = self._steady()
-        offset = self._wall() - now
-        slept, self._offset = offset - self._offset, offset
+        now, wall = self._steady(), self._wall()
+        slept, self._looked = wall - self._looked - LOOK_S, wall
         if self._busy():
             self._last_busy = now
         wanted = now - self._last_busy < LINGER_S
@@ -145,4 +144,7 @@ class Wakefulness:
         self._held = wanted
         if slept > _SLEPT_S:
             log.info("the machine slept for %.0f s: its models are probed", slept)
-            await self._after_sleep()
+            try:
+                await self._after_sleep()
+            except Exception:
+                log.exception("after a sleep of the machine")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
+import logging
 import os
 import socket
 import ssl
@@ -23,6 +24,7 @@ from variet import paths
 from variet.engine.addresses import PRIVATE_NETWORKS, Names
 from variet.errors import TrustError
 
+log = logging.getLogger("variet.engine.certificate")
 _AUTHORITY_YEARS = 20
 _LEAF_DAYS = 397  # the longest that every TLS library accepts
 _RENEW_BEFORE_DAYS = 60
@@ -65,6 +67,7 @@ class Certificates:
             if not (self.authority_path.is_file() and self._authority_key_path.is_file()):
                 self._make_authority(names)
             authority = x509.load_pem_x509_certificate(self.authority_path.read_bytes())
+            names = _permitted(authority, names)
             if self._leaf_serves(authority, names):
                 return False
             self._make_leaf(authority, names)
@@ -86,6 +89,9 @@ class Certificates:
             frozenset(held.get_values_for_type(x509.DNSName)),
             frozenset(str(one) for one in held.get_values_for_type(x509.IPAddress)),
         )
+        key = serialization.load_pem_private_key(self._leaf_key_path.read_bytes(), None)
+        if key.public_key() != leaf.public_key():
+            return False  # a renewal was interrupted between the two files
         fresh = remaining > datetime.timedelta(days=_RENEW_BEFORE_DAYS)
         return fresh and has == names and leaf.issuer == authority.subject
 
@@ -127,6 +133,16 @@ class Certificates:
         )
         _write(self._leaf_key_path, _key_bytes(key), 0o600)
         _write(self._leaf_path, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+
+
+def _permitted(authority: x509.Certificate, names: Names) -> Names:
+    """Without the names that this authority may not sign for: one of them would spoil the certificate for all."""
+    allowed = authority.extensions.get_extension_for_class(x509.NameConstraints).value.permitted_subtrees or []
+    suffixes = [one.value for one in allowed if isinstance(one, x509.DNSName)]
+    known = {name for name in names.dns if any(name == one or name.endswith(f".{one}") for one in suffixes)}
+    for name in sorted(names.dns - known):
+        log.warning("%s is newer than the engine's authority: remove the tls folder and pair again to use it", name)
+    return Names(frozenset(known), names.addresses)
 
 
 def _now() -> datetime.datetime:

@@ -31,6 +31,7 @@ from variet.tiers import TIERS
 
 log = logging.getLogger("variet.engine")
 _FIXED_AT_START = ("host", "port", "hosts", "cors_origins", "plain_http_on_lan")
+_NOISE_MIB = 300  # what a desktop takes and gives back
 Servers = dict[str | None, llama_server.LlamaServer]  # by the path that a model names; None: the default
 
 
@@ -223,11 +224,9 @@ class Engine:
 
     def metrics_text(self) -> bytes:
         """The page of /metrics."""
-        used: dict[str, int] = {}
-        for one in self.fleet.scheduler.instances.values():
-            for device, amount in _memory(one.demand).items():
-                used[device] = used.get(device, 0) + amount
-        return self.metrics.text(used, _memory(self.plan.capacity_mib), len(self.fleet.scheduler.waiters))
+        return self.metrics.text(
+            self._planned_now(), _memory(self.plan.capacity_mib), len(self.fleet.scheduler.waiters)
+        )
 
     def log_tail(self, name: str, lines: int) -> str | None:
         """The end of a model's log (by the name of a tier, model or alias), or of the `engine`'s own."""
@@ -301,11 +300,35 @@ class Engine:
         """Where an allocation failed on a GPU, count more for it and plan again, smaller."""
         if model not in self.config.all_models() or not self.plan.models[model].split.gpu_indices:
             return False
+        missing = self._taken_by_others(loading=model)
+        if missing:
+            log.warning("%s did not fit: others hold %s MiB more of the GPUs than at the start", model, missing)
+            return False
         if not self.learned.failed(model, self.config.model(model), last_lines):
             return False
         self.plan = self._make_plan()
         self.fleet.post(events.Reconfigured(self._terms()))
         return self.plan.models[model].problem is None
+
+    def _taken_by_others(self, loading: str) -> int:
+        """MiB of VRAM that were free when the engine started, are not its own now, and are gone; 0 where unknown.
+
+        A game that holds the card is no lesson about a model.
+        """
+        if self.hardware.free_vram is None:
+            return 0
+        free, own = self.hardware.free_vram(), self._planned_now(without=loading)
+        gone = [gpu.free_mib - own.get(gpu.device, 0) - free.get(gpu.device, 0) for gpu in self.hardware.gpus]
+        return sum(one for one in gone if one > _NOISE_MIB)
+
+    def _planned_now(self, without: str = "") -> dict[str, int]:
+        used: dict[str, int] = {}
+        for one in self.fleet.scheduler.instances.values():
+            if one.model == without:
+                continue
+            for device, amount in _memory(one.demand).items():
+                used[device] = used.get(device, 0) + amount
+        return used
 
     async def _memory_back(self, demand: Mapping[str, int]) -> None:
         await self.hardware.wait_until_back(demand)

@@ -156,7 +156,11 @@ class Fleet:
         """Ask every loaded model for one token, as after a sleep of the machine; one that cannot answer is ended, which
         counts as a crash: its requests are retried or told, the next one starts it again.
         """
-        loaded = [one for one in self.running.values() if one.session is not None and not one.stopping.is_set()]
+        loaded = [
+            one
+            for one in self.running.values()
+            if one.session is not None and not one.session.closed and not one.stopping.is_set()
+        ]
         await asyncio.gather(*(self._probe(one) for one in loaded))
 
     async def _probe(self, one: Running) -> None:
@@ -172,9 +176,9 @@ class Fleet:
                     lease = await self.acquire(events.Arrived(request_id, one.model))
                     body = {"prompt": "a", "n_predict": 1, "cache_prompt": False, "id_slot": lease.slot}
                     async with lease.session.post("/completion", json=body, headers=_key(one)) as answer:
-                        healthy = answer.status < 500
+                        healthy = answer.status == 200
                         await answer.read()
-        except (aiohttp.ClientError, OSError, TimeoutError, Refused, KeyError):
+        except (aiohttp.ClientError, OSError, TimeoutError, Refused, KeyError, RuntimeError):  # the last: closed
             healthy = False
         finally:
             self.end(request_id)

@@ -22,10 +22,10 @@ _STEP_MIB = 256
 _MOST_MIB = 4096
 # What llama.cpp and its backends say when a device has no room: CUDA, Vulkan, ggml's own allocator.
 _OUT_OF_MEMORY = re.compile(
-    r"cudaMalloc failed|out of memory|ErrorOutOfDeviceMemory|failed to allocate (?:buffer|compute|\w+ buffer)|"
-    r"unable to allocate \w+ buffer",
+    r"cudaMalloc failed|out of memory|ErrorOutOfDeviceMemory|(?:failed|unable) to allocate (?:CUDA|Vulkan|ROCm|SYCL)\d",
     re.IGNORECASE,
 )
+_OF_THE_HOST = re.compile(r"cpu|host", re.IGNORECASE)  # more of the model on the host would not help there
 _WANTED = re.compile(r"allocating ([\d.]+) MiB on device", re.IGNORECASE)
 
 
@@ -62,14 +62,12 @@ class Learned:
 
     def failed(self, name: str, model: ModelConfig, last_lines: Sequence[str]) -> bool:
         """Learn from a load that failed; whether it was for lack of memory and there is something left to try."""
-        text = "\n".join(last_lines)
-        if not _OUT_OF_MEMORY.search(text):
-            return False
+        lines = [line for line in last_lines if _OUT_OF_MEMORY.search(line) and not _OF_THE_HOST.search(line)]
         lesson = self.of(name, model)
-        if lesson.gpu_mib >= _MOST_MIB:
+        if not lines or lesson.gpu_mib >= _MOST_MIB:
             return False
-        wanted = max((float(found) for found in _WANTED.findall(text)), default=0.0)
-        step = max(_STEP_MIB, min(1024, int(wanted)))
+        wanted = max((float(found) for line in lines for found in _WANTED.findall(line)), default=0.0)
+        step = max(_STEP_MIB, lesson.gpu_mib, min(1024, int(wanted)))  # doubling: a few tries, not many
         self._keep(name, replace(lesson, gpu_mib=lesson.gpu_mib + step))
         log.warning("%s found less memory than planned: %s MiB more are counted on each GPU from now on", name, step)
         return True

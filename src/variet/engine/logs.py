@@ -84,4 +84,4 @@ class _PrivateFile(logging.handlers.RotatingFileHandler):
 
 def _expected(record: logging.LogRecord) -> bool:
     """A body that the relay aborts on purpose is no server error."""
-    return "without completing response" not in record.getMessage()
+    return "without completing response" not in str(record.msg)

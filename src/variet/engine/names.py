@@ -59,8 +59,9 @@ class Names:
 
     def default(self) -> Target:
         """What answers where nothing is loaded and nothing was asked for: the first preloaded, else `fast`."""
-        first = next(iter(self._config.scheduling.preload), "fast")
-        return self.resolve(first if first != RESIDENT else "fast")
+        tiers = [name for name in self._config.scheduling.preload if name != RESIDENT]
+        found = [target for target in map(self.resolve, tiers) if target.model in self._config.models]
+        return found[0] if found else self.resolve("fast")
 
     def tier_of(self, model: str) -> Tier | None:
         """The first tier that names this model."""

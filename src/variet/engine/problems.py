@@ -15,6 +15,7 @@ _TYPES = {  # status -> (OpenAI type, Anthropic type)
     401: ("authentication_error", "authentication_error"),
     403: ("permission_error", "permission_error"),
     404: ("invalid_request_error", "not_found_error"),
+    405: ("invalid_request_error", "invalid_request_error"),
     413: ("invalid_request_error", "request_too_large"),
     415: ("invalid_request_error", "invalid_request_error"),
     429: ("rate_limit_error", "rate_limit_error"),

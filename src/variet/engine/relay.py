@@ -132,6 +132,8 @@ class Relay:
         finally:
             watch.cancel()
             client.close()
+            if record.outcome == "client_stalled" and "variet.abort" in scope.get("extensions", {}):
+                scope["extensions"]["variet.abort"]["abort"]()  # else its answer is kept for it without end
             self.active.pop(record.request_id, None)
             record.total_ms = (time.monotonic() - record.began) * 1000
             self._on_done(record)
@@ -149,6 +151,8 @@ class Relay:
         api = apis.find(path)
         if api is None:
             raise Problem(404, "unknown_path", f"the engine serves no {path}; see /engine/docs and docs/engine.md")
+        if method not in api.methods:  # before a lease: what the child would only refuse must not swap a model
+            raise Problem(405, "method_not_allowed", f"{path} takes {' or '.join(sorted(api.methods))}, not {method}")
         query: bytes = scope["query_string"]
         headers = [
             (name.decode("latin-1"), value.decode("latin-1"))

@@ -169,7 +169,8 @@ class Scheduler:
 
     def _arrived(self, ask: Arrived) -> None:
         terms = self.terms.models.get(ask.model)
-        refusal = None if ask.anywhere and self._residents() else self._objection(ask.model)
+        anywhere = ask.anywhere and bool(self._residents()) and not self.shutting_down
+        refusal = None if anywhere else self._objection(ask.model)
         if refusal is not None:
             self._effects.append(Refuse(ask.request_id, *refusal))
             return
@@ -366,6 +367,8 @@ class Scheduler:
 
     def _wants(self) -> list[_Want]:
         """Models that somebody waits for and that are not live, commands first, then by their oldest waiter."""
+        if self.shutting_down:
+            return []
         wants: dict[str, _Want] = {}
         for command in self.commands:
             if command.kind != "unload":

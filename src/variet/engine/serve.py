@@ -17,9 +17,10 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from variet import connection
-from variet.engine.addresses import Names, is_loopback, names_here, reachable
+from variet.engine.addresses import Names, is_loopback, local_url, names_here, reachable
 from variet.engine.app import Identity, build
 from variet.engine.engine import Engine
 from variet.engine.trust import KeyStore, check_binding
@@ -48,6 +49,14 @@ class _Tls:
                     log.info("a new server certificate holds from the next connection on")
             except (TrustError, OSError) as error:
                 log.error("the old certificate stays: %s", error)
+
+
+class _Http(HttpToolsProtocol):
+    """Lets the application break a connection off: a client that reads nothing would hold its answer for ever."""
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.scope["extensions"] = {"variet.abort": {"abort": self.transport.abort}}
 
 
 class _Server(uvicorn.Server):
@@ -83,7 +92,7 @@ async def _serve(config_path: Path, host: str | None, port: int | None, on_ready
             build(engine, identity), log_config=None, access_log=False, lifespan="off",
             server_header=False, proxy_headers=False, date_header=False,
             timeout_keep_alive=75, timeout_graceful_shutdown=5,
-            http="httptools" if sys.platform != "win32" else "auto", ws="none", backlog=1024,
+            http=_Http, ws="none", backlog=1024,
             ssl_context_factory=(lambda *_: tls.context) if tls else None,
         )
     )  # fmt: skip
@@ -93,7 +102,8 @@ async def _serve(config_path: Path, host: str | None, port: int | None, on_ready
     serving = asyncio.create_task(server.serve(sockets=[sock]))
     while not server.started and not serving.done():
         await asyncio.sleep(0.005)
-    connection.announce(urls[0], identity.local_key, tls.certificates.authority_path if tls else None)
+    announced = local_url(bind_host, sock.getsockname()[1], secure=tls is not None)
+    connection.announce(announced, identity.local_key, tls.certificates.authority_path if tls else None)
     renewing = asyncio.create_task(tls.keep_fresh()) if tls else None
     gc.collect()
     gc.freeze()  # what start-up made stays for good: collections need not walk it again and again
@@ -103,7 +113,7 @@ async def _serve(config_path: Path, host: str | None, port: int | None, on_ready
     await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
     log.info("stopping: running answers may finish for %g s", engine.config.server.shutdown_s)
     tell_supervisor("STOPPING=1")
-    connection.withdraw(urls[0])
+    connection.withdraw(announced)
     if renewing:
         renewing.cancel()
     cut = await engine.stop()

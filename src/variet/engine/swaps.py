@@ -64,6 +64,7 @@ class SwapBook:
     def starting(self, instance_id: int, model: str, asked_ms: float, now_ms: float) -> None:
         left = [one for one in self._leaving.values() if one.made_room_for == model and one.back_ms is not None]
         self._leaving = {key: one for key, one in self._leaving.items() if one not in left}
+        left = [one for one in left if one.back_ms is not None and one.back_ms >= asked_ms]  # else for one who gave up
         swap = Swap(model, asked_ms, now_ms, tuple(one.model for one in left))
         told = max((one.told_ms for one in left), default=now_ms)
         gone = max((one.gone_ms or one.told_ms for one in left), default=told)

@@ -75,7 +75,6 @@ class KeyStore:
             stamp = None
         if stamp == self._seen:
             return
-        self._seen = stamp
         try:
             rows = json.loads(self.path.read_text(encoding="utf-8")) if stamp is not None else []
             self._keys = {row["sha256"]: Key(**row) for row in rows}
@@ -83,6 +82,7 @@ class KeyStore:
             raise TrustError(
                 f"cannot be read: {error}", where=str(self.path), next_step="Restore or remove it"
             ) from None
+        self._seen = stamp  # only now: a file that cannot be read keeps everybody out, at each request
 
     def _write(self, keys: Iterable[Key]) -> None:
         paths.private_dir(self.path.parent)
@@ -158,16 +158,19 @@ class Guard:
             raise Problem(
                 403, "unknown_origin", f"pages of {origin} may not call this engine; see $.server.cors_origins"
             )
-        if scope["method"] == "OPTIONS" or scope["path"] in _OPEN_PATHS:
+        across = headers.get(b"sec-fetch-site") == b"cross-site" and not self._origin_allowed(origin)
+        if across and apis.find(scope["path"]) is not None:  # an image or a script tag sends no Origin
+            raise Problem(403, "unknown_origin", "pages of other sites may not call this engine")
+        if scope["path"] in _OPEN_PATHS:
             return
-        keys = self._store.all()
-        if not keys:
-            return
+        if not self._store.all() and is_loopback(peer):
+            return  # beyond this machine a key is always needed, also once the last one was removed
         presented = headers.get(b"x-api-key", b"").decode("latin-1")
         scheme, _, bearer = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
         if scheme.lower() == "bearer":
             presented = bearer.strip()
-        key = self._find(presented, peer) if presented else None
+        here = is_loopback(peer) or peer == (scope.get("server") or ("", 0))[0]
+        key = self._find(presented, here) if presented else None
         if key is None:
             words = (
                 "this API key is not known here" if presented else "an API key is needed (Authorization: Bearer ...)"
@@ -176,8 +179,8 @@ class Guard:
         if needs_admin(scope["method"], scope["path"]) and not key.admin:
             raise Problem(403, "admin_needed", f"key {key.name!r} may ask models, not change the engine")
 
-    def _find(self, presented: str, peer: str) -> Key | None:
-        if self._local is not None and is_loopback(peer) and _digest(presented) == self._local.sha256:
+    def _find(self, presented: str, here: bool) -> Key | None:
+        if self._local is not None and here and _digest(presented) == self._local.sha256:
             return self._local
         return self._store.find(presented)
 
