@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import click
@@ -40,6 +41,18 @@ class _LazyGroup(click.Group):
         command: click.Command = getattr(module, cmd_name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        from difflib import get_close_matches
+
+        near = (
+            [] if not args or args[0] in COMMANDS or args[0].startswith("-") else get_close_matches(args[0], COMMANDS)
+        )
+        if near:
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {near[0]!r}?")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
@@ -73,4 +86,10 @@ def main() -> None:
         sys.exit(130)
     except VarietError as error:
         click.echo(f"variet: {error}", err=True)
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        where = " (VARIET_HOME and VARIET_MODELS say where Variet keeps things)" if "VARIET_HOME" in os.environ else ""
+        click.echo(f"variet: {error.filename}: {error.strerror}{where}", err=True)
         sys.exit(1)

@@ -65,6 +65,11 @@ def save_pairing(url: str, key: str, authority_pem: str) -> Path:
     return _paired_file()
 
 
+def paired() -> bool:
+    """Whether this machine uses an engine by pairing."""
+    return _paired_file().is_file()
+
+
 def forget_pairing() -> bool:
     """Whether there was one."""
     known = _paired_file().is_file()

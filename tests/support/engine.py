@@ -90,6 +90,10 @@ class EngineProcess:
             await self._reader
         return code
 
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def kill(self) -> None:
         """End it the hard way, if it still runs; its children end with it."""
         assert self._process is not None

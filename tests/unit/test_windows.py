@@ -105,14 +105,17 @@ def handlers() -> Iterator[None]:
 @pytest.mark.usefixtures("handlers")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_ctrl_c_drains_where_the_loop_has_no_signal_handlers(number: signal.Signals) -> None:
-    stop = asyncio.Event()
+    stop, hurry = asyncio.Event(), asyncio.Event()
 
     async def reload() -> None:
         """Nothing to reload."""
 
-    handle_signals(reload, stop, "win32")
+    handle_signals(reload, stop, hurry, "win32")
     signal.raise_signal(number)
     await asyncio.wait_for(stop.wait(), 5)
+    assert not hurry.is_set()
+    signal.raise_signal(number)
+    await asyncio.wait_for(hurry.wait(), 5)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGHUP")
@@ -122,7 +125,7 @@ async def test_sighup_reloads() -> None:
     async def reload() -> None:
         reloaded.set()
 
-    handle_signals(reload, stop, "linux")
+    handle_signals(reload, stop, asyncio.Event(), "linux")
     signal.raise_signal(signal.SIGHUP)
     await asyncio.wait_for(reloaded.wait(), 5)
     assert not stop.is_set()

@@ -22,8 +22,10 @@ def call(method: str, path: str, body: dict[str, Any] | None = None, *, timeout_
             answer = http.request(method, path, json=body)
         except httpx.TransportError as error:
             raise unreachable(engine.url, error) from None
-    if answer.status_code in (401, 403):
-        raise TrustError(words(answer), where=engine.url, next_step="Set VARIET_API_KEY to a key with that right")
+    if answer.status_code == 401:
+        raise TrustError(words(answer), where=engine.url, next_step="Pair with it, or set VARIET_API_KEY")
+    if answer.status_code == 403:
+        raise TrustError(words(answer), where=engine.url, next_step="Its owner can allow that: `variet pair --admin`")
     if answer.status_code >= 400:
         raise VarietError(words(answer), where=engine.url)
     return answer

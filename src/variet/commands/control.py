@@ -10,6 +10,7 @@ import click
 
 from variet.commands import client
 from variet.commands.common import json_option, print_json
+from variet.errors import ConnectionFailed, VarietError
 
 
 def _wish(kind: str, model: str, as_json: bool, **extra: Any) -> None:
@@ -34,7 +35,7 @@ def _with_progress(ask: Callable[[], Any]) -> Any:
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        return ask()
+        return _with_lines(ask)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with ThreadPoolExecutor(1) as pool, Progress(*columns, console=console, transient=True) as progress:
         pending, bars = pool.submit(ask), dict[str, TaskID]()
@@ -50,13 +51,32 @@ def _with_progress(ask: Callable[[], Any]) -> Any:
                 progress.update(bars[name], **_bar(name, moving.get(name)))
 
 
+def _with_lines(ask: Callable[[], Any]) -> Any:
+    """The same for a log: a line whenever something changes, none for what is done within a second."""
+    from concurrent.futures import ThreadPoolExecutor, TimeoutError
+
+    said: set[str] = set()
+    with ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(ask)
+        while True:
+            try:
+                return pending.result(timeout=1.0)
+            except TimeoutError:
+                instances = client.call("GET", "/engine/status").json()["instances"]
+            for one in instances:
+                line = _bar(one["model"], one)["description"] if one["phase"] != "ready" else ""
+                if line and line not in said:
+                    said.add(line)
+                    click.echo(line, err=True)
+
+
 def _bar(name: str, instance: dict[str, Any] | None) -> dict[str, Any]:
     """Description and share of one model's bar; a model that is on its way no more is done."""
     if instance is None:
         return {"description": f"{name} done", "completed": 1.0}
     if instance["phase"] == "starting":
         return {"description": f"{name} loads ({instance['stage']})", "completed": instance["progress"], "total": 1.0}
-    running = f", {instance['leases']} answers run" if instance["leases"] else ""
+    running = f": {instance['leases']} still answering" if instance["leases"] else ""
     return {"description": f"{name} {instance['phase']}{running}", "total": None}
 
 
@@ -107,7 +127,26 @@ Examples:
 """
 )
 @click.argument("model", default="engine")
-@click.option("-n", "--lines", default=100, show_default=True, help="How many lines.")
+@click.option("-n", "--lines", default=100, show_default=True, type=click.IntRange(1, 10_000), help="How many lines.")
 def logs(model: str, lines: int) -> None:
-    """Show the end of the engine's own log, or of the llama-server log of MODEL (a tier, model or alias)."""
-    click.echo(client.call("GET", f"/engine/logs/{model}?lines={lines}").text, nl=False)
+    """Show the end of the engine's own log, or of the llama-server log of MODEL (a tier, model or alias).
+
+    Where no engine runs, what the last one on this machine wrote is shown; MODEL is then a model's own name.
+    """
+    try:
+        text = client.call("GET", f"/engine/logs/{model}?lines={lines}").text
+    except ConnectionFailed:
+        text = _left_here(model, lines)
+    click.echo(text, nl=False)
+
+
+def _left_here(model: str, lines: int) -> str:
+    from variet import paths
+
+    folder = paths.state_dir() / "logs"
+    known = sorted(path.stem for path in folder.glob("*.log") if not path.stem.endswith(".1"))
+    if model not in known:
+        there = f"there are: {', '.join(known)}" if known else "there are none yet"
+        raise VarietError(f"no engine runs, and it left no log of {model!r} here", where=str(folder), next_step=there)
+    text = (folder / f"{model}.log").read_text(encoding="utf-8", errors="replace")
+    return "\n".join(text.splitlines()[-lines:]) + "\n"

@@ -68,7 +68,11 @@ async def _examine(config_path: Path) -> list[Finding]:
     gpus = ", ".join(
         f"{g.index}: {g.name} {g.vram_mib:,} MiB PCIe {g.pcie_generation} x{g.pcie_lanes}" for g in machine.gpus
     )
-    findings.append(Finding("GPUs", True, gpus or "none that can be asked; models run on the processor"))
+    if machine.origin == "described":
+        gpus = f"{len(machine.gpus)} are described in the configuration, none can be asked here"
+        findings.append(Finding("GPUs", False, gpus, "install the NVIDIA driver, or remove $.hardware.gpus"))
+    else:
+        findings.append(Finding("GPUs", True, gpus or "none that can be asked; models run on the processor"))
     memory = f"{machine.host_mib:,} MiB, {machine.host_available_mib:,} available"
     findings.append(Finding("host memory", True, memory))
     folder = paths.models_dir()

@@ -48,12 +48,19 @@ def _forget() -> None:
 
 
 def _offer(admin: bool, as_json: bool) -> None:
+    from variet import connection
     from variet.commands import client
 
+    if connection.paired():
+        raise click.UsageError(
+            f"this machine is paired with {connection.find().url}; run `variet pair` there, or give URL and CODE here"
+        )
     opened = client.call("POST", "/engine/pairing", {"admin": admin}).json()
     if as_json:
         print_json(opened)
         return
+    if all("//127." in url or "//[::1]" in url for url in opened["urls"]):
+        click.echo("This engine is on no LAN address ($.server.host): the code works on this machine only.", err=True)
     click.echo("On the other machine, run:" if len(opened["urls"]) == 1 else "On the other machine, run one of:")
     for url in opened["urls"]:
         click.echo(f"\n    variet pair {url} {opened['code']}")
@@ -61,8 +68,6 @@ def _offer(admin: bool, as_json: bool) -> None:
     click.echo(
         f"\nThe code is good once, for {minutes:.0f} minutes. Waiting for it (Ctrl-C makes it void) ...", err=True
     )
-    if all("//127." in url for url in opened["urls"]):
-        click.echo("This engine listens on this machine only; $.server.host opens it to the LAN.", err=True)
     sys.exit(_wait(client))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -29,7 +30,7 @@ def plan(config_path: Path | None, described: bool, as_json: bool) -> None:
 
     config = configuration.load(chosen_config(config_path))
     machine = hardware.describe(config.hardware) if described else hardware.detect(config.hardware)
-    if not machine.gpus and config.hardware.gpus and not described:
+    if machine.origin == "described" and not described:
         click.echo("this machine has no GPU that can be asked: planning for the described one", err=True)
         machine = hardware.describe(config.hardware)
     facts = {}
@@ -62,25 +63,32 @@ def plan(config_path: Path | None, described: bool, as_json: bool) -> None:
         )  # fmt: skip
         return
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     devices = list(made.capacity_mib)
     table = Table(
-        "tier",
+        Column("tier", no_wrap=True),
         "model",
         *[f"{device}\nof {made.capacity_mib[device]:,} MiB" for device in devices],
         "context",
         "load",
         "why",
     )
+    problems: dict[str, str] = {}
     names = [*tiers.items(), *((f"({config.side_models[name].kind})", name) for name in config.side_models)]
     for tier, name in names:
         one, model = made.models[name], config.model(name)
         amounts = [f"{one.demand_mib[device]:,}" if device in one.demand_mib else "-" for device in devices]
         context = f"{model.slots} x {model.context_tokens:,}"
-        why = f"[red]{one.problem}[/]" if one.problem else "; ".join(one.why)
-        table.add_row(tier, name, *amounts, context, f"{one.load_s:.1f} s", why)
+        if one.problem:
+            amounts, problems[name] = ["-" for _ in devices], one.problem
+        load = "-" if one.problem else f"{one.load_s:.1f} s"
+        table.add_row(tier, name, *amounts, context, load, "[red]see below[/]" if one.problem else "; ".join(one.why))
     console = Console()
     console.print(table)
+    for name, problem in problems.items():
+        console.print(f"[red]{name}[/]: {problem}")
+    if problems:
+        sys.exit(1)
     sets = [" + ".join(group) for group in made.together]
     console.print("live together: " + ("; ".join(sets) if sets else "one model at a time"))

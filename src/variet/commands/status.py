@@ -48,6 +48,12 @@ def status(as_json: bool) -> None:
         last = answer["swaps"][-1]
         phases = ", ".join(f"{name} {ms / 1000:.1f}" for name, ms in last["phases_ms"].items() if ms >= 50)
         console.print(f"last swap: {last['model']} in {sum(last['phases_ms'].values()) / 1000:.1f} s ({phases})")
+    for one in answer["commands"]:
+        busy = sum(each["leases"] for each in answer["instances"] if each["phase"] == "draining")
+        console.print(f"{one['kind']} {one['model']} waits{f' for {busy} answers to end' if busy else ''}")
+    for tier, row in answer["tiers"].items():
+        if row["problem"] and row["state"] in ("failed", "missing"):
+            console.print(f"[red]{tier}[/]: {row['problem']}")
     for name, pull in answer["pulls"].items():
         if not pull["done"]:
             console.print(f"pull {name}: {pull['problem'] or _share(pull)}")
@@ -59,6 +65,7 @@ def _state(state: str) -> str:
         "starting": "yellow",
         "draining": "yellow",
         "missing": "red",
+        "failed": "red",
         "pulling": "cyan",
     }
     return f"[{colours[state]}]{state}[/]" if state in colours else state

@@ -12,7 +12,10 @@ import click
 from variet.commands.common import chosen_config, config_option
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from variet.engine.engine import Engine
+    from variet.engine.fleet import Moment
 
 
 @click.command(
@@ -42,7 +45,7 @@ def up(config_path: Path | None, host: str | None, port: int | None, verbose: bo
         ) from None
     listener = logs.start(verbose=verbose, as_json=log_format == "json")
     try:
-        code = serve.run(chosen_config(config_path), host=host, port=port, on_ready=_greet)
+        code = serve.run(chosen_config(config_path), host=host, port=port, audience=_Terminal())
     finally:
         listener.stop()
     sys.exit(code)
@@ -51,8 +54,32 @@ def up(config_path: Path | None, host: str | None, port: int | None, verbose: bo
 _watchers: set[asyncio.Task[None]] = set()
 
 
-def _greet(engine: Engine, url: str) -> None:
+class _Terminal:
+    """What a person sees of a running engine: where it listens, what its first models do, and its end."""
+
+    def ready(self, engine: Engine, urls: Sequence[str], authority: Path | None) -> None:
+        told: set[str] = set()
+
+        def tell(moment: Moment) -> None:
+            if moment.kind == "loaded" and moment.model not in told and moment.ms is not None:
+                told.add(moment.model)
+                tiers = [tier for tier, spec in engine.config.tiers.items() if spec.model == moment.model]
+                click.echo(f"{moment.model} is ready after {moment.ms / 1000:.1f} s ({', '.join(tiers)})", err=True)
+
+        engine.tell = tell
+        _greet(engine, urls, authority)
+
+    def stopping(self, answers: int, seconds: float) -> None:
+        if answers:
+            many = "1 answer" if answers == 1 else f"{answers} answers"
+            click.echo(f"stopping: {many} may finish for {seconds:g} s; Ctrl-C again cuts", err=True)
+
+
+def _greet(engine: Engine, urls: Sequence[str], authority: Path | None) -> None:
+    url = urls[0]
     click.echo(f"Variet Engine listens on {url}   (Ctrl-C stops it)")
+    for further in urls[1:]:
+        click.echo(f"               also on  {further}")
     click.echo(f"configuration  {engine.config_path}")
     click.echo(f"llama-server   {engine.servers[None].version} from {engine.servers[None].origin}")
     width = max(len(tier) for tier in engine.config.tiers)
@@ -60,7 +87,10 @@ def _greet(engine: Engine, url: str) -> None:
         state = engine.state_of(spec.model)
         click.echo(f"  {tier:<{width}}  {spec.model}  {'' if state == 'unloaded' else state}".rstrip())
     body = '{"model":"fast","stream":true,"messages":[{"role":"user","content":"Say hello."}]}'
-    click.echo(f"try:  curl {url}/v1/chat/completions -d '{body}'")
+    trust = f'--cacert {authority} -H "Authorization: Bearer $VARIET_API_KEY" ' if authority else ""
+    click.echo(f"try:  curl {trust}{url}/v1/chat/completions -d '{body}'")
+    if authority:
+        click.echo("`variet pair` lets another machine in", err=True)
     sys.stdout.flush()
     if engine.puller.pulls:
         task = asyncio.create_task(_show_pulls(engine))

@@ -22,6 +22,7 @@ class Api:
     streams_usage: bool = False  # takes stream_options.include_usage
     side_kind: SideKind | None = None  # which side model answers where no model is named
     admin_post: bool = False
+    required: str | None = None  # a field without which llama-server answers 500
     methods: frozenset[str] = frozenset({"POST"})
     conversation: bool = False  # its requests grow by appending, so their prefix chain finds their slot
 
@@ -30,7 +31,7 @@ _CHAT = Api("chat", limit_fields=("max_tokens", "max_completion_tokens"), stream
 _TEXT = Api("completions", limit_fields=("max_tokens", "n_predict"), streams_usage=True, conversation=True)
 _NATIVE = Api("native", limit_fields=("n_predict",), conversation=True)
 _RESPONSES = Api("responses", limit_fields=("max_output_tokens",), conversation=True)
-_MESSAGES = Api("messages", limit_fields=("max_tokens",), conversation=True)
+_MESSAGES = Api("messages", limit_fields=("max_tokens",), conversation=True, required="messages")
 _EMBED = Api("native", side_kind="embedding")
 _RANK = Api("native", side_kind="rerank")
 _AUDIO = Api("native", side_kind="transcription")
@@ -47,7 +48,7 @@ APIS: dict[str, Api] = {
     "/v1/responses": _RESPONSES,
     "/responses": _RESPONSES,
     "/v1/messages": _MESSAGES,
-    "/v1/messages/count_tokens": Api("messages", needs_slot=False),
+    "/v1/messages/count_tokens": Api("messages", needs_slot=False, required="messages"),
     "/v1/chat/completions/input_tokens": Api("chat", needs_slot=False),
     "/v1/chat/completions/control": Api("chat", needs_slot=False),
     "/v1/responses/input_tokens": Api("responses", needs_slot=False),

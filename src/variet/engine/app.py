@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import html
 import re
 from collections.abc import MutableMapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 from starlette.middleware.cors import CORSMiddleware
 
 from variet import __version__
+from variet.engine import apis
 from variet.engine.downstream import Receive, Send
 from variet.engine.engine import Engine
 from variet.engine.pairing import Pairing
@@ -69,13 +71,19 @@ class _Own:
     """
 
     def __init__(self, engine: Engine, identity: Identity, store: KeyStore) -> None:
+        self._engine = engine
         self._make = functools.partial(_own_app, engine, identity, store)
         self._app: asyncio.Future[Any] | None = None
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["path"] in _ALIVE:
-            await _send_json(send, b'{"status":"ok"}', scope["method"] == "HEAD")
+            ending = self._engine.fleet.scheduler.shutting_down
+            body = b'{"status":"shutting down"}' if ending else b'{"status":"ok"}'
+            await _send_json(send, 503 if ending else 200, body, scope["method"] == "HEAD")
             return
+        if scope["method"] == "POST":  # as with the relayed APIs, curl -d needs no content type
+            kept = [pair for pair in scope["headers"] if pair[0] != b"content-type"]
+            scope = {**scope, "headers": [*kept, (b"content-type", b"application/json")]}
         app = await self.ready()
         await app(scope, receive, send)
 
@@ -85,22 +93,22 @@ class _Own:
         return await asyncio.shield(self._app)
 
 
-async def _send_json(send: Send, body: bytes, head: bool) -> None:
+async def _send_json(send: Send, status: int, body: bytes, head: bool) -> None:
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if head else body})
 
 
 def _own_app(engine: Engine, identity: Identity, store: KeyStore) -> Any:
     from fastapi import FastAPI
-    from fastapi.responses import PlainTextResponse, Response
+    from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 
     from variet.engine.api import control, models, pairing
 
     own = FastAPI(
         title="Variet Engine",
         version=__version__,
-        docs_url="/engine/docs",
+        docs_url=None,  # FastAPI's own page takes its scripts from the internet
         openapi_url="/engine/openapi.json",
         redoc_url=None,
     )
@@ -115,8 +123,30 @@ def _own_app(engine: Engine, identity: Identity, store: KeyStore) -> Any:
     async def front() -> str:
         return f"Variet Engine {__version__}. Status: /engine/status, models: /v1/models, API: /engine/docs\n"
 
+    @own.get("/engine/docs", response_class=HTMLResponse, include_in_schema=False)
+    async def docs() -> str:
+        return _docs_page(own.openapi())
+
     @own.get("/metrics", response_class=Response, include_in_schema=False)
     async def metrics() -> Response:
         return Response(engine.metrics_text(), media_type="text/plain; version=0.0.4")
 
     return own
+
+
+def _docs_page(schema: dict[str, Any]) -> str:
+    """The engine's own API as a plain page: no script, nothing from the internet."""
+    rows = "".join(
+        f"<tr><td><code>{method.upper()} {html.escape(path)}</code></td>"
+        f"<td>{html.escape(what.get('description') or what.get('summary', ''))}</td></tr>"
+        for path, methods in sorted(schema["paths"].items())
+        for method, what in methods.items()
+    )
+    style = "body{font:16px/1.5 system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}"
+    relayed = ", ".join(f"<code>{path}</code>" for path in apis.APIS)
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>Variet Engine</title><style>{style}"
+        "td{padding:.3rem 1rem .3rem 0;vertical-align:top}</style><h1>Variet Engine</h1>"
+        f"<table>{rows}</table><p>Relayed to the models: {relayed}.</p>"
+        "<p>The same for programs: <a href=/engine/openapi.json>openapi.json</a>.</p></html>"
+    )

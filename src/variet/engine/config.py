@@ -254,10 +254,13 @@ class ServerConfig(_Strict):
     @classmethod
     def _is_an_address(cls, value: str) -> str:
         try:
-            ipaddress.ip_address(value.partition("%")[0])
+            public = ipaddress.ip_address(value.partition("%")[0]).is_global
         except ValueError:
             if value != "localhost":
                 raise ValueError("an IP address of this machine is needed, such as 192.168.1.20 or 127.0.0.1") from None
+            return value
+        if public:
+            raise ValueError("is a public address; the engine listens on private ones only")
         return value
 
 
@@ -331,7 +334,14 @@ def parse(text: str, file: str) -> EngineConfig:
     except (ValueError, RecursionError) as error:
         raise ConfigError(file, [Mistake("$", f"not readable as JSON: {error}", "simplify the file")]) from None
     if not isinstance(raw, dict):
-        raise ConfigError(file, [Mistake("$", "the file holds no JSON object", "start from `variet config example`")])
+        raise ConfigError(
+            file,
+            [
+                Mistake(
+                    "$", "the file holds no JSON object", "see docs/engine.md, or start from config/engine_models.json"
+                )
+            ],
+        )
     mistakes: list[Mistake] = []
     config: EngineConfig | None = None
     try:
@@ -373,7 +383,8 @@ def load(path: Path) -> EngineConfig:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            str(path), [Mistake("$", f"cannot be read: {error}", "name a readable file with --config")]
+            str(path),
+            [Mistake("$", f"cannot be read: {error}", "name a readable file (--config, VARIET_ENGINE_CONFIG)")],
         ) from None
     return parse(text, str(path))
 
@@ -434,7 +445,11 @@ def _from_pydantic(error: ValidationError, raw: object) -> list[Mistake]:
             way_out = _nearest(str(location[-1]), _known_keys(location[:-1]))
         elif item["type"] == "missing":
             what = "missing"
-            way_out = "add it" + (f" (all five tiers are needed: {', '.join(TIERS)})" if location[0] == "tiers" else "")
+            way_out = "add it" + (
+                f" (all five tiers are needed: {', '.join(TIERS)})"
+                if len(location) == 2 and location[0] == "tiers"
+                else ""
+            )
         elif item["type"] == "literal_error":
             way_out = _nearest(str(item.get("input")), [*TIERS]) if "[key]" in location else ""
         mistakes.setdefault((path, what), Mistake(path, what, way_out))

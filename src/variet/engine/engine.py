@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ class Engine:
         self.started_at = int(time.time())
         self.requests_done = 0
         self.learned = Learned()
+        self.tell: Callable[[Moment], None] = lambda _moment: None  # whoever shows a person what happens
         self.plan = self._make_plan()
         self.backend = LocalBackend(self.plan.capacity_mib, paths.state_dir() / "logs")
         absent = missing_models(config.used_models(), self.models_dir)
@@ -79,10 +80,10 @@ class Engine:
             if model.pinned:
                 self._preload(name)
 
-    async def stop(self) -> int:
-        """Drain, stop every child, and return how many requests were cut."""
+    async def stop(self, hurry: asyncio.Event | None = None) -> int:
+        """Drain until the deadline or `hurry`, stop every child, and return how many requests were cut."""
         await self.puller.stop()
-        cut = await self.fleet.shut_down(self.config.server.shutdown_s)
+        cut = await self.fleet.shut_down(self.config.server.shutdown_s, hurry or asyncio.Event())
         if self._watching_sleep is not None:
             self._watching_sleep.cancel()
             await asyncio.wait([self._watching_sleep])
@@ -149,7 +150,16 @@ class Engine:
             return live.phase.value if live.gate_since_ms is None else "draining"
         if model in state.pulling:
             return "pulling"
-        return "missing" if model in state.missing else "unloaded"
+        if model in state.missing:
+            return "missing"
+        return "failed" if self.problem_of(model) else "unloaded"
+
+    def problem_of(self, model: str) -> str | None:
+        """Why a model cannot answer now, in a sentence."""
+        state = self.fleet.scheduler
+        trouble = state.trouble.get(model)
+        failed = trouble.detail if trouble and trouble.failures else None
+        return state.missing.get(model) or failed or self.plan.models[model].problem
 
     def status(self) -> dict[str, Any]:
         """Everything `variet status` shows; MiB, milliseconds and UNIX seconds."""
@@ -182,11 +192,16 @@ class Engine:
                     "state": self.state_of(self.config.tiers[tier].model),
                     "description": self.config.tiers[tier].description,
                     "context_length": self.config.models[self.config.tiers[tier].model].context_tokens,
+                    "problem": self.problem_of(self.config.tiers[tier].model),
                     "expected_tokens_per_s": self.config.tiers[tier].expected_tokens_per_s,
                 }
                 for tier in TIERS
             },
             "instances": instances,
+            "commands": [
+                {"kind": one.kind, "model": one.model, "waited_ms": round(now_ms - one.since_ms)}
+                for one in state.commands
+            ],
             "waiting": [
                 {
                     "request_id": w.ask.request_id,
@@ -292,6 +307,7 @@ class Engine:
         self.fleet.post(events.Available(model, problem))
 
     def _on_moment(self, moment: Moment) -> None:
+        self.tell(moment)
         self.metrics.moment(moment)
         if moment.kind == "loaded" and moment.ms is not None and moment.model in self.config.all_models():
             self.learned.loaded(moment.model, self.config.model(moment.model), moment.ms)

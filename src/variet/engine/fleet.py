@@ -216,11 +216,11 @@ class Fleet:
             except Exception:
                 log.exception("while carrying out %s", type(effect).__name__)
 
-    async def shut_down(self, deadline_s: float) -> int:
-        """Drain for at most `deadline_s`, then stop everything. Returns how many requests were cut."""
+    async def shut_down(self, deadline_s: float, hurry: asyncio.Event) -> int:
+        """Drain for at most `deadline_s` or until `hurry`, then stop everything. Returns how many requests were cut."""
         self.post(events.ShuttingDown())
         give_up = time.monotonic() + deadline_s
-        while time.monotonic() < give_up and self.running:
+        while time.monotonic() < give_up and self.running and not hurry.is_set():
             await asyncio.sleep(0.02)
         cut = len(self.scheduler.leases)
         for one in list(self.running.values()):
@@ -369,7 +369,8 @@ class Fleet:
         self.journal.append(moment)
         self.on_moment(moment)
         took = f" in {ms:.0f} ms" if ms is not None else ""
-        log.info("%s %s%s%s", model, kind, took, f": {detail}" if detail else "")
+        level = logging.WARNING if kind in ("load failed", "crashed", "probe failed") else logging.INFO
+        log.log(level, "%s %s%s%s", model, kind, took, f": {detail}" if detail else "")
 
 
 def _now_ms() -> float:

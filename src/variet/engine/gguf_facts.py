@@ -117,7 +117,9 @@ def read_files(files: Iterable[Path], cache: Path | None = None) -> Facts:
         try:
             status = path.stat()
         except OSError:
-            raise ModelFileError("no such file", where=str(path), next_step="Run `variet pull`") from None
+            raise ModelFileError(
+                "no such file", where=str(path), next_step="Run `variet pull --all`, or correct its path"
+            ) from None
         stamps.append((str(path.absolute()), status.st_size, status.st_mtime_ns))
     shape = [field.name for kind in (Facts, Layer) for field in fields(kind)]
     key = hashlib.sha256(json.dumps([stamps, shape]).encode()).hexdigest()[:32]
@@ -149,7 +151,9 @@ def _read_files(paths: list[Path]) -> Facts:
             with path.open("rb") as stream:
                 header = read_header(stream, str(path))
         except OSError as error:
-            raise ModelFileError(f"cannot be read: {error}", where=str(path), next_step="Run `variet pull`") from None
+            raise ModelFileError(
+                f"cannot be read: {error}", where=str(path), next_step="Run `variet pull --all`, or correct its path"
+            ) from None
         _check_length(path, header)
         headers.append(header)
     try:
@@ -167,7 +171,7 @@ def _check_length(path: Path, header: Header) -> None:
         raise ModelFileError(
             f"truncated: {path.stat().st_size:,} bytes of at least {needed:,}",
             where=str(path),
-            next_step="Run `variet pull`",
+            next_step="Run `variet pull --all`, or correct its path",
         )
 
 
@@ -305,7 +309,9 @@ class _Reader:
             raise ModelFileError("its header is damaged", where=self._where, next_step="Pull it again")
         data = self._stream.read(size)
         if len(data) != size:
-            raise ModelFileError("truncated in its header", where=self._where, next_step="Run `variet pull`")
+            raise ModelFileError(
+                "truncated in its header", where=self._where, next_step="Run `variet pull --all`, or correct its path"
+            )
         self.position += size
         return data
 

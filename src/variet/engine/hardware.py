@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,11 +75,11 @@ class Hardware:
 def detect(described: HardwareConfig) -> Hardware:
     """Ask the machine; where it has no GPU that can be asked, what the configuration describes counts."""
     gpus = _nvidia_gpus()
-    if not gpus and described.gpus:
-        return describe(described)
     total, available = _host_memory()
     if described.host_memory_mib is not None:
         total, available = min(total, described.host_memory_mib), min(available, described.host_memory_mib)
+    if not gpus and described.gpus:
+        return replace(describe(described), host_mib=total, host_available_mib=available)
     return Hardware(gpus, total, available, described.disk_read_mib_per_s, "detected", _free_vram if gpus else None)
 
 

@@ -164,6 +164,8 @@ class Relay:
         body = _parse(raw, sent) if method == "POST" and raw and not form else None
         if body is not None:
             headers = [*(pair for pair in headers if pair[0] != "content-type"), ("content-type", "application/json")]
+        if api.required and api.required not in (body or {}):
+            raise Problem(400, "missing_field", f"{path} needs {api.required!r}")
         name = _named_model(body, raw, scope)
         if body is not None and not self._settings.config.server.allow_media_urls:
             address = next(shaping.media_urls(body), None)
@@ -241,6 +243,8 @@ class Relay:
                 served = True
                 return
             except ChildDied as death:
+                if client.answered and death.stopped:
+                    raise Problem(503, "stopped", f"the answer was cut: {death}", 1.0) from None
                 if client.answered:
                     raise Problem(500, "model_server_died", f"the model server ended in mid-answer: {death}") from None
                 if death.stopped:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from variet.engine.events import (
+    RESIDENT_COUNT,
     Answer,
     Arrived,
     Available,
@@ -462,7 +463,11 @@ class Scheduler:
                 self._clear(want, [self.instances[instance_id] for instance_id in victims])
             else:
                 names = ", ".join(sorted(self.instances[instance_id].model for instance_id in victims))
-                problem = f"{want.model} does not fit beside {names}; swap instead of load"
+                free = {**self.terms.capacity, RESIDENT_COUNT: len(self.terms.models)}
+                limited = fits(demand, [one.demand for one in staying] + kept, free)
+                limit = f"$.scheduling.max_resident is {self.terms.capacity.get(RESIDENT_COUNT, 0):g}"
+                reason = limit if limited else f"{want.model} does not fit"
+                problem = f"{reason}, and {names} is loaded; swap instead of load"
                 self._give_way_for(want.model, problem)
 
     def _tenants(self, instances: Iterable[Instance], want: _Want) -> list[Tenant]:

@@ -13,8 +13,9 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -67,16 +68,28 @@ class _Server(uvicorn.Server):
         yield
 
 
-def run(config_path: Path, *, host: str | None, port: int | None, on_ready: Callable[[Engine, str], None]) -> int:
-    """Serve until SIGTERM or SIGINT. `on_ready` is called once the port answers. Returns the exit code."""
+class Audience(Protocol):
+    """Who is told how an engine fares."""
+
+    def ready(self, engine: Engine, urls: Sequence[str], authority: Path | None) -> None:
+        """The port answers; `authority`: the PEM file that clients need, where it speaks TLS."""
+        ...
+
+    def stopping(self, answers: int, seconds: float) -> None:
+        """It was asked to end; so many answers may finish for so long, or until it is asked again."""
+        ...
+
+
+def run(config_path: Path, *, host: str | None, port: int | None, audience: Audience) -> int:
+    """Serve until SIGTERM or SIGINT; a second one ends the patience with running answers. Returns the exit code."""
     if sys.platform != "win32":
         import uvloop
 
-        return uvloop.run(_serve(config_path, host, port, on_ready))
-    return asyncio.run(_serve(config_path, host, port, on_ready))
+        return uvloop.run(_serve(config_path, host, port, audience))
+    return asyncio.run(_serve(config_path, host, port, audience))
 
 
-async def _serve(config_path: Path, host: str | None, port: int | None, on_ready: Callable[[Engine, str], None]) -> int:
+async def _serve(config_path: Path, host: str | None, port: int | None, audience: Audience) -> int:
     engine = await Engine.create(config_path)
     bind_host, bind_port = (
         host or engine.config.server.host,
@@ -96,8 +109,8 @@ async def _serve(config_path: Path, host: str | None, port: int | None, on_ready
             ssl_context_factory=(lambda *_: tls.context) if tls else None,
         )
     )  # fmt: skip
-    stop = asyncio.Event()
-    handle_signals(functools.partial(_reload, engine), stop, sys.platform)
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    handle_signals(functools.partial(_reload, engine), stop, hurry, sys.platform)
     await engine.start()
     serving = asyncio.create_task(server.serve(sockets=[sock]))
     while not server.started and not serving.done():
@@ -107,16 +120,17 @@ async def _serve(config_path: Path, host: str | None, port: int | None, on_ready
     renewing = asyncio.create_task(tls.keep_fresh()) if tls else None
     gc.collect()
     gc.freeze()  # what start-up made stays for good: collections need not walk it again and again
-    on_ready(engine, urls[0])
+    audience.ready(engine, urls, tls.certificates.authority_path if tls else None)
     tell_supervisor("READY=1")
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
     log.info("stopping: running answers may finish for %g s", engine.config.server.shutdown_s)
+    audience.stopping(len(engine.fleet.scheduler.leases), engine.config.server.shutdown_s)
     tell_supervisor("STOPPING=1")
     connection.withdraw(announced)
     if renewing:
         renewing.cancel()
-    cut = await engine.stop()
+    cut = await engine.stop(hurry)
     server.should_exit = True
     await serving
     log.info("stopped%s", f"; {cut} answers were cut at the deadline" if cut else ", nothing was cut")
@@ -159,10 +173,15 @@ def listen(host: str, port: int) -> socket.socket:
     return sock
 
 
-def handle_signals(reload_config: Callable[[], Awaitable[None]], stop: asyncio.Event, platform: str) -> None:
-    """SIGTERM, SIGINT and on Windows Ctrl-Break set `stop`; SIGHUP, which Windows lacks, reloads."""
+def handle_signals(
+    reload_config: Callable[[], Awaitable[None]], stop: asyncio.Event, hurry: asyncio.Event, platform: str
+) -> None:
+    """SIGTERM, SIGINT and on Windows Ctrl-Break set `stop`, a second one `hurry`; SIGHUP (not on Windows) reloads."""
     loop = asyncio.get_running_loop()
     reloads: set[asyncio.Future[None]] = set()
+
+    def end() -> None:
+        (hurry if stop.is_set() else stop).set()
 
     def reload() -> None:
         task = asyncio.ensure_future(reload_config())
@@ -171,11 +190,11 @@ def handle_signals(reload_config: Callable[[], Awaitable[None]], stop: asyncio.E
 
     if platform != "win32":
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, end)
         loop.add_signal_handler(signal.SIGHUP, reload)
     else:
         for number in (signal.SIGINT, getattr(signal, "SIGBREAK", signal.SIGTERM)):
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(end))
 
 
 async def _reload(engine: Engine) -> None:

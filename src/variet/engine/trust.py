@@ -52,6 +52,8 @@ class KeyStore:
 
     def add(self, name: str, *, admin: bool) -> str:
         """Create a key and return it: the only time it is ever shown. Raises TrustError for a name in use."""
+        if not name.strip():
+            raise TrustError("a key needs a name", next_step="Name it after who will use it: `variet key add laptop`")
         if any(key.name == name for key in self.all()):
             raise TrustError(f"there is a key named {name!r} already", next_step=f"`variet key remove {name}` first")
         key = _PREFIX + secrets.token_urlsafe(32)
