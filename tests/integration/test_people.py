@@ -68,6 +68,10 @@ async def test_the_engine_s_own_api_forgives_and_stays_at_home(engine: EnginePro
         form = {"content-type": "application/x-www-form-urlencoded"}  # what curl -d says
         async with session.post("/engine/swap", data=b'{"model":"nope"}', headers=form) as answer:
             assert answer.status == 404 and "there are: fast" in await answer.text()
+        async with session.get("/v1/models/deep-coder") as answer:
+            assert (await answer.json())["context_length"] > 0
+        async with session.get("/v1/models/nope") as answer:
+            assert answer.status == 404 and (await answer.json())["error"]["code"] == "model_not_found"
         async with session.get("/engine/docs") as answer:
             page = await answer.text()
         assert "/engine/status" in page and "//" not in page, "nothing from elsewhere"

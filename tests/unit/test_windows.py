@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from variet.engine.backends.base import LaunchSpec
+from variet.engine.backends.base import Gone, LaunchSpec
 from variet.engine.caveats import System, caveats
 from variet.engine.instance import address_for
 from variet.engine.leash import LinuxLeash, LooseLeash, WindowsLeash, leash_for
@@ -131,6 +131,17 @@ async def test_sighup_reloads() -> None:
     assert not stop.is_set()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().remove_signal_handler(number)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (-4, "processor lacks"), (0xC000001D, "processor lacks"), (-9, "want of memory"), (-11, "damaged"),
+        (0xC0000135, "library that is missing"), (-6, "aborted: GGML_ASSERT error"), (1, "exit code 1: GGML_ASSERT"),
+    ],
+)  # fmt: skip
+def test_the_end_of_a_child_is_put_into_words(code: int, words: str) -> None:
+    assert words in Gone(code, ("loading", "GGML_ASSERT error in ops.cpp")).explain()
 
 
 def test_people_are_told_where_memory_goes_without_an_error() -> None:

@@ -19,6 +19,7 @@ from variet.engine.engine import Engine
 from variet.engine.pairing import Pairing
 from variet.engine.trust import Guard, KeyStore
 
+_OWN_BELOW = ("/engine/", "/v1/models/")
 _ALIVE = frozenset({"/health", "/v1/health"})
 _OWN = frozenset({"/", "/health", "/v1/health", "/v1/models", "/models", "/metrics", "/favicon.ico"})
 
@@ -39,7 +40,7 @@ def build(engine: Engine, identity: Identity) -> Any:
     own = _Own(engine, identity, store)
 
     async def dispatch(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] not in _OWN and not scope["path"].startswith("/engine/"):
+        if scope["type"] == "http" and scope["path"] not in _OWN and not scope["path"].startswith(_OWN_BELOW):
             await engine.relay(scope, receive, send)
         else:
             await own(scope, receive, send)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
 
+from variet.engine.problems import Problem
 from variet.tiers import TIERS
 
 router = APIRouter()
@@ -15,7 +17,22 @@ router = APIRouter()
 @router.get("/models")
 async def models(request: Request) -> dict[str, Any]:
     """Every name a request may use. `context_length` is what one conversation may hold."""
+    return {"object": "list", "data": _entries(request.app.state.engine)}
+
+
+@router.get("/v1/models/{name}")
+async def model(name: str, request: Request) -> Response:
+    """One of them; a name that is not there gets the error that OpenAI's clients expect."""
     engine = request.app.state.engine
+    found = next((entry for entry in _entries(engine) if entry["id"] == name), None)
+    if found is not None:
+        return JSONResponse(found)
+    known = ", ".join(engine.names.all())
+    problem = Problem(404, "model_not_found", f"there is no model {name!r} here; there are: {known}")
+    return Response(problem.body("chat"), problem.status, media_type="application/json")
+
+
+def _entries(engine: Any) -> list[dict[str, Any]]:
     config = engine.config
     entries = []
     for tier in TIERS:
@@ -25,7 +42,7 @@ async def models(request: Request) -> dict[str, Any]:
     for alias, target in config.aliases.items():
         if not alias.endswith("*"):
             entries.append(_entry(engine, alias, engine.names.resolve(target).model, "alias", f"stands for {target}"))
-    return {"object": "list", "data": entries}
+    return entries
 
 
 def _entry(engine: Any, name: str, model: str, kind: str, description: str) -> dict[str, Any]:

@@ -29,6 +29,17 @@ class LaunchSpec:
     load_timeout_s: float
 
 
+_ILLEGAL = "an instruction that this processor lacks: use a llama-server built for it, see $.llama_server.path"
+_ACCESS = "a memory access it may not make: the model file may be damaged, or this build has a bug"
+# By exit code as subprocess has it: signals are negative, Windows' own codes are NTSTATUS values.
+_MEANINGS = {
+    -4: _ILLEGAL, 0xC000001D: _ILLEGAL,
+    -9: "from outside, perhaps by the system for want of memory",
+    -11: _ACCESS, 0xC0000005: _ACCESS,
+    0xC0000135: "a library that is missing: install the CUDA or Visual C++ runtime it was built with",
+}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Gone:
     """How a child ended: exit code (negative: signal, as subprocess has it) and its last log lines."""
@@ -42,11 +53,15 @@ class Gone:
 
     def explain(self) -> str:
         """One sentence: how it ended and, where it ended by itself, what its log calls an error."""
-        if self.by_signal:
-            return f"llama-server was ended by signal {-self.code}"
+        meaning = _MEANINGS.get(self.code)
+        if self.by_signal and self.code != -6:  # an abort tells why in its log
+            return f"llama-server was ended by signal {-self.code}" + (f" ({meaning})" if meaning else "")
+        if meaning:
+            return f"llama-server ended with {self.code:#x} ({meaning})"
         errors = [line for line in self.log_tail if " E " in line or "error" in line.lower()]
         lines = " | ".join((errors or list(self.log_tail))[-3:])
-        return f"llama-server ended with exit code {self.code}" + (f": {lines}" if lines else "")
+        how = "aborted" if self.code == -6 else f"ended with exit code {self.code}"
+        return f"llama-server {how}" + (f": {lines}" if lines else "")
 
 
 class Child(Protocol):
