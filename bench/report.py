@@ -27,6 +27,9 @@ def text(results: Results, machine: dict[str, Any]) -> str:
     ):
         if rows:
             parts.append(_table(title, rows, lambda row, name: f"{row['median'][name]:,.0f}"))
+    starts = results.of("start")
+    if starts:
+        parts.append(_table("Start, ms", starts, lambda row, name: f"{row['median'][name]:,.0f}"))
     swaps = results.of("swap")
     if swaps:
         parts.append(_table("Swap to first token, ms (in brackets the share of the router's time)", swaps, _with_ratio))
