@@ -1,4 +1,4 @@
-"""`python -m bench [first_byte|load|swaps|starts ...]`: measures on this machine, prints tables, writes bench-results.jsonl.
+"""`python -m bench [first_byte|load|swaps|starts ...]`: measures here, prints tables, writes bench-results.jsonl.
 
 A run that was cut goes on where it was; `--fresh` begins again.
 """
