@@ -65,6 +65,9 @@ def test_the_system_s_own_words_are_told(tmp_path: Path) -> None:
     manager = Systemd(tmp_path, Recorder("systemctl enable"), for_user=False)
     with pytest.raises(VarietError, match="it does not like that"):
         manager.install(job())
+    assert not manager.path.exists(), "nothing is left half installed"
+    manager.path.write_text("")
+    assert Systemd(tmp_path, lambda _: (1, "no bus"), for_user=False).state() == "unknown: no bus"
 
 
 def test_a_windows_task_starts_with_the_machine_and_holds_no_password(tmp_path: Path) -> None:

@@ -74,6 +74,13 @@ def _job(config_path: Path | None, user: str | None) -> Job:
     user = user or os.environ.get("SUDO_USER") or getpass.getuser()
     if _root() and user == "root":
         raise click.UsageError("the engine should not run as root: name a user with --user")
+    if sys.platform != "win32":
+        import pwd
+
+        try:
+            pwd.getpwnam(user)
+        except KeyError:
+            raise click.UsageError(f"there is no user {user!r} on this machine") from None
     config = configuration.load(chosen_config(config_path))  # a broken one is better told now than by the journal
     executable = Path(sys.executable).with_name("variet.exe" if sys.platform == "win32" else "variet")
     return Job.of(executable, config_path, user, os.environ, config.server.shutdown_s)

@@ -95,10 +95,14 @@ class Systemd:
     def install(self, job: Job) -> str:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(self.text(job), encoding="utf-8")
-        self._must(*self._systemctl, "daemon-reload")
-        self._must(*self._systemctl, "enable", "--now", NAME)
-        if self._for_user:
-            self._must("loginctl", "enable-linger", job.user)
+        try:
+            _must(self._run, (*self._systemctl, "daemon-reload"))
+            _must(self._run, (*self._systemctl, "enable", "--now", NAME))
+            if self._for_user:
+                _must(self._run, ("loginctl", "enable-linger", job.user))
+        except VarietError:
+            self.path.unlink()  # half installed is worse than not
+            raise
         return str(self.path)
 
     def uninstall(self) -> str:
@@ -106,16 +110,15 @@ class Systemd:
             raise VarietError("no such service is installed", where=str(self.path))
         self._run((*self._systemctl, "disable", "--now", NAME))  # it may be stopped already
         self.path.unlink()
-        self._must(*self._systemctl, "daemon-reload")
+        self._run((*self._systemctl, "daemon-reload"))
         return str(self.path)
 
     def state(self) -> str:
         if not self.path.exists():
             return "not installed"
-        return self._run((*self._systemctl, "is-active", NAME))[1].strip() or "unknown"
-
-    def _must(self, *command: str) -> None:
-        _must(self._run, command)
+        code, output = self._run((*self._systemctl, "is-active", NAME))
+        word = output.strip()
+        return word if code in (0, 3) and word else f"unknown: {word or 'systemctl says nothing'}"
 
 
 class TaskScheduler:
