@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ async def test_a_second_ctrl_c_cuts_what_the_first_lets_finish(engine: EnginePro
         read_stream(engine.url, "/v1/chat/completions", body, on_event=lambda _number: seen.set())
     )
     await asyncio.wait_for(seen.wait(), 60)
+    assert os.getpgid(engine.children()[0].pid) != os.getpgid(engine.pid), "a terminal's Ctrl-C reaches no model server"
     engine.signal(signal.SIGINT)
     async with aiohttp.ClientSession() as session:
         for _ in range(500):

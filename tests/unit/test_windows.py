@@ -76,7 +76,7 @@ def test_a_job_object_ends_children_with_the_engine() -> None:
     assert [handle.value for handle in kernel.AssignProcessToJobObject.calls[0]] == [0x1_0000_0001, 77]
     assert kernel.CloseHandle.calls[0][0].value == 77, "the process handle is closed, the job's is not"
     assert len(kernel.CloseHandle.calls) == 1
-    assert leash.spawn_options() == {"creationflags": 0x08000000}
+    assert leash.spawn_options() == {"creationflags": 0x08000200}
 
 
 def test_a_refused_job_object_is_said() -> None:

@@ -40,9 +40,10 @@ class LinuxLeash:
         """Nothing is left to do: the child asked the kernel itself."""
 
     def _in_child(self, parent: int) -> Callable[[], None]:
-        prctl, getppid, leave = self._prctl, os.getppid, os._exit
+        prctl, getppid, leave, setpgid = self._prctl, os.getppid, os._exit, os.setpgid
 
         def tie() -> None:
+            setpgid(0, 0)  # Ctrl-C in a terminal is for the engine: it lets answers finish first
             prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
             if getppid() != parent:  # the engine died between fork and prctl
                 leave(1)
@@ -71,7 +72,7 @@ class WindowsLeash:
             raise OSError("Windows refused a Job Object; children could outlive the engine")
 
     def spawn_options(self) -> dict[str, Any]:
-        return {"creationflags": 0x08000000}  # CREATE_NO_WINDOW
+        return {"creationflags": 0x08000000 | 0x00000200}  # CREATE_NO_WINDOW, CREATE_NEW_PROCESS_GROUP (no Ctrl-C)
 
     def hold(self, pid: int) -> None:
         handle = ctypes.c_void_p(self._kernel.OpenProcess(self._SET_QUOTA_AND_TERMINATE, False, pid))
@@ -86,7 +87,7 @@ class LooseLeash:
     """Other systems: the child watches its stdin, which closes with us."""
 
     def spawn_options(self) -> dict[str, Any]:
-        return {}
+        return {"start_new_session": True}  # Ctrl-C in a terminal is for the engine alone
 
     def hold(self, pid: int) -> None:
         """Nothing to hold with."""
