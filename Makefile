@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOCKS := requirements/bootstrap.txt requirements/engine.txt requirements/dev.txt
 
-.PHONY: up setup setup-dev check format test test-unit test-integration test-e2e bench lock clean models
+.PHONY: up setup setup-client setup-dev check format test test-unit test-integration test-e2e bench lock clean models
 
 up: .venv/.engine-ready
 	@$(BIN)/variet up
@@ -13,6 +13,9 @@ setup: .venv/.engine-ready
 
 .venv/.engine-ready: requirements/bootstrap.txt requirements/engine.txt pyproject.toml scripts/setup.py
 	@$(PYTHON) scripts/setup.py engine
+
+setup-client:
+	@$(PYTHON) scripts/setup.py client
 
 setup-dev: .venv/.dev-ready
 
@@ -48,6 +51,7 @@ bench: setup-dev models
 	$(BIN)/python -m bench
 
 lock:
+	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links --group build pyproject.toml -o requirements/client.txt
 	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links requirements/bootstrap.in -o requirements/bootstrap.txt
 	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links --extra engine --extra llama-server --group build pyproject.toml -o requirements/engine.txt
 	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links --extra engine --extra llama-server --group build --group dev pyproject.toml -o requirements/dev.txt

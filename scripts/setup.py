@@ -1,4 +1,6 @@
-"""Create .venv from the locked, hashed requirements: `python scripts/setup.py engine|dev`.
+"""Create .venv from the locked, hashed requirements: `python scripts/setup.py engine|client|dev`.
+
+engine: Machine A. client: Machine B, the commands alone. dev: all that tests and benches need, too.
 
 Works with the standard library alone, on every operating system; the Makefile and the Windows quick start call it.
 It refuses nothing silently: a command that fails ends the set-up with its own exit code.
@@ -26,9 +28,9 @@ def run(*command: str | Path) -> None:
 
 
 def main() -> None:
-    kinds = {"engine": "requirements/engine.txt", "dev": "requirements/dev.txt"}
+    kinds = {"client": "requirements/client.txt", "engine": "requirements/engine.txt", "dev": "requirements/dev.txt"}
     if len(sys.argv) != 2 or sys.argv[1] not in kinds:
-        sys.exit("usage: python scripts/setup.py engine|dev")
+        sys.exit("usage: python scripts/setup.py engine|client|dev")
     if sys.version_info < (3, 11):  # noqa: UP036 - said before pip says it less kindly
         sys.exit(f"setup: Variet needs Python 3.11 or newer; this is {sys.version.split()[0]}")
     kind = sys.argv[1]
@@ -46,7 +48,8 @@ def main() -> None:
     uv = (PYTHON, "-m", "uv", "-q", "pip", "install", "--python", PYTHON)
     run(*uv, "--require-hashes", "-r", kinds[kind])
     run(*uv, "--no-deps", "--no-build-isolation", "--editable", ".")
-    (VENV / ".engine-ready").touch()
+    if kind != "client":
+        (VENV / ".engine-ready").touch()
     if kind == "dev":
         (VENV / ".dev-ready").touch()
     print("setup: done", flush=True)

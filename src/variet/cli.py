@@ -26,7 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "key": ("variet.commands.key", "Make, list and remove API keys."),
     "service": ("variet.commands.service", "Run the engine as a service of this machine."),
     "doctor": ("variet.commands.doctor", "Check this machine and say what to mend."),
-    "config": ("variet.commands.config", "Check, show or describe the configuration."),
+    "config": ("variet.commands.config", "Check the configuration, find it, print its schema."),
 }
 
 

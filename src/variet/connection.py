@@ -60,8 +60,8 @@ def save_pairing(url: str, key: str, authority_pem: str) -> Path:
     folder = paths.private_dir(paths.config_dir())
     authority = folder / "engine-authority.pem"
     if authority_pem:
-        _write(authority, authority_pem)
-    _write(_paired_file(), _text(url, key, str(authority) if authority_pem else None))
+        paths.write_whole(authority, authority_pem)
+    _remember(_paired_file(), url, key, authority if authority_pem else None)
     return _paired_file()
 
 
@@ -81,7 +81,7 @@ def forget_pairing() -> bool:
 def announce(url: str, key: str, authority: Path | None) -> None:
     """Tell the commands of this user on this machine where the engine runs; `key` is valid for this run only."""
     paths.private_dir(paths.state_dir())
-    _write(_running_file(), _text(url, key, str(authority) if authority else None))
+    _remember(_running_file(), url, key, authority)
 
 
 def withdraw(url: str) -> None:
@@ -98,8 +98,9 @@ def _running_file() -> Path:
     return paths.state_dir() / "running.json"
 
 
-def _text(url: str, key: str, authority: str | None) -> str:
-    return json.dumps({"url": url, "key": key, "authority": authority}, indent=1)
+def _remember(path: Path, url: str, key: str, authority: Path | None) -> None:
+    stored = {"url": url, "key": key, "authority": str(authority) if authority else None}
+    paths.write_whole(path, json.dumps(stored, indent=1), 0o600)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -110,11 +111,3 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise TrustError(f"cannot be read: {error}", where=str(path), next_step="Remove it, and pair again") from None
     return stored if isinstance(stored, dict) else {}
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all, and readable by its owner only."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-    temporary.replace(path)

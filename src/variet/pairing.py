@@ -20,7 +20,7 @@ _MISREAD = str.maketrans("OIL", "011")
 
 
 def new_code() -> str:
-    """40 random bits, written as `XXXX-XXXX`."""
+    """40 random bits, written as two groups of four letters or digits."""
     text = "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))
     return f"{text[:4]}-{text[4:]}"
 

@@ -61,3 +61,20 @@ def private_dir(path: Path) -> Path:
         if stat.S_IMODE(status.st_mode) & 0o077:
             path.chmod(0o700)
     return path
+
+
+def write_whole(path: Path, content: str | bytes, mode: int = 0o644) -> None:
+    """Write a small file in one step: readers see the old or the new one, and nobody else what is private on the way.
+
+    The folder is made where it lacks. Raises OSError, and then leaves nothing behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    data = content.encode() if isinstance(content, str) else content
+    try:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
+            file.write(data)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -61,13 +61,18 @@ async def test_child_killed_in_mid_stream_ends_the_stream_as_broken(engine: Engi
 async def test_killing_the_engine_leaves_no_orphan(moment: str, tmp_path: Path, models: Path) -> None:
     engine = EngineProcess(tmp_path / "home", models)
     await engine.start(embedded_config(scheduling={"preload": []}))
-    answer = asyncio.create_task(engine.post("/v1/chat/completions", chat("ultra", "Tell a long story.", tokens=500)))
-    wanted = "starting" if moment == "loading" else "ready"
-    await engine.until(wanted, lambda status: any(one["phase"] == wanted and one["pid"] for one in status["instances"]))
-    children = engine.children()
-    assert children
-    engine.kill()
-    await engine.wait()
+    try:
+        story = chat("ultra", "Tell a long story.", tokens=500)
+        answer = asyncio.create_task(engine.post("/v1/chat/completions", story))
+        wanted = "starting" if moment == "loading" else "ready"
+        await engine.until(
+            wanted, lambda status: any(one["phase"] == wanted and one["pid"] for one in status["instances"])
+        )
+        children = engine.children()
+        assert children
+    finally:
+        engine.kill()
+        await engine.wait()
     _, alive = psutil.wait_procs(children, timeout=10)
     assert not alive
     with pytest.raises(aiohttp.ClientError):

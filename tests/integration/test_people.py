@@ -41,6 +41,20 @@ async def test_a_loaded_model_is_announced_and_logs_outlive_the_engine(tmp_path:
     assert code == 1 and "smollm2-135m" in text
 
 
+async def test_bench_measures_a_tier_beside_what_is_expected(engine: EngineProcess) -> None:
+    config = json.loads(engine.config_path.read_text())
+    config["tiers"]["fast"]["expected_tokens_per_s"] = 1e6
+    engine.write_config(config)
+    assert (await engine.variet("reload"))[0] == 0
+    code, text = await engine.variet("bench", "fast", "balanced", "--tokens", "8", "--repeat", "1", "--json")
+    assert code == 0, text
+    fast, balanced = json.loads(text[text.index("[") :])
+    assert fast["tokens_per_s"] > 0 and fast["prefill_tokens_per_s"] > 0 and fast["load_s"] > 0
+    assert fast["share"] == round(fast["tokens_per_s"] / 1e6, 2) and balanced["share"] is None
+    code, text = await engine.variet("bench", "quick")
+    assert code == 2 and "there are: fast" in text
+
+
 async def test_a_second_ctrl_c_cuts_what_the_first_lets_finish(engine: EngineProcess) -> None:
     seen = asyncio.Event()
     body = chat("smollm2-135m", "Tell a story without end.", tokens=100_000, stream=True, ignore_eos=True)

@@ -16,7 +16,6 @@ import psutil
 import pytest
 
 from tests.support.engine import ROOT, EngineProcess, chat, read_stream, running
-from variet.engine.config import EngineConfig
 from variet.engine.engine import Engine
 from variet.engine.events import Arrived
 from variet.tiers import TIERS
@@ -95,7 +94,7 @@ async def test_a_client_that_reads_nothing_is_cut_and_disturbs_nobody(told: Engi
 async def test_a_lease_ends_with_the_child_not_with_a_slow_reader(told: EngineProcess) -> None:
     slow = silent_reader(told, script(tokens=100, pad=64_000))  # fits into the buffer, not into the sockets
     try:
-        status = await told.until(
+        await told.until(
             "the child done, the client not",
             lambda status: (
                 status["requests"]["active"] == 1
@@ -104,7 +103,6 @@ async def test_a_lease_ends_with_the_child_not_with_a_slow_reader(told: EnginePr
                 and not status["instances"][0]["leases"]
             ),
         )
-        assert status["requests"]["active"] == 1
         received = b""
         slow.settimeout(10)
         while b"data: [DONE]" not in received:
@@ -189,7 +187,6 @@ async def test_a_model_that_sleep_has_frozen_is_ended_and_comes_back(
     monkeypatch.setattr("variet.engine.fleet.PROBE_PATIENCE_S", 0.5)
     path = tmp_path / "engine_models.json"
     path.write_text(json.dumps(scripted_config(models)))
-    EngineConfig.model_validate(json.loads(path.read_text()))
     engine = await Engine.create(path)
     await engine.start()
     try:

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
-from variet.commands.common import chosen_config, config_option, own_config, print_json
+from variet.commands.common import chosen_config, config_option, json_option, own_config, print_json
 
 
 @click.group()
 def config() -> None:
-    """Check, show or describe the configuration."""
+    """Check the configuration, say where it lies, or print its schema."""
 
 
 @config.command()
 @config_option
-def check(config_path: Path | None) -> None:
-    """Name every mistake of the file by its JSON path."""
+@json_option
+def check(config_path: Path | None, as_json: bool) -> None:
+    """Name every mistake of the file by its JSON path. Exit code 1 if there is one."""
     from variet.engine import config as configuration
+    from variet.errors import ConfigError
 
     path = chosen_config(config_path)
-    configuration.load(path)
-    click.echo(f"{path}: no mistakes")
+    try:
+        configuration.load(path)
+    except ConfigError as error:
+        if not as_json:
+            raise
+        print_json([asdict(mistake) for mistake in error.mistakes])
+        sys.exit(1)
+    if as_json:
+        print_json([])
+    else:
+        click.echo(f"{path}: no mistakes")
 
 
 @config.command()

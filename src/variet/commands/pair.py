@@ -130,7 +130,11 @@ def _accept(url: str, code: str, name: str | None, as_json: bool) -> None:
         authority = pairing.one_certificate(hello["authority"]) if hello["authority"] else ""
         salt, trusted = bytes.fromhex(hello["salt"]), pairing.fingerprint(authority)
     except ValueError as error:
-        raise VarietError(f"told no proper salt or certificate: {error}", where=url) from None
+        raise TrustError(
+            f"told no proper salt or certificate ({error}); nothing was sent",
+            where=url,
+            next_step="Check the address; another machine may be in between",
+        ) from None
     secret = pairing.stretch(code, salt)
     proof = pairing.prove(secret, "client", salt, nonce, called.encode(), trusted)
     with tempfile.TemporaryDirectory() as folder:

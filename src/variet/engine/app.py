@@ -67,8 +67,8 @@ def build(engine: Engine, identity: Identity) -> Any:
 
 
 class _Own:
-    """The engine's own pages and API, on FastAPI. Importing that takes most of a second, so it is done in a thread
-    once the port answers: models are relayed meanwhile, and a request for a page waits for it.
+    """The engine's own pages and API, on FastAPI. Importing that takes most of a second, so it is done when the first
+    request for one comes, in a thread: models are relayed meanwhile.
     """
 
     def __init__(self, engine: Engine, identity: Identity, store: KeyStore) -> None:

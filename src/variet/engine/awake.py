@@ -146,5 +146,5 @@ class Wakefulness:
             log.info("the machine slept for %.0f s: its models are probed", slept)
             try:
                 await self._after_sleep()
-            except Exception:
+            except Exception:  # whatever a probe meets, the next sleep must be noticed, too
                 log.exception("after a sleep of the machine")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import logging
-import os
 import socket
 import ssl
 from pathlib import Path
@@ -111,8 +110,8 @@ class Certificates:
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .sign(key, hashes.SHA256())
         )
-        _write(self._authority_key_path, _key_bytes(key), 0o600)
-        _write(self.authority_path, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+        paths.write_whole(self._authority_key_path, _key_bytes(key), 0o600)
+        paths.write_whole(self.authority_path, certificate.public_bytes(serialization.Encoding.PEM))
 
     def _make_leaf(self, authority: x509.Certificate, names: Names) -> None:
         signer = serialization.load_pem_private_key(self._authority_key_path.read_bytes(), None)
@@ -131,8 +130,8 @@ class Certificates:
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
             .sign(signer, hashes.SHA256())
         )
-        _write(self._leaf_key_path, _key_bytes(key), 0o600)
-        _write(self._leaf_path, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+        paths.write_whole(self._leaf_key_path, _key_bytes(key), 0o600)
+        paths.write_whole(self._leaf_path, certificate.public_bytes(serialization.Encoding.PEM))
 
 
 def _permitted(authority: x509.Certificate, names: Names) -> Names:
@@ -172,11 +171,3 @@ def _key_bytes(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-
-
-def _write(path: Path, content: bytes, mode: int) -> None:
-    """Whole or not at all, and never readable by others on the way."""
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
-        file.write(content)
-    temporary.replace(path)

@@ -306,13 +306,13 @@ class Fleet:
                 self._note("load failed", one.model, detail=error.what)
                 again = gone is not None and self.on_load_failed(one.model, gone.log_tail)
                 self.post(events.Exited(one.instance_id, bool(gone and gone.by_signal), str(error), again))
-        except Exception as error:
+        except Exception as error:  # a fault of ours in one instance's life: its requests are told, the others live on
             log.exception("instance %s of %s", one.instance_id, one.model)
             self.post(events.Exited(one.instance_id, False, f"internal error: {error}"))
         finally:
             try:
                 await self._clean_up(one, demand)
-            except Exception:
+            except Exception:  # `Stopped` must follow, or its memory would count for ever
                 log.exception("after the end of instance %s of %s", one.instance_id, one.model)
             finally:
                 self.running.pop(one.instance_id, None)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -18,6 +17,7 @@ from typing import Any, Protocol
 
 from variet.engine.facts import Facts, Layer
 from variet.errors import ModelFileError
+from variet.paths import write_whole
 
 # ggml type -> (elements per block, bytes per block); a test holds it equal to gguf.GGML_QUANT_SIZES.
 TYPE_SIZES: dict[int, tuple[int, int]] = {
@@ -129,10 +129,7 @@ def read_files(files: Iterable[Path], cache: Path | None = None) -> Facts:
         return remembered
     facts = _read_files(paths)
     if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        temporary = kept.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(asdict(facts)), encoding="utf-8")
-        temporary.replace(kept)
+        write_whole(kept, json.dumps(asdict(facts)))
     return facts
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -76,8 +75,6 @@ class Learned:
         self._lessons[name] = lesson
         try:
             paths.private_dir(self._path.parent)
-            temporary = self._path.with_suffix(f".{os.getpid()}.tmp")
-            temporary.write_text(json.dumps({key: asdict(one) for key, one in self._lessons.items()}), encoding="utf-8")
-            temporary.replace(self._path)
+            paths.write_whole(self._path, json.dumps({key: asdict(one) for key, one in self._lessons.items()}))
         except OSError as error:
             log.warning("%s cannot be written: %s", self._path, error)

@@ -176,7 +176,4 @@ def _read(store: Path) -> LlamaServer | None:
 
 
 def _write(store: Path, found: LlamaServer) -> None:
-    store.parent.mkdir(parents=True, exist_ok=True)
-    temporary = store.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps({**asdict(found), "flags": sorted(found.flags)}), encoding="utf-8")
-    temporary.replace(store)
+    paths.write_whole(store, json.dumps({**asdict(found), "flags": sorted(found.flags)}))

@@ -88,10 +88,7 @@ class KeyStore:
 
     def _write(self, keys: Iterable[Key]) -> None:
         paths.private_dir(self.path.parent)
-        temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-            json.dump([asdict(key) for key in keys], file, indent=1)
-        temporary.replace(self.path)
+        paths.write_whole(self.path, json.dumps([asdict(key) for key in keys], indent=1), 0o600)
         self._seen = -1
 
 

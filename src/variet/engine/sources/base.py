@@ -19,6 +19,7 @@ from typing import BinaryIO, Protocol
 
 from variet.engine.config import FileSpec, ModelConfig
 from variet.errors import ModelFileError, PullFailed
+from variet.paths import write_whole
 
 OnBytes = Callable[[int, int | None], None]  # bytes so far, bytes in all where known
 _CHUNK = 16 << 20
@@ -173,10 +174,8 @@ def _remember(spec: FileSpec, path: Path, digest: str) -> None:
     status = path.stat()
     mark = _mark(path)
     state = {"source": spec.source, "size": status.st_size, "mtime_ns": status.st_mtime_ns, "sha256": digest}
-    temporary = mark.with_name(f"{mark.name}.tmp")
     try:
-        temporary.write_text(json.dumps(state))
-        temporary.replace(mark)
+        write_whole(mark, json.dumps(state))
     except OSError as error:
         # A read-only model folder is fine: it only costs hashing again at the next start.
         if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):

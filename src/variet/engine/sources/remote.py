@@ -6,7 +6,6 @@ A header that was read is kept in the cache, a few megabytes a model.
 from __future__ import annotations
 
 import hashlib
-import os
 
 import httpx
 
@@ -42,10 +41,7 @@ def _header(spec: FileSpec) -> Header:
     with httpx.Client(headers=headers, follow_redirects=True, timeout=_TIMEOUT_S) as client:
         stream_of = _RangeStream(client, url, spec.source)
         header = gguf_facts.read_header(stream_of, spec.source)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    temporary = kept.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_bytes(stream_of.taken[: header.data_start])
-    temporary.replace(kept)
+    paths.write_whole(kept, bytes(stream_of.taken[: header.data_start]))
     return header
 
 
