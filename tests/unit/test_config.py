@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from variet.engine import config as configuration
+from variet.engine import config_file
 from variet.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -25,26 +25,26 @@ def minimal(**changes: Any) -> dict[str, Any]:
 
 def mistakes(raw: object) -> dict[str, str]:
     with pytest.raises(ConfigError) as caught:
-        configuration.parse(json.dumps(raw), "file.json")
+        config_file.parse(json.dumps(raw), "file.json")
     return {one.path: str(one) for one in caught.value.mistakes}
 
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_shipped_files_are_valid_and_match_the_schema(name: str) -> None:
     path = ROOT / "config" / name
-    config = configuration.load(path)
+    config = config_file.load(path)
     assert set(config.tiers) == {"fast", "balanced", "deep-coder", "deep-logic", "ultra"}
     assert all(tier.max_tokens for tier in config.tiers.values()), "no answer of a shipped tier is without end"
-    jsonschema.validate(json.loads(path.read_text()), configuration.json_schema())
+    jsonschema.validate(json.loads(path.read_text()), config_file.json_schema())
 
 
 def test_the_schema_file_is_the_generated_one() -> None:
     on_disk = json.loads((ROOT / "config" / "engine_models.schema.json").read_text())
-    assert on_disk == configuration.json_schema(), "run `variet config schema > config/engine_models.schema.json`"
+    assert on_disk == config_file.json_schema(), "run `variet config schema > config/engine_models.schema.json`"
 
 
 def test_every_field_but_models_and_tiers_has_a_default() -> None:
-    config = configuration.parse(json.dumps(minimal()), "file.json")
+    config = config_file.parse(json.dumps(minimal()), "file.json")
     assert config.server.port == 8000 and config.models["one"].slots == 1
 
 
@@ -108,13 +108,13 @@ def test_what_looks_right_but_is_not(place: str, key: str, value: object, words:
 def test_harmless_flags_of_the_owner_pass() -> None:
     raw = minimal(server={"host": "fd00::1"})
     raw["models"]["one"]["args"] = ["--threads", "8", "--jinja"]
-    assert configuration.parse(json.dumps(raw), "file.json").models["one"].args == ("--threads", "8", "--jinja")
+    assert config_file.parse(json.dumps(raw), "file.json").models["one"].args == ("--threads", "8", "--jinja")
 
 
 def test_a_key_that_stands_twice_is_named() -> None:
     text = json.dumps(minimal()).replace('"files"', '"slots": 1, "slots": 2, "files"')
     with pytest.raises(ConfigError) as caught:
-        configuration.parse(text, "file.json")
+        config_file.parse(text, "file.json")
     assert [(one.path, one.what) for one in caught.value.mistakes] == [
         ("$.models.one.slots", "written twice; the last one would win")
     ]
@@ -123,25 +123,25 @@ def test_a_key_that_stands_twice_is_named() -> None:
 def test_pinned_models_must_leave_room_for_the_others() -> None:
     raw = minimal(scheduling={"max_resident": 1})
     raw["models"]["one"]["pinned"] = True
-    assert configuration.parse(json.dumps(raw), "file.json"), "one model for all tiers may be pinned"
+    assert config_file.parse(json.dumps(raw), "file.json"), "one model for all tiers may be pinned"
     raw["models"]["two"] = {"files": {"model": "path:/n.gguf"}}
     raw["tiers"]["ultra"]["model"] = "two"
     assert "no room for any other" in mistakes(raw)["$.scheduling.max_resident"]
     raw["models"]["two"]["pinned"] = True
     assert "2 pinned" in mistakes(raw)["$.scheduling.max_resident"]
     raw["scheduling"]["max_resident"] = 2
-    configuration.parse(json.dumps(raw), "file.json")
+    config_file.parse(json.dumps(raw), "file.json")
 
 
 def test_text_that_is_no_json_is_named_by_line() -> None:
     with pytest.raises(ConfigError, match="line 2"):
-        configuration.parse('{\n"a": }', "file.json")
+        config_file.parse('{\n"a": }', "file.json")
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"server": {"port": ' + "9" * 5_000 + "}}"])
 def test_text_that_no_parser_takes_is_a_mistake_too(text: str) -> None:
     with pytest.raises(ConfigError):
-        configuration.parse(text, "file.json")
+        config_file.parse(text, "file.json")
 
 
 def test_two_files_of_one_name_are_refused() -> None:
@@ -170,6 +170,6 @@ JSON = st.recursive(
 )
 def test_whatever_the_file_holds_the_answer_is_a_list_of_mistakes(raw: dict[str, Any]) -> None:
     try:
-        configuration.parse(json.dumps(raw), "file.json")
+        config_file.parse(json.dumps(raw), "file.json")
     except ConfigError as error:
         assert all(one.path.startswith("$") and one.what for one in error.mistakes)

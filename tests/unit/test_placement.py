@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support import headers
-from variet.engine import config, gguf_facts, hardware
+from variet.engine import config, config_file, gguf_facts, hardware
 from variet.engine.facts import Facts, Layer
 from variet.engine.memory import MIB, Shape
 from variet.engine.placement import Device, Room, Wish, place
@@ -32,7 +32,7 @@ def owner_facts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Facts]:
 
 @pytest.fixture(scope="module")
 def owner_plan(owner_facts: dict[str, Facts]) -> Plan:
-    file = config.load(ROOT / "config" / "engine_models.json")
+    file = config_file.load(ROOT / "config" / "engine_models.json")
     return make_plan(file, hardware.describe(file.hardware), Path("/nowhere"), owner_facts)
 
 
@@ -65,7 +65,7 @@ def test_one_big_tier_at_a_time(owner_plan: Plan) -> None:
 
 def test_experts_stream_through_the_fast_link_wherever_it_is(owner_facts: dict[str, Facts]) -> None:
     """llama.cpp keeps the experts of the first layers on the host, and those layers are on the first GPU."""
-    file = config.load(ROOT / "config" / "engine_models.json")
+    file = config_file.load(ROOT / "config" / "engine_models.json")
     described = file.hardware.gpus or ()
     swapped = file.hardware.model_copy(update={"gpus": tuple(reversed(described))})
     plan = make_plan(file.model_copy(update={"hardware": swapped}), hardware.describe(swapped), Path("/x"), owner_facts)
@@ -75,7 +75,7 @@ def test_experts_stream_through_the_fast_link_wherever_it_is(owner_facts: dict[s
 
 
 def test_tiers_are_planned_beside_the_side_models(owner_facts: dict[str, Facts]) -> None:
-    file = config.load(ROOT / "config" / "engine_models.json")
+    file = config_file.load(ROOT / "config" / "engine_models.json")
     side = {"files": {"model": "path:/e.gguf"}, "kind": "embedding", "gpus": [1], "context_tokens": 512}
     with_side = config.EngineConfig.model_validate(
         {**file.model_dump(by_alias=True), "side_models": {"embedder": side}}

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.test_config import minimal
-from variet.engine import apis, config, conversation, shaping
+from variet.engine import apis, config, config_file, conversation, shaping
 from variet.engine.names import Names, UnknownName
 from variet.engine.problems import Problem
 
 
 def names(**changes: Any) -> Names:
-    return Names(config.parse(json.dumps(minimal(**changes)), "file"))
+    return Names(config_file.parse(json.dumps(minimal(**changes)), "file"))
 
 
 CHAT = apis.APIS["/v1/chat/completions"]

@@ -21,12 +21,12 @@ def config() -> None:
 @json_option
 def check(config_path: Path | None, as_json: bool) -> None:
     """Name every mistake of the file by its JSON path. Exit code 1 if there is one."""
-    from variet.engine import config as configuration
+    from variet.engine import config_file
     from variet.errors import ConfigError
 
     path = chosen_config(config_path)
     try:
-        configuration.load(path)
+        config_file.load(path)
     except ConfigError as error:
         if not as_json:
             raise
@@ -49,6 +49,6 @@ def path(config_path: Path | None, own: bool) -> None:
 @config.command()
 def schema() -> None:
     """Print the JSON Schema, for completion in editors."""
-    from variet.engine import config as configuration
+    from variet.engine import config_file
 
-    print_json(configuration.json_schema())
+    print_json(config_file.json_schema())

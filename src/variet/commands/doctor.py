@@ -43,15 +43,14 @@ def doctor(config_path: Path | None, as_json: bool) -> None:
 
 
 async def _examine(config_path: Path) -> list[Finding]:
-    from variet.engine import config as configuration
-    from variet.engine import hardware, llama_server
+    from variet.engine import config_file, hardware, llama_server
     from variet.engine.caveats import System, caveats
     from variet.engine.plan import make_plan
     from variet.engine.pulls import missing_models
 
     findings: list[Finding] = []
     try:
-        config = configuration.load(config_path)
+        config = config_file.load(config_path)
     except VarietError as error:
         return [Finding("configuration", False, str(error), "correct the file, then `variet config check`")]
     findings.append(Finding("configuration", True, str(config_path)))

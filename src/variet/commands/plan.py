@@ -20,15 +20,14 @@ def plan(config_path: Path | None, described: bool, as_json: bool) -> None:
 
     Files that are not here yet are planned from their headers, read from their source by HTTP range.
     """
-    from variet.engine import config as configuration
-    from variet.engine import hardware
+    from variet.engine import config_file, hardware
     from variet.engine.plan import make_plan
     from variet.engine.pulls import missing_models
     from variet.engine.sources.remote import remote_facts
     from variet.errors import VarietError
     from variet.tiers import TIERS
 
-    config = configuration.load(chosen_config(config_path))
+    config = config_file.load(chosen_config(config_path))
     machine = hardware.describe(config.hardware) if described else hardware.detect(config.hardware)
     if machine.origin == "described" and not described:
         click.echo("this machine has no GPU that can be asked: planning for the described one", err=True)

@@ -24,12 +24,12 @@ Examples:
 @config_option
 def pull(names: tuple[str, ...], everything: bool, config_path: Path | None) -> None:
     """Fetch the model files of NAMES (tiers, models or aliases); what is there and verified is not fetched again."""
-    from variet.engine import config as configuration
+    from variet.engine import config_file
     from variet.engine.names import Names, UnknownName
     from variet.engine.pulls import Pull, missing_models
     from variet.engine.pulls import pull as fetch
 
-    config = configuration.load(chosen_config(config_path))
+    config = config_file.load(chosen_config(config_path))
     if everything == bool(names):
         raise click.UsageError("name what to pull, or use --all")
     try:

@@ -68,7 +68,7 @@ def _root() -> bool:
 def _job(config_path: Path | None, user: str | None) -> Job:
     import getpass
 
-    from variet.engine import config as configuration
+    from variet.engine import config_file
     from variet.engine.service import Job
 
     user = user or os.environ.get("SUDO_USER") or getpass.getuser()
@@ -81,7 +81,7 @@ def _job(config_path: Path | None, user: str | None) -> Job:
             pwd.getpwnam(user)
         except KeyError:
             raise click.UsageError(f"there is no user {user!r} on this machine") from None
-    config = configuration.load(chosen_config(config_path))  # a broken one is better told now than by the journal
+    config = config_file.load(chosen_config(config_path))  # a broken one is better told now than by the journal
     executable = Path(sys.executable).with_name("variet.exe" if sys.platform == "win32" else "variet")
     return Job.of(executable, config_path, user, os.environ, config.server.shutdown_s)
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from variet import paths
-from variet.engine import command_line, events, llama_server, logs
-from variet.engine import config as configuration
+from variet.engine import command_line, config_file, events, llama_server, logs
 from variet.engine.awake import Wakefulness, inhibitor_for
 from variet.engine.backends.base import LaunchSpec
 from variet.engine.backends.local import LocalBackend
@@ -68,7 +67,7 @@ class Engine:
     @classmethod
     async def create(cls, config_path: Path) -> Engine:
         """Raises ConfigError and BinaryMissing."""
-        config = configuration.load(config_path)
+        config = config_file.load(config_path)
         return cls(config, config_path, await _servers(config), detect(config.hardware))
 
     async def start(self) -> None:
@@ -99,9 +98,9 @@ class Engine:
 
     async def reload(self) -> tuple[set[str], list[str]]:
         """Take the changed file in. Returns the models that will restart, and the keys that hold only after a restart
-        of the engine. Raises VarietError and keeps the old configuration.
+        of the engine. Raises VarietError and keeps the old config_file.
         """
-        new = configuration.load(self.config_path)
+        new = config_file.load(self.config_path)
         old = self.config
         servers = await _servers(new)
         stale = {name for name, spec in old.all_models().items() if new.all_models().get(name) != spec}
