@@ -23,7 +23,8 @@ from variet.engine.metrics import Metrics
 from variet.engine.names import Names, UnknownName
 from variet.engine.plan import Plan, make_plan
 from variet.engine.pulls import Puller, missing_models
-from variet.engine.relay import Record, Relay
+from variet.engine.record import Record
+from variet.engine.relay import Relay
 from variet.engine.scheduler import Phase
 from variet.engine.sources.base import model_paths
 from variet.tiers import TIERS

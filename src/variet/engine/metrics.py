@@ -8,7 +8,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from variet.engine.fleet import Moment
-from variet.engine.relay import Record
+from variet.engine.record import Record
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
@@ -28,7 +28,6 @@ class Metrics:
             "variet_first_byte_seconds", "Request to first byte", ["model"], buckets=_SECONDS, registry=here
         )
         self._queue = Histogram("variet_queue_seconds", "Wait for a lease", ["model"], buckets=_SECONDS, registry=here)
-        self._load = Histogram("variet_load_seconds", "Spawn to ready", ["model"], buckets=_SECONDS, registry=here)
         self._stop = Histogram("variet_stop_seconds", "Stop to gone", ["model"], buckets=_SECONDS, registry=here)
         self._swap = Histogram(
             "variet_swap_phase_seconds", "drain, stop, memory, load, first byte of a model that came in",
@@ -65,8 +64,8 @@ class Metrics:
     def moment(self, moment: Moment) -> None:
         if moment.kind in ("load failed", "crashed", "probe failed"):
             self._failures.labels(moment.model, moment.kind).inc()
-        elif moment.ms is not None:
-            {"loaded": self._load, "stopped": self._stop}[moment.kind].labels(moment.model).observe(moment.ms / 1000)
+        elif moment.kind == "stopped" and moment.ms is not None:
+            self._of(self._stop, moment.model).observe(moment.ms / 1000)
 
     def phases(self, model: str, phases_ms: Mapping[str, float]) -> None:
         for phase, ms in phases_ms.items():

@@ -107,7 +107,7 @@ class Systemd:
 
     def uninstall(self) -> str:
         if not self.path.exists():
-            raise VarietError("no such service is installed", where=str(self.path))
+            raise VarietError("no such service", where=str(self.path), next_step="`variet service install` makes one")
         self._run((*self._systemctl, "disable", "--now", NAME))  # it may be stopped already
         self.path.unlink()
         self._run((*self._systemctl, "daemon-reload"))
@@ -195,7 +195,7 @@ def _must(run: Runner, command: Sequence[str]) -> None:
     if code != 0:
         raise VarietError(
             f"`{' '.join(command)}` failed ({code}): {output.strip()}",
-            next_step="`variet service show` prints the definition, to be installed by hand",
+            next_step="Mend what it says; `variet service show` prints the definition, to be installed by hand",
         )
 
 
