@@ -160,6 +160,23 @@ async def test_slots_are_the_engine_s_own(told: EngineProcess) -> None:
     assert sent["stream_options"] == {"include_usage": True}
 
 
+async def test_a_swap_that_waits_says_for_what(tmp_path: Path, models: Path) -> None:
+    config = scripted_config(models, scheduling={"preload": [], "max_resident": 1})
+    config["models"]["other"] = config["models"]["told"]
+    async with running(tmp_path / "home", models, config) as engine:
+        await engine.post("/engine/swap", {"model": "told"})
+        body = script(tokens=80, gap_ms=50)
+        story = asyncio.create_task(read_stream(engine.url, "/v1/chat/completions", body))
+        await engine.until("its lease", lambda status: any(one["leases"] for one in status["instances"]))
+        swap = await engine.start_variet("swap", "other")
+        waiting = await engine.until("the wish", lambda status: status["commands"])
+        assert waiting["commands"][0]["kind"] == "swap" and waiting["commands"][0]["model"] == "other"
+        output, _ = await swap.communicate()
+        assert swap.returncode == 0 and b"told draining: 1 still answering" in output and b"done in" in output
+        _, events, whole = await story
+        assert whole and len(events) == 81, "the answer was not cut"
+
+
 async def test_a_load_without_room_is_tried_again_smaller_and_remembered(tmp_path: Path, models: Path) -> None:
     gpu = {"name": "described", "vram_mib": 1_250}
     config = scripted_config(

@@ -249,6 +249,15 @@ async def test_a_hub_that_refuses_says_what_to_do(hub: Hub, tmp_path: Path) -> N
             await fetch(FileSpec(source=source), tmp_path / "model.gguf")
 
 
+async def test_a_hub_out_of_reach_is_said_without_a_traceback(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
+    with pytest.raises(PullFailed, match=r"Connection refused.*Check the network") as caught:
+        await fetch(FileSpec(source="hf:owner/repo/model.gguf@v1"), tmp_path / "model.gguf")
+    assert "Traceback" not in str(caught.value)
+
+
 async def test_a_cancelled_hub_pull_ends_at_once_and_can_be_had_later(hub: Hub, tmp_path: Path) -> None:
     hub.slow = True
     path = tmp_path / "m" / "model.gguf"

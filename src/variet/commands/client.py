@@ -53,7 +53,9 @@ def unreachable(url: str, error: httpx.TransportError) -> VarietError:
     if "disconnected without sending" in text and url.startswith("http:"):
         return ConnectionFailed("closed the connection", where=url, next_step="An engine on the LAN speaks https://")
     return ConnectionFailed(
-        f"no engine answers ({error})", where=url, next_step="Start one with `variet up`, or set VARIET_ENGINE_URL"
+        f"no engine answers ({error})",
+        where=url,
+        next_step="Start one (`variet up`), pair with one (`variet pair URL CODE`), or set VARIET_ENGINE_URL",
     )
 
 

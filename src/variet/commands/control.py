@@ -27,47 +27,43 @@ def _wish(kind: str, model: str, as_json: bool, **extra: Any) -> None:
 
 
 def _with_progress(ask: Callable[[], Any]) -> Any:
-    """Carry `ask` out while a terminal shows what leaves and what loads."""
-    from concurrent.futures import ThreadPoolExecutor, TimeoutError
-
+    """Carry `ask` out while a person sees what leaves and what loads: bars on a terminal, lines elsewhere."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        return _with_lines(ask)
+        said: set[str] = set()
+
+        def say(moving: dict[str, dict[str, Any]]) -> None:
+            for line in {_bar(name, one)["description"] for name, one in moving.items()} - said:
+                said.add(line)
+                click.echo(line, err=True)
+
+        return _watched(ask, say, every_s=1.0)  # nothing is said of what is done within a second
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with ThreadPoolExecutor(1) as pool, Progress(*columns, console=console, transient=True) as progress:
-        pending, bars = pool.submit(ask), dict[str, TaskID]()
-        while True:
-            try:
-                return pending.result(timeout=0.25)
-            except TimeoutError:
-                instances = client.call("GET", "/engine/status").json()["instances"]
-            moving = {one["model"]: one for one in instances if one["phase"] != "ready"}
+    with Progress(*columns, console=console, transient=True) as progress:
+        bars: dict[str, TaskID] = {}
+
+        def draw(moving: dict[str, dict[str, Any]]) -> None:
             for name in {*moving, *bars}:
                 if name not in bars:
                     bars[name] = progress.add_task(name, total=1.0)
                 progress.update(bars[name], **_bar(name, moving.get(name)))
 
+        return _watched(ask, draw, every_s=0.25)
 
-def _with_lines(ask: Callable[[], Any]) -> Any:
-    """The same for a log: a line whenever something changes, none for what is done within a second."""
-    from concurrent.futures import ThreadPoolExecutor, TimeoutError
 
-    said: set[str] = set()
+def _watched(ask: Callable[[], Any], show: Callable[[dict[str, dict[str, Any]]], None], every_s: float) -> Any:
+    """The result of `ask`; until it is there, `show` gets the instances that are not simply ready, by model."""
+    from concurrent.futures import ThreadPoolExecutor, wait
+
     with ThreadPoolExecutor(1) as pool:
         pending = pool.submit(ask)
-        while True:
-            try:
-                return pending.result(timeout=1.0)
-            except TimeoutError:
-                instances = client.call("GET", "/engine/status").json()["instances"]
-            for one in instances:
-                line = _bar(one["model"], one)["description"] if one["phase"] != "ready" else ""
-                if line and line not in said:
-                    said.add(line)
-                    click.echo(line, err=True)
+        while not wait([pending], timeout=every_s).done:
+            instances = client.call("GET", "/engine/status").json()["instances"]
+            show({one["model"]: one for one in instances if one["phase"] != "ready"})
+        return pending.result()
 
 
 def _bar(name: str, instance: dict[str, Any] | None) -> dict[str, Any]:

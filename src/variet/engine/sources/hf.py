@@ -43,6 +43,8 @@ class HfSource:
         errors = asyncio.create_task(process.stderr.read())
         try:
             async for line in process.stdout:
+                if not line.startswith(b"{"):
+                    continue  # a library's own word
                 told = json.loads(line)
                 if "done" in told:
                     on_bytes(told["done"], told["total"])

@@ -46,7 +46,7 @@ def main(repo: str, file: str, revision: str, folder: str) -> None:
         )
     except HfHubHTTPError as error:
         say(error=str(error), status=error.response.status_code if error.response is not None else None)
-    except OSError as error:  # the network's errors are OSErrors of the hub's library, too
+    except OSError as error:  # a full disk; whatever else happens is told by the last line on stderr
         say(error=str(error), errno=error.errno)
     else:
         say(path=path, etag=(known.etag or "").strip('"'))
