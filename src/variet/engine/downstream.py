@@ -8,9 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
-
-import aiohttp
+from typing import Any, Protocol
 
 from variet.engine.apis import Family
 from variet.engine.config import EngineConfig
@@ -21,30 +19,59 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 _TAIL_BYTES = 16_384
+_PIECE_BYTES = 65_536
+
+
+class Client(Protocol):
+    """What the relay needs of a client's connection beyond ASGI: the server's extension `variet.client`."""
+
+    @property
+    def full(self) -> bool:
+        """Whether a message sent now would have to wait for the client to read."""
+        ...
+
+    def watch(self, on_gone: Callable[[], None]) -> None:
+        """Call `on_gone` once the client is gone, at once if it is already."""
+        ...
+
+    def unwatch(self, on_gone: Callable[[], None]) -> None: ...
+
+    def abort(self) -> None:
+        """Break the connection off, whatever waits to be sent."""
+        ...
+
+
+class Source(Protocol):
+    """An answer that is read piece by piece."""
+
+    @property
+    def ended(self) -> bool: ...
+
+    async def read(self) -> bytes:
+        """The next piece, empty at the end."""
+        ...
 
 
 class Downstream:
     """One answer on its way to one client."""
 
-    def __init__(self, send: Send, family: Family, config: EngineConfig) -> None:
+    def __init__(self, send: Send, client: Client, family: Family, config: EngineConfig) -> None:
         self.started = False  # headers are out, be it for comments only
         self.answered = False  # the child's own answer is under way
         self.left = False
         self.complete = False
         self._raw_send = send
+        self._client = client
         self._family = family
         self._server = config.server
         self._stream = False
         self._hold: asyncio.TimerHandle | None = None
         self._ticker: asyncio.Task[None] | None = None
+        self._writer: asyncio.Task[None] | None = None  # while the client is slower than the child
         self._chunks: deque[bytes] = deque()
         self._held = 0
-        self._more = asyncio.Event()
         self._room = asyncio.Event()
-        self._eof = False
-        self._broken = False
-        self._writer: asyncio.Task[None] | None = None
-        self._whole: bytes | None = None
+        self._last = b""
         self._loop = asyncio.get_running_loop()
         self._sending: tuple[float, asyncio.Task[Any]] | None = None
         self._stalled = False
@@ -76,6 +103,9 @@ class Downstream:
     async def _send(self, message: Message) -> None:
         """Raises Problem once the client took nothing for too long. One timer an answer: a time-out around each message
         would cost as much as sending it."""
+        if not self._client.full:
+            await self._raw_send(message)  # waits for nothing
+            return
         task = asyncio.current_task()
         assert task is not None
         self._sending = (self._loop.time(), task)
@@ -119,32 +149,42 @@ class Downstream:
         stream = any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers)
         await self._begin(status, headers, stream=stream)
 
-    async def pump(self, first: bytes, upstream: aiohttp.StreamReader) -> bytes:
-        """Move the answer into the buffer at the child's speed; returns its last bytes. Ends at upstream's end."""
-        if upstream.at_eof():
-            self._whole = first  # a short answer that came in one piece: `finish` sends it in one, too
-            return first[-_TAIL_BYTES:]
-        self._writer = asyncio.create_task(self._write_out())
-        limit = int(self._server.buffer_mib * 1048576)
-        tail = b""
-        chunk = first
-        while chunk:
-            self._chunks.append(chunk)
-            self._held += len(chunk)
-            self._more.set()
-            if self._writer.done():
-                self._writer.result()  # the client stalled: no need to go on
-            tail = chunk if len(chunk) >= _TAIL_BYTES else (tail + chunk)[-_TAIL_BYTES:]
-            while self._held > limit:
-                self._room.clear()
-                await self._until(self._room)
-            chunk = await upstream.readany()
-        return tail
+    async def pump(self, source: Source) -> tuple[bytes, bytes]:
+        """Take the answer at the child's speed, whatever the client's; returns its first piece and its last bytes.
 
-    async def _until(self, event: asyncio.Event) -> None:
+        A piece goes straight out while the client keeps up, else into a buffer that a task of its own empties. The
+        last piece waits for `finish`.
+        """
+        limit = int(self._server.buffer_mib * 1048576)
+        first = b""
+        tail: deque[bytes] = deque()
+        tail_bytes = 0
+        while chunk := await source.read():
+            first = first or chunk
+            tail.append(chunk)
+            tail_bytes += len(chunk)
+            while tail_bytes - len(tail[0]) >= _TAIL_BYTES:
+                tail_bytes -= len(tail.popleft())
+            if self._writer is not None and self._writer.done():
+                self._writer.result()  # a client that stalled raises here: no need to go on
+                self._writer = None
+            if self._writer is None and source.ended:
+                self._last = chunk
+            elif self._writer is None and not self._client.full:
+                await self._raw_send({"type": "http.response.body", "body": chunk, "more_body": True})
+            else:
+                self._chunks.append(chunk)
+                self._held += len(chunk)
+                self._writer = self._writer or asyncio.create_task(self._write_out())
+                while self._held > limit:
+                    self._room.clear()
+                    await self._until_room()
+        return first, b"".join(tail)[-_TAIL_BYTES:]
+
+    async def _until_room(self) -> None:
         """Wait for room in the buffer; a client that stalls for too long raises Problem."""
         assert self._writer is not None
-        waiter = asyncio.ensure_future(event.wait())
+        waiter = asyncio.ensure_future(self._room.wait())
         try:
             await asyncio.wait([waiter, self._writer], return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -153,46 +193,34 @@ class Downstream:
             self._writer.result()
 
     async def _write_out(self) -> None:
-        while True:
-            if not self._chunks:
-                if self._broken:
-                    return
-                if self._eof:
-                    self.complete = True  # from here on a disconnect is the normal end
-                    await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-                    return
-                self._more.clear()
-                await self._more.wait()
-                continue
-            chunk = self._chunks.popleft() if len(self._chunks) == 1 else self._drain()
-            self._held -= len(chunk)
+        while self._chunks:
+            piece = self._next_piece()
+            self._held -= len(piece)
             self._room.set()
-            await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
 
-    def _drain(self) -> bytes:
-        chunk = b"".join(self._chunks)
-        self._chunks.clear()
-        return chunk
+    def _next_piece(self) -> bytes:
+        """Several chunks in one, but not all that wait: a client that reads slowly is seen to read by each piece."""
+        parts = [self._chunks.popleft()]
+        size = len(parts[0])
+        while self._chunks and size < _PIECE_BYTES:
+            parts.append(self._chunks.popleft())
+            size += len(parts[-1])
+        return b"".join(parts) if len(parts) > 1 else parts[0]
 
     async def finish(self) -> None:
         """Let the client read to the end."""
-        if self._whole is not None:
-            self.complete = True
-            await self._send({"type": "http.response.body", "body": self._whole, "more_body": False})
-            return
-        self._eof = True
-        self._more.set()
         if self._writer is not None:
             await self._writer
+        self.complete = True  # from here on a disconnect is the normal end
+        await self._send({"type": "http.response.body", "body": self._last, "more_body": False})
 
     async def fail(self, problem: Problem) -> None:
         """Say what went wrong: as an answer, or inside a stream and then with an aborted body, so that no client
         takes what it has for whole."""
         await self._stop_ticking()
         if self._writer is not None:
-            self._broken = True  # what the child wrote still goes out, an end does not
-            self._more.set()
-            await asyncio.wait([self._writer])
+            await asyncio.wait([self._writer])  # what the child wrote still goes out, an end does not
         if not self.started:
             body = problem.body(self._family)
             length = (b"content-length", str(len(body)).encode())

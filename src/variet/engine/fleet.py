@@ -15,20 +15,20 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import aiohttp
+import orjson
 
 from variet.engine import events
 from variet.engine import scheduler as rules
-from variet.engine.backends.base import Address, Backend, Child, LaunchSpec
+from variet.engine.backends.base import Backend, Child, LaunchSpec
 from variet.engine.instance import first_of
 from variet.engine.swaps import SwapBook
+from variet.engine.upstream import Upstream, UpstreamError
 from variet.errors import LaunchFailed, VarietError
 
 log = logging.getLogger("variet.engine.fleet")
 STOP_PATIENCE_S = 5.0
 CUT_PATIENCE_S = 0.1
 PROBE_PATIENCE_S = 30.0
-KEEP_ALIVE_S = 4.0  # llama-server's own HTTP library closes idle connections at 5 s
 SpecFor = Callable[[str], LaunchSpec]
 MemoryBack = Callable[[Mapping[str, int]], Awaitable[None]]
 
@@ -50,7 +50,7 @@ class Running:
     model: str
     requested_at: float
     child: Child | None = None
-    session: aiohttp.ClientSession | None = None
+    upstream: Upstream | None = None
     progress: tuple[str, float] = ("start", 0.0)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     stop_reason: str = ""
@@ -60,14 +60,13 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The right of one request to one slot of an instance. `session` reaches the child; give it back with `end`."""
+    """The right of one request to one slot of an instance. `upstream` reaches the child; give it back with `end`."""
 
     request_id: int
     model: str
     instance_id: int
     slot: int | None
-    address: Address
-    session: aiohttp.ClientSession
+    upstream: Upstream
     queue_ms: float
 
 
@@ -159,26 +158,23 @@ class Fleet:
         loaded = [
             one
             for one in self.running.values()
-            if one.session is not None and not one.session.closed and not one.stopping.is_set()
+            if one.upstream is not None and not one.upstream.closed and not one.stopping.is_set()
         ]
         await asyncio.gather(*(self._probe(one) for one in loaded))
 
     async def _probe(self, one: Running) -> None:
-        assert one.session is not None and one.child is not None
+        assert one.upstream is not None and one.child is not None
         request_id = self.new_id()
         try:
             async with asyncio.timeout(PROBE_PATIENCE_S):
-                async with one.session.get("/health") as answer:
-                    healthy = answer.status == 200
+                healthy = await _is_answered(one.upstream, "GET", b"/health")
             if healthy and not self.scheduler.instances[one.instance_id].leases:
                 # Only an idle one is asked for a token: answers under way will show by themselves what is wrong.
                 async with asyncio.timeout(PROBE_PATIENCE_S):
                     lease = await self.acquire(events.Arrived(request_id, one.model))
                     body = {"prompt": "a", "n_predict": 1, "cache_prompt": False, "id_slot": lease.slot}
-                    async with lease.session.post("/completion", json=body, headers=_key(one)) as answer:
-                        healthy = answer.status == 200
-                        await answer.read()
-        except (aiohttp.ClientError, OSError, TimeoutError, Refused, KeyError, RuntimeError):  # the last: closed
+                    healthy = await _is_answered(lease.upstream, "POST", b"/completion", orjson.dumps(body))
+        except (UpstreamError, TimeoutError, Refused, KeyError):
             healthy = False
         finally:
             self.end(request_id)
@@ -263,7 +259,7 @@ class Fleet:
     def _grant(self, grant: events.Grant) -> None:
         future, asked_at = self._pending.pop(grant.request_id, (None, 0.0))
         one = self.running[grant.instance_id]
-        if future is None or future.done() or one.child is None or one.session is None:
+        if future is None or future.done() or one.child is None or one.upstream is None:
             self.end(grant.request_id)
             return
         waited = (time.monotonic() - asked_at) * 1000
@@ -273,8 +269,7 @@ class Fleet:
                 one.model,
                 one.instance_id,
                 grant.slot,
-                one.child.address,
-                one.session,
+                one.upstream,
                 waited,
             )
         )
@@ -319,8 +314,8 @@ class Fleet:
                 self.post(events.Stopped(one.instance_id))
 
     async def _clean_up(self, one: Running, demand: Mapping[str, int]) -> None:
-        if one.session is not None:
-            await one.session.close()
+        if one.upstream is not None:
+            one.upstream.close()
         if one.child is not None and not one.child.gone.done():
             await one.child.stop()
         self.swaps.gone(one.instance_id, _now_ms())
@@ -340,7 +335,7 @@ class Fleet:
             await one.child.stop()
             raise LaunchFailed("stopped while loading", where=one.model)
         load_ms = one.child.ready.result()
-        one.session = _session(one.child.address)
+        one.upstream = Upstream(one.child.address)
         one.progress = ("ready", 1.0)
         self._note("loaded", one.model, load_ms)
         swap = self.swaps.ready(one.instance_id, _now_ms())
@@ -355,8 +350,8 @@ class Fleet:
         stop.cancel()
         if one.stopping.is_set():
             began = time.monotonic()
-            # llama-server waits for its clients before it ends; closing our side here would leave their readers
-            # waiting for ever (aiohttp tells them nothing), so a cut is a quick kill that breaks the connections.
+            if one.upstream is not None:  # llama-server waits for its clients before it ends
+                one.upstream.close() if one.cut else one.upstream.close_idle()
             await one.child.stop(CUT_PATIENCE_S if one.cut else STOP_PATIENCE_S)
             self._note("stopped", one.model, (time.monotonic() - began) * 1000, one.stop_reason)
             return
@@ -377,23 +372,11 @@ def _now_ms() -> float:
     return time.monotonic() * 1000
 
 
-def _key(one: Running) -> dict[str, str]:
-    key = one.child.address.api_key if one.child else None
-    return {"authorization": f"Bearer {key}"} if key else {}
-
-
-def _session(address: Address) -> aiohttp.ClientSession:
-    """Connections to one child: no total time-out (a prefill may take minutes), nothing decoded on the way."""
-    connector: aiohttp.BaseConnector
-    if address.socket_path:
-        connector = aiohttp.UnixConnector(address.socket_path, limit=0, keepalive_timeout=KEEP_ALIVE_S)
-    else:
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S)
-    return aiohttp.ClientSession(
-        base_url=address.base_url,
-        connector=connector,
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
-        auto_decompress=False,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        skip_auto_headers=("User-Agent", "Accept-Encoding"),
-    )
+async def _is_answered(upstream: Upstream, method: str, path: bytes, body: bytes = b"") -> bool:
+    headers = [(b"content-type", b"application/json")] if body else []
+    answer = await upstream.ask(method, path, headers, body)
+    try:
+        await answer.read_all()
+    finally:
+        answer.close()
+    return answer.status == 200

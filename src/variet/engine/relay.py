@@ -12,23 +12,23 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 from urllib.parse import parse_qs
 
-import aiohttp
 import orjson
 
 from variet.engine import apis, conversation, shaping
 from variet.engine.apis import Api
 from variet.engine.config import EngineConfig, TierConfig
-from variet.engine.downstream import Downstream, Receive, Send
+from variet.engine.downstream import Client, Downstream, Receive, Send
 from variet.engine.events import Arrived, Priority
 from variet.engine.fleet import Fleet, Lease, Refused
 from variet.engine.names import Names, Target, UnknownName
 from variet.engine.problems import Problem
 from variet.engine.record import Record, read_usage
+from variet.engine.upstream import UpstreamError
 
 log = logging.getLogger("variet.engine.relay")
 
@@ -36,7 +36,8 @@ _DROPPED_FROM_CLIENT = {
     b"host", b"connection", b"keep-alive", b"transfer-encoding", b"content-length", b"authorization", b"x-api-key",
     b"accept-encoding", b"origin", b"referer", b"cookie", b"expect", b"x-conversation-id", b"te", b"upgrade",
 }  # fmt: skip
-_DROPPED_FROM_CHILD = {"connection", "keep-alive", "transfer-encoding", "server", "date"}
+_DROPPED_FROM_CHILD = {b"connection", b"keep-alive", b"transfer-encoding", b"server", b"date"}
+_JSON = (b"content-type", b"application/json")
 _REFUSAL_STATUS = {"queue_full": 429, "unknown_model": 404}  # all others: 503
 _POISON_S = 600.0
 _DEATH_NOTICE_S = 2.0
@@ -55,9 +56,9 @@ class Call:
     """A request, understood."""
 
     api: Api
-    path: str  # with its query
+    path: bytes  # with its query
     method: str
-    headers: list[tuple[str, str]]
+    headers: list[tuple[bytes, bytes]]
     body: dict[str, Any] | None  # parsed JSON, or None: then `raw` goes as it is
     raw: bytes
     target: Target
@@ -84,7 +85,8 @@ class Relay:
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         path: str = scope["path"]
-        client = Downstream(send, apis.family_of(path), self._settings.config)
+        line: Client = scope["extensions"]["variet.client"]["connection"]
+        client = Downstream(send, line, apis.family_of(path), self._settings.config)
         try:
             raw = await _read_body(scope, receive, self._settings.config.server.max_body_mib)
             call = self._understand(scope, raw)
@@ -98,7 +100,13 @@ class Relay:
         self.active[record.request_id] = record
         task = asyncio.current_task()
         assert task is not None
-        watch = asyncio.create_task(_watch(receive, task, client))
+
+        def on_gone() -> None:
+            if not client.complete:
+                client.left = True
+                task.cancel()
+
+        line.watch(on_gone)
         try:
             try:
                 await self._serve(call, record, client)
@@ -113,10 +121,10 @@ class Relay:
         except Problem as stalled:  # the client did not even take the news
             record.outcome = stalled.code
         finally:
-            watch.cancel()
+            line.unwatch(on_gone)
             client.close()
-            if record.outcome == "client_stalled" and "variet.abort" in scope.get("extensions", {}):
-                scope["extensions"]["variet.abort"]["abort"]()  # else its answer is kept for it without end
+            if record.outcome == "client_stalled":
+                line.abort()  # else its answer is kept for it without end
             self.active.pop(record.request_id, None)
             record.total_ms = (time.monotonic() - record.began) * 1000
             self._on_done(record)
@@ -137,27 +145,17 @@ class Relay:
         if method not in api.methods:  # before a lease: what the child would only refuse must not swap a model
             raise Problem(405, "method_not_allowed", f"{path} takes {' or '.join(sorted(api.methods))}, not {method}")
         query: bytes = scope["query_string"]
-        headers = [
-            (name.decode("latin-1"), value.decode("latin-1"))
-            for name, value in scope["headers"]
-            if name not in _DROPPED_FROM_CLIENT
-        ]
+        headers = [pair for pair in scope["headers"] if pair[0] not in _DROPPED_FROM_CLIENT]
         sent = dict(scope["headers"])
         form = api.side_kind == "transcription" and sent.get(b"content-type", b"").startswith(b"multipart/form-data")
         body = _parse(raw, sent) if method == "POST" and raw and not form else None
         if body is not None:
-            headers = [*(pair for pair in headers if pair[0] != "content-type"), ("content-type", "application/json")]
+            headers = [*(pair for pair in headers if pair[0] != b"content-type"), _JSON]
         if api.required and api.required not in (body or {}):
             raise Problem(400, "missing_field", f"{path} needs {api.required!r}")
         name = _named_model(body, raw, scope)
-        if body is not None and not self._settings.config.server.allow_media_urls:
-            address = next(shaping.media_urls(body), None)
-            if address is not None:
-                raise Problem(
-                    400, "media_url_refused",
-                    f"the model server would fetch {address[:100]!r} itself; send the data inline (data:...), "
-                    "or the owner sets $.server.allow_media_urls",
-                )  # fmt: skip
+        if body is not None:
+            self._refuse_body(body)
         try:
             target = self._settings.names.resolve(name, api.side_kind)
         except UnknownName as error:
@@ -167,7 +165,7 @@ class Relay:
             ) from None
         return Call(
             api=api,
-            path=path + (f"?{query.decode('latin-1')}" if query else ""),
+            path=path.encode() + (b"?" + query if query else b""),
             method=method,
             headers=headers,
             body=body,
@@ -175,6 +173,17 @@ class Relay:
             target=target,
             stream=bool(body and body.get("stream") is True),
         )
+
+    def _refuse_body(self, body: dict[str, Any]) -> None:
+        depth, address = shaping.look_over(body)
+        if depth > _DEEPEST:
+            raise Problem(400, "invalid_json", f"the body is nested deeper than {_DEEPEST} levels")
+        if address is not None and not self._settings.config.server.allow_media_urls:
+            raise Problem(
+                400, "media_url_refused",
+                f"the model server would fetch {address[:100]!r} itself; send the data inline (data:...), "
+                "or the owner sets $.server.allow_media_urls",
+            )  # fmt: skip
 
     def _refuse_poison(self, call: Call) -> None:
         if not self._poison:
@@ -247,25 +256,22 @@ class Relay:
         data = call.raw
         if call.body is not None:
             data = orjson.dumps(shaping.shape(call.body, call.api, lease.model, tier, lease.slot))
-        headers = call.headers
-        if lease.address.api_key:
-            headers = [*headers, ("authorization", f"Bearer {lease.address.api_key}")]
         try:
-            async with lease.session.request(
-                call.method, call.path, data=data or None, headers=headers, allow_redirects=False
-            ) as upstream:
-                if upstream.status >= 400 and (call.api.family == "messages" or client.started):
-                    raise _translated(upstream.status, await upstream.read())
-                first = await upstream.content.readany()
+            answer = await lease.upstream.ask(call.method, call.path, call.headers, data)
+            try:
+                if answer.status >= 400 and (call.api.family == "messages" or client.started):
+                    raise _translated(answer.status, await answer.read_all())
                 record.first_byte_ms = (time.monotonic() - record.began) * 1000
+                await client.start(answer.status, _downstream_headers(answer.headers, record, lease))
                 self._fleet.first_byte(lease.instance_id, record.began * 1000)
-                await client.start(upstream.status, _downstream_headers(upstream, record, lease))
-                tail = await client.pump(first, upstream.content)
-                self._fleet.end(lease.request_id, served=True)  # the child is done, whatever the client still reads
-            await client.finish()
-        except (aiohttp.ClientError, OSError) as error:
+                first, tail = await client.pump(answer)
+            finally:
+                answer.close()
+        except UpstreamError as error:
             await self._explain(lease, error)
-        record.outcome = "done" if upstream.status < 400 else f"http {upstream.status}"
+        self._fleet.end(lease.request_id, served=True)  # the child is done, whatever the client still reads
+        await client.finish()
+        record.outcome = "done" if answer.status < 400 else f"http {answer.status}"
         read_usage(record, first, tail)
 
     async def _explain(self, lease: Lease, error: Exception) -> NoReturn:
@@ -277,20 +283,11 @@ class Relay:
             await asyncio.wait([one.child.gone], timeout=_DEATH_NOTICE_S)
             if one.child.gone.done():
                 raise ChildDied(one.child.gone.result().explain(), proven=True) from error
-        raise ChildDied(f"its connection broke ({type(error).__name__}: {error})") from error
+        raise ChildDied(str(error)) from error
 
 
 class _Left(Exception):
     """The client went away before its request was whole."""
-
-
-async def _watch(receive: Receive, handler: asyncio.Task[Any], client: Downstream) -> None:
-    """Cancel the handler once its client is gone."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-    if not client.complete:
-        client.left = True
-        handler.cancel()
 
 
 async def _read_body(scope: MutableMapping[str, Any], receive: Receive, limit_mib: float) -> bytes:
@@ -329,11 +326,6 @@ def _parse(raw: bytes, headers: dict[bytes, bytes]) -> dict[str, Any]:
             orjson.dumps(body)
         except (ValueError, RecursionError, TypeError):
             raise Problem(400, "invalid_json", f"the body is not JSON: {strict}") from None
-    if raw.count(b"[") + raw.count(b"{") > _DEEPEST:
-        try:
-            orjson.dumps(body)
-        except (TypeError, RecursionError):
-            raise Problem(400, "invalid_json", f"the body is nested deeper than {_DEEPEST} levels") from None
     if not isinstance(body, dict):
         raise Problem(400, "invalid_json", f"the body must be a JSON object, not {type(body).__name__}")
     return body
@@ -349,7 +341,8 @@ def _named_model(body: dict[str, Any] | None, raw: bytes, scope: MutableMapping[
         form = _form_field(raw, b"model")
         if form:
             return form
-    values = parse_qs(scope["query_string"].decode("latin-1")).get("model")
+    query: bytes = scope["query_string"]
+    values = parse_qs(query.decode("latin-1")).get("model") if query else None
     return values[0] if values else None
 
 
@@ -363,16 +356,16 @@ def _form_field(raw: bytes, name: bytes) -> str | None:
     return raw[start + 4 : end].decode("utf-8", "replace").strip() if 0 <= start < end else None
 
 
-def _downstream_headers(upstream: aiohttp.ClientResponse, record: Record, lease: Lease) -> list[tuple[bytes, bytes]]:
+def _downstream_headers(
+    upstream: Iterable[tuple[bytes, bytes]], record: Record, lease: Lease
+) -> list[tuple[bytes, bytes]]:
     headers = [
-        (name.lower().encode("latin-1"), value.encode("latin-1"))
-        for name, value in upstream.headers.items()
-        if name.lower() not in _DROPPED_FROM_CHILD and not name.lower().startswith("access-control-")
+        pair for pair in upstream if pair[0] not in _DROPPED_FROM_CHILD and not pair[0].startswith(b"access-control-")
     ]
     headers.append((b"x-variet-model", lease.model.encode()))
     if record.tier:
         headers.append((b"x-variet-tier", record.tier.encode()))
-    headers.append((b"x-variet-queue-ms", f"{lease.queue_ms:.1f}".encode()))
+    headers.append((b"x-variet-queue-ms", b"%.1f" % lease.queue_ms))
     return headers
 
 
@@ -385,5 +378,5 @@ def _translated(status: int, body: bytes) -> Problem:
         return Problem(status, "upstream_error", body[:500].decode("utf-8", "replace"))
 
 
-def _fingerprint(path: str, raw: bytes) -> bytes:
-    return hashlib.blake2b(path.encode() + b"\0" + raw, digest_size=16).digest()
+def _fingerprint(path: bytes, raw: bytes) -> bytes:
+    return hashlib.blake2b(path + b"\0" + raw, digest_size=16).digest()

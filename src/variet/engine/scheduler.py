@@ -134,12 +134,16 @@ class Scheduler:
         self._now = 0.0
         self._wake = math.inf
         self._effects: list[Effect] = []
+        self._judged: Terms | None = None
+        self._never: dict[str, str] = {}
 
     def handle(self, event: Event, now_ms: float) -> list[Effect]:
         """Apply one event and return what must be done, in order."""
         self._now, self._wake, self._effects = now_ms, math.inf, []
         match event:
             case Arrived():
+                if self._walks_in(event):
+                    return self._effects
                 self._arrived(event)
             case Ended():
                 self._ended(event)
@@ -166,7 +170,38 @@ class Scheduler:
             self._effects.append(Wake(self._wake))
         return self._effects
 
+    def _why_never(self, model: str) -> str | None:
+        """Why a model of these terms can never run; worked out once, since every request asks."""
+        if self._judged is not self.terms:
+            self._judged, self._never = self.terms, {}
+            reserved = self._side_demands()
+            for name, terms in self.terms.models.items():
+                if terms.problem is not None:
+                    self._never[name] = terms.problem
+                elif not fits(terms.demand, () if terms.side else reserved, self.terms.capacity):
+                    self._never[name] = f"{name} needs more memory than this machine may give it"
+        return self._never.get(model)
+
     # --- events ---
+
+    def _walks_in(self, ask: Arrived) -> bool:
+        """Let a request in at once where nobody waits and nothing is about to change: what `_arrived` and `_settle`
+        would do, without asking every rule. Most requests are such.
+        """
+        if self.waiters or self.commands or self.shutting_down or ask.anywhere:
+            return False
+        home: Instance | None = None
+        for one in self.instances.values():
+            if one.gate_since_ms is not None:
+                return False
+            if one.model == ask.model and one.phase is Phase.READY:
+                home = one
+        if home is None or ask.model in self.missing or ask.model in self.trouble or self._why_never(ask.model):
+            return False
+        if ask.needs_slot and all(slot.lease is not None for slot in home.slots):
+            return False
+        self._let_in(ask, home)
+        return True
 
     def _arrived(self, ask: Arrived) -> None:
         terms = self.terms.models.get(ask.model)
@@ -194,10 +229,9 @@ class Scheduler:
             return "unknown_model", f"there is no model {model!r}", None
         if model in self.missing:
             return "unavailable", self.missing[model], 30_000.0
-        if terms.problem is not None and model not in self.pulling:
-            return "cannot_run", terms.problem, None
-        if not fits(terms.demand, () if terms.side else self._side_demands(), self.terms.capacity):
-            return "cannot_run", f"{model} needs more memory than this machine may give it", None
+        never = self._why_never(model)
+        if never is not None and not (terms.problem and model in self.pulling):
+            return "cannot_run", never, None
         trouble = self.trouble.get(model)
         if trouble and self._now < trouble.until_ms:
             return "backing_off", trouble.detail, trouble.until_ms - self._now
@@ -407,18 +441,21 @@ class Scheduler:
             instance = self._home(waiter)
             if instance is None:
                 continue
-            index = self._pick_slot(instance, ask.conversation) if ask.needs_slot else None
-            displaced: tuple[str, ...] = ()
-            if index is None:
-                instance.guests.add(ask.request_id)
-            else:
-                slot = instance.slots[index]
-                if _common(slot.occupant, ask.conversation) < 2:
-                    displaced = slot.occupant
-                slot.lease, slot.occupant, slot.last_used_ms = ask.request_id, ask.conversation, self._now
+            self._let_in(ask, instance)
             del self.waiters[ask.request_id]
-            self.leases[ask.request_id] = instance.instance_id
-            self._effects.append(Grant(ask.request_id, instance.instance_id, index, displaced))
+
+    def _let_in(self, ask: Arrived, instance: Instance) -> None:
+        index = self._pick_slot(instance, ask.conversation) if ask.needs_slot else None
+        displaced: tuple[str, ...] = ()
+        if index is None:
+            instance.guests.add(ask.request_id)
+        else:
+            slot = instance.slots[index]
+            if _common(slot.occupant, ask.conversation) < 2:
+                displaced = slot.occupant
+            slot.lease, slot.occupant, slot.last_used_ms = ask.request_id, ask.conversation, self._now
+        self.leases[ask.request_id] = instance.instance_id
+        self._effects.append(Grant(ask.request_id, instance.instance_id, index, displaced))
 
     @staticmethod
     def _pick_slot(instance: Instance, conversation: tuple[str, ...]) -> int | None:
@@ -489,7 +526,7 @@ class Scheduler:
 
     def _side_demands(self, *, absent: bool = False) -> list[Demand]:
         """Memory set aside for side models: for all of them, or for those that are not loaded now."""
-        loaded = {instance.model for instance in self.instances.values()} if absent else set()
+        loaded = {instance.model for instance in self.instances.values()} if absent else ()
         return [terms.demand for name, terms in self.terms.models.items() if terms.side and name not in loaded]
 
     def _clear(self, want: _Want, victims: Sequence[Instance]) -> None:

@@ -53,11 +53,38 @@ class _Tls:
 
 
 class _Http(HttpToolsProtocol):
-    """Lets the application break a connection off: a client that reads nothing would hold its answer for ever."""
+    """Tells the application more of its client than ASGI does: see downstream.Client. One request at a time runs on a
+    connection."""
+
+    _on_gone: Callable[[], None] | None = None
+    _gone = False
+
+    @property
+    def full(self) -> bool:
+        return self.flow.write_paused and not self._gone
+
+    def watch(self, on_gone: Callable[[], None]) -> None:
+        self._on_gone = on_gone
+        self.flow.resume_reading()  # a large body may have paused it, and a paused connection's end is not seen
+        if self._gone:
+            on_gone()
+
+    def unwatch(self, on_gone: Callable[[], None]) -> None:
+        if self._on_gone is on_gone:  # not the next request's
+            self._on_gone = None
+
+    def abort(self) -> None:
+        self.transport.abort()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.scope["extensions"] = {"variet.abort": {"abort": self.transport.abort}}
+        self.scope["extensions"] = {"variet.client": {"connection": self}}
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._gone = True
+        if self._on_gone is not None:
+            self._on_gone()
 
 
 class _Server(uvicorn.Server):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from variet.engine.apis import Api
@@ -10,6 +10,7 @@ from variet.engine.config import TierConfig
 
 _SLOT_FIELDS = ("id_slot", "slot_id", "session_id", "cache_prompt")
 _REMOTE = ("http:", "https:", "file:", "ftp:")
+_MEDIA = frozenset({"image_url", "input_audio", "video_url", "audio_url", "source", "url", "file_url"})
 
 
 def shape(body: Mapping[str, Any], api: Api, model: str, tier: TierConfig | None, slot: int | None) -> dict[str, Any]:
@@ -54,16 +55,26 @@ def _cap(body: dict[str, Any], fields: tuple[str, ...], most: int) -> None:
         body[fields[0]] = most
 
 
-def media_urls(value: Any) -> Iterator[str]:
-    """Addresses that the child would fetch by itself: image, audio and video parts with anything but inline data."""
-    if isinstance(value, list):
-        for item in value:
-            yield from media_urls(item)
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            if key in ("image_url", "input_audio", "video_url", "audio_url", "source", "url", "file_url"):
-                address = inner.get("url") if isinstance(inner, dict) else inner
-                if isinstance(address, str) and address.lower().lstrip().startswith(_REMOTE):
-                    yield address
-            if isinstance(inner, dict | list):
-                yield from media_urls(inner)
+def look_over(body: dict[str, Any]) -> tuple[int, str | None]:
+    """How deep a body is nested, and an address in it that the child would fetch by itself, if there is one: image,
+    audio and video parts with anything but inline data.
+    """
+    depth, found = 0, None
+    level: list[Any] = [body]
+    while level:
+        depth += 1
+        below: list[Any] = []
+        for one in level:
+            if type(one) is list:
+                below += [inner for inner in one if type(inner) is dict or type(inner) is list]
+                continue
+            for key, inner in one.items():
+                kind = type(inner)
+                if kind is dict or kind is list:
+                    below.append(inner)
+                if key in _MEDIA:
+                    address = inner.get("url") if kind is dict else inner
+                    if type(address) is str and address.lstrip()[:6].lower().startswith(_REMOTE):
+                        found = address
+        level = below
+    return depth, found

@@ -5,9 +5,11 @@ Keys are 256 random bits, so a plain SHA-256 is a safe hash for them: there is n
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import logging
+import math
 import os
 import secrets
 import socket
@@ -26,6 +28,7 @@ from variet.errors import TrustError
 App = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[None]]
 log = logging.getLogger("variet.engine.trust")
 _KEYS_UNREADABLE = Problem(500, "keys_unreadable", "the engine's key file cannot be read; its log says more")
+FRESH_S = 0.2
 _PREFIX = "vk_"
 _OPEN_PATHS = frozenset({"/health", "/v1/health", "/engine/pairing/hello", "/engine/pairing/finish"})
 
@@ -39,16 +42,21 @@ class Key:
 
 
 class KeyStore:
-    """Keys by hash, in one file of mode 0600; a change on disk is seen at the next request."""
+    """Keys by hash, in one file of mode 0600; a change on disk is seen in `FRESH_S`, and before a key is refused."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or paths.config_dir() / "keys.json"
         self._seen: int | None = -1
+        self._looked = -math.inf
         self._keys: dict[str, Key] = {}
 
     def all(self) -> list[Key]:
-        self._refresh()
+        self._refresh(at_once=True)
         return list(self._keys.values())
+
+    def is_empty(self) -> bool:
+        self._refresh()
+        return not self._keys
 
     def add(self, name: str, *, admin: bool) -> str:
         """Create a key and return it: the only time it is ever shown. Raises TrustError for a name in use."""
@@ -67,15 +75,23 @@ class KeyStore:
         self._write(kept)
 
     def find(self, presented: str) -> Key | None:
+        digest = _digest(presented)
         self._refresh()
-        return self._keys.get(_digest(presented))
+        if digest not in self._keys:
+            self._refresh(at_once=True)
+        return self._keys.get(digest)
 
-    def _refresh(self) -> None:
+    def _refresh(self, *, at_once: bool = False) -> None:
+        now = time.monotonic()
+        if not at_once and now - self._looked < FRESH_S:
+            return
+        self._looked = -math.inf  # a file that cannot be read keeps everybody out, at each request
         try:
-            stamp: int | None = os.stat(self.path).st_mtime_ns  # noqa: PTH116 - a third of Path.stat, each request
+            stamp: int | None = os.stat(self.path).st_mtime_ns  # noqa: PTH116 - a third of Path.stat
         except FileNotFoundError:
             stamp = None
         if stamp == self._seen:
+            self._looked = now
             return
         try:
             rows = json.loads(self.path.read_text(encoding="utf-8")) if stamp is not None else []
@@ -84,12 +100,12 @@ class KeyStore:
             raise TrustError(
                 f"cannot be read: {error}", where=str(self.path), next_step="Restore or remove it"
             ) from None
-        self._seen = stamp  # only now: a file that cannot be read keeps everybody out, at each request
+        self._seen, self._looked = stamp, now
 
     def _write(self, keys: Iterable[Key]) -> None:
         paths.private_dir(self.path.parent)
         paths.write_whole(self.path, json.dumps([asdict(key) for key in keys], indent=1), 0o600)
-        self._seen = -1
+        self._seen, self._looked = -1, -math.inf
 
 
 def check_binding(host: str, store: KeyStore) -> None:
@@ -149,20 +165,14 @@ class Guard:
         peer = (scope.get("client") or ("127.0.0.1", 0))[0]
         if not is_private(peer):
             raise Problem(403, "public_address", f"{peer} is no private address; this engine answers private ones only")
-        host = _host_of(headers.get(b"host", b"").decode("latin-1"))
-        if not (is_private(host) or host in self._hosts or host.endswith(".local")):
+        host = _host_of(headers.get(b"host", b""))
+        if not (host in self._hosts or is_private(host) or host.endswith(".local")):
             raise Problem(403, "unknown_host", f"this engine is not called {host!r}; add it to $.server.hosts if it is")
-        origin = headers.get(b"origin", b"").decode("latin-1")
-        if origin and scope["method"] not in ("GET", "HEAD", "OPTIONS") and not self._origin_allowed(origin):
-            raise Problem(
-                403, "unknown_origin", f"pages of {origin} may not call this engine; see $.server.cors_origins"
-            )
-        across = headers.get(b"sec-fetch-site") == b"cross-site" and not self._origin_allowed(origin)
-        if across and apis.find(scope["path"]) is not None:  # an image or a script tag sends no Origin
-            raise Problem(403, "unknown_origin", "pages of other sites may not call this engine")
+        if b"origin" in headers or b"sec-fetch-site" in headers:
+            self._check_page(scope, headers)
         if scope["path"] in _OPEN_PATHS:
             return
-        if not self._store.all() and is_loopback(peer):
+        if self._store.is_empty() and is_loopback(peer):
             return  # beyond this machine a key is always needed, also once the last one was removed
         presented = headers.get(b"x-api-key", b"").decode("latin-1")
         scheme, _, bearer = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
@@ -177,6 +187,17 @@ class Guard:
             raise Problem(401, "invalid_api_key", f"{words}; the engine's owner makes one with `variet key add NAME`")
         if needs_admin(scope["method"], scope["path"]) and not key.admin:
             raise Problem(403, "admin_needed", f"key {key.name!r} may ask models, not change the engine")
+
+    def _check_page(self, scope: MutableMapping[str, Any], headers: dict[bytes, bytes]) -> None:
+        """Pages of other sites that a browser of this network shows."""
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        if origin and scope["method"] not in ("GET", "HEAD", "OPTIONS") and not self._origin_allowed(origin):
+            raise Problem(
+                403, "unknown_origin", f"pages of {origin} may not call this engine; see $.server.cors_origins"
+            )
+        across = headers.get(b"sec-fetch-site") == b"cross-site" and not self._origin_allowed(origin)
+        if across and apis.find(scope["path"]) is not None:  # an image or a script tag sends no Origin
+            raise Problem(403, "unknown_origin", "pages of other sites may not call this engine")
 
     def _find(self, presented: str, here: bool) -> Key | None:
         if self._local is not None and here and _digest(presented) == self._local.sha256:
@@ -193,11 +214,13 @@ def needs_admin(method: str, path: str) -> bool:
     )
 
 
-def _host_of(header: str) -> str:
+@functools.lru_cache(maxsize=256)
+def _host_of(header: bytes) -> str:
     """The host of a Host header, without port and brackets."""
-    if header.startswith("["):
-        return header[1:].partition("]")[0].lower()
-    return header.partition(":")[0].lower()
+    text = header.decode("latin-1").lower()
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0]
 
 
 def _digest(key: str) -> str:
