@@ -22,7 +22,7 @@ from bench.results import Results, median
 
 CIRCUIT = (0, 1, 0, 2, 1, 2, 0)  # passes each ordered pair of three models once
 PAUSE_S = 1.0
-WARM_BYTES = 2 << 30
+WARM_BYTES = 3 << 29
 
 
 async def run(results: Results, rounds: int) -> None:

@@ -52,6 +52,36 @@ class _Tls:
                 log.error("the old certificate stays: %s", error)
 
 
+class _OneWrite:
+    """Where uvicorn writes an answer to: its head goes out with the first piece of its body, if that follows at once.
+    A system call and a wake-up of the client less before the first byte."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop = transport, loop
+        self._head: bytes | None = None
+        self._begun = False
+        self.is_closing = transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        if self._begun:
+            self._transport.write(data)
+        elif self._head is None:
+            self._head = data
+            self._loop.call_soon(self.flush)
+        else:
+            self._begun = True
+            self._transport.write(self._head + data)
+
+    def flush(self) -> None:
+        if not self._begun and self._head is not None:
+            self._begun = True
+            self._transport.write(self._head)
+
+    def close(self) -> None:
+        self.flush()
+        self._transport.close()
+
+
 class _Http(HttpToolsProtocol):
     """Tells the application more of its client than ASGI does: see downstream.Client. One request at a time runs on a
     connection."""
@@ -79,6 +109,12 @@ class _Http(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.scope["extensions"] = {"variet.client": {"connection": self}}
+
+    def on_headers_complete(self) -> None:
+        before = self.cycle
+        super().on_headers_complete()
+        if self.cycle is not before and self.cycle is not None:
+            self.cycle.transport = _OneWrite(self.transport, self.loop)  # type: ignore[assignment]
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
