@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from variet.commands.service import service
 from variet.engine.serve import tell_supervisor
 from variet.engine.service import Job, Systemd, TaskScheduler, manager_for
 from variet.errors import VarietError
@@ -103,3 +107,14 @@ def test_systemd_is_told_when_the_port_answers(tmp_path: Path) -> None:
         assert listener.recv(100) == b"READY=1"
     tell_supervisor("READY=1", {})
     tell_supervisor("READY=1", {"NOTIFY_SOCKET": str(tmp_path / "nobody")})  # told in the log, and no reason to fail
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="accounts of Windows are its own")
+def test_a_user_without_a_home_cannot_keep_models(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import pwd
+
+    own = pwd.getpwuid(os.getuid())
+    homeless = pwd.struct_passwd((*own[:5], str(tmp_path / "none"), own[6]))
+    monkeypatch.setattr(pwd, "getpwnam", lambda _name: homeless)
+    answer = CliRunner().invoke(service, ["show", "--user", "ghost"])
+    assert answer.exit_code == 2 and "no home of its own" in answer.output

@@ -6,14 +6,23 @@ import asyncio
 import platform
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from variet import paths
 from variet.commands.common import chosen_config, config_option, json_option, print_json
-from variet.errors import VarietError
+from variet.errors import LaunchFailed, VarietError
+
+if TYPE_CHECKING:
+    from variet.engine.config import ModelConfig
+    from variet.engine.llama_server import LlamaServer
+
+_DISK_SPARE_MIB = 2048
+_TRIAL_BYTES = 2 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,7 @@ async def _examine(config_path: Path) -> list[Finding]:
     except VarietError as error:
         return [Finding("configuration", False, str(error), "correct the file, then `variet config check`")]
     findings.append(Finding("configuration", True, str(config_path)))
+    server = None
     try:
         server = await llama_server.discover(config.llama_server.path)
         findings.append(Finding("llama-server", True, f"{server.path} ({server.version}, from {server.origin})"))
@@ -78,11 +88,9 @@ async def _examine(config_path: Path) -> list[Finding]:
     absent = missing_models(config.used_models(), folder)
     there = "all there and verified" if not absent else f"not there yet: {', '.join(absent)}"
     findings.append(Finding("model files", not absent, f"{folder}: {there}", "variet pull --all"))
-    existing = next(parent for parent in [folder, *folder.parents] if parent.exists())
-    free = shutil.disk_usage(existing).free >> 20
-    findings.append(
-        Finding("disk", free > 2048, f"{free:,} MiB free at {existing}", "set VARIET_MODELS to a larger disk")
-    )
+    findings.append(_disk(folder, {name: config.model(name) for name in absent}))
+    if server is not None:
+        findings.append(await _trial(server, config.used_models(), folder))
     plan = make_plan(config, machine, folder)
     for name, one in plan.models.items():
         if name not in absent and one.problem:
@@ -92,3 +100,41 @@ async def _examine(config_path: Path) -> list[Finding]:
     for caveat in caveats(system, hungriest):
         findings.append(Finding(caveat.what, True, caveat.detail, caveat.mend, warning=True))
     return findings
+
+
+def _disk(folder: Path, absent: Mapping[str, ModelConfig]) -> Finding:
+    """What is free against what is still to be pulled, as far as headers were read."""
+    from variet.engine.sources.remote import remote_facts
+
+    existing = next(parent for parent in [folder, *folder.parents] if parent.exists())
+    free = shutil.disk_usage(existing).free >> 20
+    known = {name: facts for name, one in absent.items() if (facts := remote_facts(one, kept_only=True))}
+    needed = sum(facts.file_weight_bytes for facts in known.values()) >> 20
+    words = f"{free:,} MiB free at {existing}"
+    if known:
+        words += f"; {needed:,} MiB are to be pulled for {', '.join(known)}"
+    unknown = sorted(set(absent) - set(known))
+    if unknown:
+        words += f"; how much {', '.join(unknown)} will take is not known yet"
+    mend = f"free {max(0, needed + _DISK_SPARE_MIB - free):,} MiB, or set VARIET_MODELS to a larger disk"
+    return Finding("disk", free > needed + _DISK_SPARE_MIB, words, mend)
+
+
+async def _trial(server: LlamaServer, models: Mapping[str, ModelConfig], folder: Path) -> Finding:
+    """Run the smallest model there is: a binary for another processor is known by nothing less."""
+    from variet.engine.pulls import missing_models
+    from variet.engine.sources.base import model_paths
+    from variet.engine.trial import run_once
+
+    absent = missing_models(models, folder)
+    files = {name: model_paths(name, one, folder).model for name, one in models.items() if name not in absent}
+    sizes = {name: sum(file.stat().st_size for file in parts) for name, parts in files.items()}
+    smallest = min(sizes, key=lambda name: sizes[name], default=None)
+    if smallest is None or sizes[smallest] > _TRIAL_BYTES:
+        why = f"no model of less than {_TRIAL_BYTES >> 30} GiB is here to try it on"
+        return Finding("llama-server at work", True, f"not tried: {why}")
+    try:
+        seconds = await run_once(server, files[smallest][0])
+    except LaunchFailed as error:
+        return Finding("llama-server at work", False, error.what, error.next_step or "set $.llama_server.path")
+    return Finding("llama-server at work", True, f"{smallest} was loaded and said a token in {seconds:.1f} s")

@@ -78,9 +78,12 @@ def _job(config_path: Path | None, user: str | None) -> Job:
         import pwd
 
         try:
-            pwd.getpwnam(user)
+            account = pwd.getpwnam(user)
         except KeyError:
             raise click.UsageError(f"there is no user {user!r} on this machine") from None
+        home = Path(account.pw_dir)
+        if not home.is_dir() or home.stat().st_uid != account.pw_uid:
+            raise click.UsageError(f"{user} has no home of its own ({home}) where models, keys and logs could be kept")
     config = config_file.load(chosen_config(config_path))  # a broken one is better told now than by the journal
     executable = Path(sys.executable).with_name("variet.exe" if sys.platform == "win32" else "variet")
     return Job.of(executable, config_path, user, os.environ, config.server.shutdown_s)

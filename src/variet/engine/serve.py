@@ -21,6 +21,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from variet import connection
+from variet.engine import config_file
 from variet.engine.addresses import Names, is_loopback, local_url, names_here, reachable
 from variet.engine.app import Identity, build
 from variet.engine.engine import Engine
@@ -153,13 +154,11 @@ def run(config_path: Path, *, host: str | None, port: int | None, audience: Audi
 
 
 async def _serve(config_path: Path, host: str | None, port: int | None, audience: Audience) -> int:
-    engine = await Engine.create(config_path)
-    bind_host, bind_port = (
-        host or engine.config.server.host,
-        engine.config.server.port if port is None else port,
-    )
+    server_config = config_file.load(config_path).server
+    bind_host, bind_port = host or server_config.host, server_config.port if port is None else port
     check_binding(bind_host, KeyStore())
-    sock = listen(bind_host, bind_port)
+    sock = listen(bind_host, bind_port)  # first of all: who is in the way should be told at once
+    engine = await Engine.create(config_path)
     tls = None if is_loopback(bind_host) or engine.config.server.plain_http_on_lan else _Tls(engine, bind_host)
     urls = reachable(bind_host, sock.getsockname()[1], secure=tls is not None)
     identity = Identity(urls, tls.certificates.authority_pem() if tls else "", secrets.token_urlsafe(32))

@@ -6,6 +6,7 @@ A header that was read is kept in the cache, a few megabytes a model.
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import httpx
 
@@ -22,19 +23,22 @@ _LIMIT = 256 << 20  # no header is that long; a server that never ends is cut he
 _TIMEOUT_S = 30.0
 
 
-def remote_facts(config: ModelConfig) -> Facts | None:
+def remote_facts(config: ModelConfig, *, kept_only: bool = False) -> Facts | None:
     """Facts of a model from its sources, or None for sources without ranges (wheels, paths).
 
+    `kept_only`: ask nobody, None for what was not read before.
     Raises PullFailed (not to be had) and ModelFileError (no GGUF).
     """
     if not all(spec.source.startswith(("hf:", "http:", "https:")) for spec in config.files.model):
+        return None
+    if kept_only and not all(_kept(_address(spec)[0]).is_file() for spec in config.files.model):
         return None
     return gguf_facts.facts_of([_header(spec) for spec in config.files.model])
 
 
 def _header(spec: FileSpec) -> Header:
     url, headers = _address(spec)
-    kept = paths.cache_dir() / "headers" / f"{hashlib.sha256(url.encode()).hexdigest()[:32]}.bin"
+    kept = _kept(url)
     if kept.is_file():
         with kept.open("rb") as stream:
             return gguf_facts.read_header(stream, spec.source)
@@ -43,6 +47,10 @@ def _header(spec: FileSpec) -> Header:
         header = gguf_facts.read_header(stream_of, spec.source)
     paths.write_whole(kept, bytes(stream_of.taken[: header.data_start]))
     return header
+
+
+def _kept(url: str) -> Path:
+    return paths.cache_dir() / "headers" / f"{hashlib.sha256(url.encode()).hexdigest()[:32]}.bin"
 
 
 def _address(spec: FileSpec) -> tuple[str, dict[str, str]]:
