@@ -104,7 +104,11 @@ async def _tokens(results: Results, peers: list[servers.Peer], rounds: int) -> N
             gaps[peer.name].append(median([(b - a) / 1e6 for a, b in itertools.pairwise(stamps[2:-2])]))
     base = peers[0].name
     medians = {name: median(values) for name, values in gaps.items()}
-    added = {name: value - medians[base] for name, value in medians.items() if name != base}
+    added = {
+        name: median([one - other for one, other in zip(values, gaps[base], strict=True)])
+        for name, values in gaps.items()
+        if name != base
+    }
     results.add("tokens", case, "ms", median=medians, added=added)
 
 
