@@ -127,6 +127,65 @@ async def test_a_client_that_leaves_stops_the_generation_at_once(told: EnginePro
     await told.until("the lease back", lambda status: not status["instances"][0]["leases"])
 
 
+def packet(body: dict[str, Any], *headers: str) -> bytes:
+    data = json.dumps(body).encode()
+    head = "\r\n".join(["POST /v1/chat/completions HTTP/1.1", "Host: localhost", *headers])
+    return f"{head}\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data
+
+
+async def connect(engine: EngineProcess) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    host, port = engine.url.removeprefix("http://").split(":")
+    return await asyncio.open_connection(host, int(port))
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.3], ids=["in one packet", "one after the other"])
+async def test_a_client_that_leaves_is_seen_also_behind_a_pipeline(told: EngineProcess, pause_s: float) -> None:
+    _, writer = await connect(told)
+    writer.write(packet(script(stream=False, first_ms=60_000)))
+    await asyncio.sleep(pause_s)
+    writer.write(packet(script(stream=False)))
+    await upstream(told, "the request", lambda counts: counts["active"] == 1)
+    writer.close()
+    await told.until("its end", lambda status: status["requests"]["active"] == 0)
+    assert (await told_counts(told))["requests"] == 1, "the one that waited is not even begun"
+    assert not [line for line in told.output if "Traceback" in line or "exception" in line.lower()]
+
+
+async def test_pipelined_answers_come_in_order(told: EngineProcess) -> None:
+    reader, writer = await connect(told)
+    writer.write(b"".join(packet(script(stream=False, first_ms=ms), f"X-No: {ms}") for ms in (150, 0, 40)))
+    for _ in range(3):
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200")
+        length = int(head.lower().partition(b"content-length:")[2].partition(b"\r")[0])
+        json.loads(await reader.readexactly(length))
+    writer.close()
+
+
+async def test_a_stream_behind_an_unread_answer_has_its_head(told: EngineProcess) -> None:
+    """The hold on its headers runs out while nothing can be sent: they must still come first."""
+    reader, writer = await connect(told)
+    writer.write(packet(script(tokens=20, pad=64_000)))
+    writer.write(packet(script(tokens=2, first_ms=900)))  # beyond the hold of 0.5 s
+    await asyncio.sleep(1.2)
+    received = b""
+    async with asyncio.timeout(20):
+        while received.count(b"data: [DONE]") < 2:
+            piece = await reader.read(65_536)
+            assert piece, "cut"
+            received += piece
+    assert received.count(b"HTTP/1.1 200 OK") == 2 and b" 500 " not in received
+    writer.close()
+
+
+async def test_a_change_of_protocol_is_refused_in_words(told: EngineProcess) -> None:
+    reader, writer = await connect(told)
+    writer.write(packet(script(), "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAA"))
+    answer = await reader.read()
+    assert answer.startswith(b"HTTP/1.1 400") and b"without the Upgrade header" in answer
+    writer.close()
+
+
 async def test_a_request_that_kills_twice_is_refused_for_a_while(told: EngineProcess) -> None:
     # Where the second start outlasts the hold on headers, the error comes inside an aborted stream.
     body = b""

@@ -105,6 +105,48 @@ async def test_connections_are_kept_and_told_apart(tmp_path: Path, monkeypatch: 
         assert one.connections == 5, "an old one is not trusted"
 
 
+SURE = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["in one packet", "later"])
+async def test_what_nobody_asked_for_reaches_nobody(tmp_path: Path, late: bool) -> None:
+    async def more_than_asked(_head: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(SURE + b"one" + (b"" if late else SURE + b"no"))
+        if late:
+            await asyncio.sleep(0.05)
+            writer.write(SURE + b"no")
+
+    async with child(tmp_path, more_than_asked) as (one, way):
+        for round_number in (1, 2):
+            answer = await way.ask("GET", b"/")
+            assert await answer.read_all() == b"one"
+            answer.close()
+            await asyncio.sleep(0.2)
+            assert one.connections == round_number, "the connection is not used again"
+
+
+async def test_an_answer_without_length_that_we_cut_is_not_whole(tmp_path: Path) -> None:
+    async with child(tmp_path, saying(b"HTTP/1.1 200 OK\r\n\r\npart")) as (_, way):
+        answer = await way.ask("GET", b"/")
+        assert await answer.read() == b"part"
+        way.close()
+        with pytest.raises(UpstreamError):
+            await answer.read()
+
+
+async def test_a_kept_connection_that_breaks_untouched_is_replaced(tmp_path: Path) -> None:
+    async def leave_at_the_second(head: bytes, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if head.startswith(b"GET /second") and one.connections == 1:
+            raise ConnectionError
+        writer.write(SURE + b"yes")
+
+    async with child(tmp_path, leave_at_the_second) as (one, way):
+        for path in (b"/first", b"/second"):
+            answer = await way.ask("GET", path)
+            assert await answer.read_all() == b"yes"
+        assert one.connections == 2
+
+
 async def test_a_head_without_body_is_an_answer(tmp_path: Path) -> None:
     async with child(tmp_path, saying(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n")) as (_, way):
         answer = await way.ask("HEAD", b"/")
@@ -113,8 +155,14 @@ async def test_a_head_without_body_is_an_answer(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "pieces",
-    [(), (b"HTTP/1.1 200 OK\r\n",), (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhel",), (b"SSH-2.0-x\r\n\r\n",)],
-    ids=["nothing", "half a head", "half a body", "no HTTP"],
+    [
+        (),
+        (b"HTTP/1.1 200 OK\r\n",),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhel",),
+        (b"SSH-2.0-x\r\n\r\n",),
+        (b"HTTP/1.1 101 S\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",),
+    ],
+    ids=["nothing", "half a head", "half a body", "no HTTP", "another protocol"],
 )
 async def test_what_is_not_whole_is_an_error_after_what_did_come(tmp_path: Path, pieces: tuple[bytes, ...]) -> None:
     async with child(tmp_path, saying(*pieces, close=True)) as (_, way):

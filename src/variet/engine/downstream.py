@@ -96,9 +96,11 @@ class Downstream:
             self._hold.cancel()
             self._hold = None
         if self._ticker is not None:
-            self._ticker.cancel()
-            await asyncio.wait([self._ticker])
-            self._ticker = None
+            ticker, self._ticker = self._ticker, None
+            ticker.cancel()
+            await asyncio.wait([ticker])
+            if not ticker.cancelled():
+                ticker.result()  # the client stalled meanwhile
 
     async def _send(self, message: Message) -> None:
         """Raises Problem once the client took nothing for too long. One timer an answer: a time-out around each message
@@ -135,8 +137,8 @@ class Downstream:
             task.cancel()
 
     async def _begin(self, status: int, headers: list[tuple[bytes, bytes]], *, stream: bool) -> None:
-        self.started, self._stream = True, stream
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        self.started, self._stream = True, stream  # only now: the ticker may be ended while it waits to send
 
     async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
         """The child's status and headers, unless the hold ran out and others were sent already."""

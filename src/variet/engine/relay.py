@@ -35,6 +35,7 @@ log = logging.getLogger("variet.engine.relay")
 _DROPPED_FROM_CLIENT = {
     b"host", b"connection", b"keep-alive", b"transfer-encoding", b"content-length", b"authorization", b"x-api-key",
     b"accept-encoding", b"origin", b"referer", b"cookie", b"expect", b"x-conversation-id", b"te", b"upgrade",
+    b"range", b"if-range", b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since",
 }  # fmt: skip
 _DROPPED_FROM_CHILD = {b"connection", b"keep-alive", b"transfer-encoding", b"server", b"date"}
 _JSON = (b"content-type", b"application/json")

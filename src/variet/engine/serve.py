@@ -13,12 +13,13 @@ import secrets
 import signal
 import socket
 import sys
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from variet import connection
 from variet.engine import config_file
@@ -30,6 +31,7 @@ from variet.errors import TrustError, VarietError
 
 log = logging.getLogger("variet.engine")
 _CERTIFICATE_CHECK_S = 600.0
+_MOST_PIPELINED = 32
 
 
 class _Tls:
@@ -64,6 +66,8 @@ class _OneWrite:
         self.is_closing = transport.is_closing
 
     def write(self, data: bytes) -> None:
+        if self.is_closing():
+            return
         if self._begun:
             self._transport.write(data)
         elif self._head is None:
@@ -74,7 +78,7 @@ class _OneWrite:
             self._transport.write(self._head + data)
 
     def flush(self) -> None:
-        if not self._begun and self._head is not None:
+        if not self._begun and self._head is not None and not self.is_closing():
             self._begun = True
             self._transport.write(self._head)
 
@@ -89,6 +93,10 @@ class _Http(HttpToolsProtocol):
 
     _on_gone: Callable[[], None] | None = None
     _gone = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._cycles: deque[RequestResponseCycle] = deque()  # the one that runs, and those that wait behind it
 
     @property
     def full(self) -> bool:
@@ -112,14 +120,32 @@ class _Http(HttpToolsProtocol):
         self.scope["extensions"] = {"variet.client": {"connection": self}}
 
     def on_headers_complete(self) -> None:
+        if self.parser.should_upgrade() and self.parser.get_method() != b"GET":
+            # The parser takes the body for another protocol's; an empty request must not be relayed in its place.
+            self.send_400_response("This server speaks HTTP/1.1 only: ask again without the Upgrade header.")
+            return
         before = self.cycle
         super().on_headers_complete()
-        if self.cycle is not before and self.cycle is not None:
-            self.cycle.transport = _OneWrite(self.transport, self.loop)  # type: ignore[assignment]
+        if self.cycle is None or self.cycle is before:
+            return
+        self.cycle.transport = _OneWrite(self.transport, self.loop)  # type: ignore[assignment]
+        self._cycles.append(self.cycle)
+        if len(self.pipeline) > _MOST_PIPELINED:
+            self.transport.abort()
+        elif self.pipeline and self._on_gone is not None:
+            self.flow.resume_reading()  # uvicorn stops reading here, and then nobody sees that the client goes away
+
+    def on_response_complete(self) -> None:
+        self._cycles.popleft()
+        super().on_response_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._gone = True
+        self.pipeline.clear()
+        for cycle in self._cycles:  # uvicorn tells the last one only
+            cycle.disconnected = True
+            cycle.message_event.set()
         if self._on_gone is not None:
             self._on_gone()
 

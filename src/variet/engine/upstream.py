@@ -33,6 +33,7 @@ class Answer:
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []  # names in lower case
         self._connection = connection
+        self.touched = False  # something came
         self._head_only = head_only
         self._chunks: list[bytes] = []
         self._held = 0
@@ -55,7 +56,8 @@ class Answer:
             await self._change()
         chunk = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks, self._held = [], 0
-        self._connection.resume()
+        if not self._whole:  # else the connection may be the next request's already
+            self._connection.resume()
         return chunk
 
     async def read_all(self) -> bytes:
@@ -117,6 +119,10 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._paused = False
         self._bounded = False  # the answer's length is known, or it is chunked
+        self._done = False  # an answer ended in the bytes that are being read
+        self._keepable = False  # and said that the connection stays
+        self._surplus = False  # and more came after it
+        self._eof = False
 
     @property
     def alive(self) -> bool:
@@ -130,6 +136,7 @@ class _Connection(asyncio.Protocol):
         return self._answer
 
     def cut(self) -> None:
+        self._eof = False
         if self._transport is not None:
             self._transport.abort()
 
@@ -155,19 +162,36 @@ class _Connection(asyncio.Protocol):
         self._upstream.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
+        if self._answer is None:  # nobody asked: the next answer on this connection could not be trusted
+            self.cut()
+            return
+        self._answer.touched, self._done = True, False
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
-            self._break_off(f"what it answered is no HTTP ({error})")
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            self._break_off(f"what it answered is no HTTP that was asked for ({error})")
             self.cut()
+            return
+        if self._surplus:
+            self.cut()
+        elif self._done and self._keepable:
+            self._upstream.keep(self)
+        elif self._done:
+            self.close()
+
+    def eof_received(self) -> None:
+        self._eof = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._upstream.forget(self)
-        if exc is None and self._answer is not None and self._answer.status and not self._bounded:
+        if exc is None and self._eof and self._answer is not None and self._answer.status and not self._bounded:
             self._end()  # RFC 9112, 6.3: without a length, the end of the connection ends the answer
         self._break_off(f"connection lost{f' ({exc})' if exc else ''}")
 
     # --- httptools ---
+
+    def on_message_begin(self) -> None:
+        self._surplus = self._answer is None
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._answer is None:
@@ -183,6 +207,7 @@ class _Connection(asyncio.Protocol):
         status = self._parser.get_status_code()
         if status < 200:  # an interim answer
             self._answer.headers.clear()
+            self._bounded = False
             return
         self._answer.status = status
         if self._answer.ends_with_head():
@@ -195,12 +220,8 @@ class _Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         if self._answer is not None and self._answer.status:
-            keep = self._parser.should_keep_alive()
+            self._done, self._keepable = True, self._parser.should_keep_alive()
             self._end()
-            if keep:
-                self._upstream.keep(self)
-            else:
-                self.close()
 
     def _end(self) -> None:
         answer, self._answer = self._answer, None
@@ -238,14 +259,18 @@ class Upstream:
         if body or method == "POST":
             lines.append(b"Content-Length: %d\r\n" % len(body))
         lines.append(b"\r\n")
-        connection = self._kept() or await self._connect()
-        answer = connection.ask((b"".join(lines), body), head_only=method == "HEAD")
-        try:
-            await answer.begun()
-        except BaseException:
-            answer.close()
-            raise
-        return answer
+        data = (b"".join(lines), body)
+        kept = self._kept()
+        if kept is not None:
+            answer = kept.ask(data, head_only=method == "HEAD")
+            try:
+                return await _begun(answer)
+            except UpstreamError:
+                if answer.touched or self.closed:
+                    raise
+        # The child may close a kept connection in the very moment in which it is asked again: then by a fresh one.
+        connection = await self._connect()
+        return await _begun(connection.ask(data, head_only=method == "HEAD"))
 
     def close(self) -> None:
         """Cut every connection; whoever waits on one gets an UpstreamError."""
@@ -293,3 +318,12 @@ class Upstream:
             made.cut()
             raise UpstreamError("the model server was stopped")
         return made
+
+
+async def _begun(answer: Answer) -> Answer:
+    try:
+        await answer.begun()
+    except BaseException:
+        answer.close()
+        raise
+    return answer
