@@ -220,6 +220,8 @@ class Downstream:
     async def fail(self, problem: Problem) -> None:
         """Say what went wrong: as an answer, or inside a stream and then with an aborted body, so that no client
         takes what it has for whole."""
+        if problem.code == "client_stalled":
+            return  # it would not read this either
         await self._stop_ticking()
         if self._writer is not None:
             await asyncio.wait([self._writer])  # what the child wrote still goes out, an end does not
@@ -229,7 +231,7 @@ class Downstream:
             await self._begin(problem.status, [*problem.headers(), length], stream=False)
             self.complete = True
             await self._send({"type": "http.response.body", "body": body, "more_body": False})
-        elif self._stream and problem.code != "client_stalled":
+        elif self._stream:
             await self._send({"type": "http.response.body", "body": problem.event(self._family), "more_body": True})
 
     def close(self) -> None:

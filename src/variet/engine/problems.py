@@ -36,8 +36,6 @@ class Problem(Exception):
         result = [(b"content-type", b"application/json")]
         if self.retry_after_s is not None:
             result.append((b"retry-after", str(max(1, round(self.retry_after_s))).encode()))
-        if self.status == 413:
-            result.append((b"connection", b"close"))  # else all of the body would be read, only to be thrown away
         if self.status == 401:
             result.append((b"www-authenticate", b"Bearer"))
         return result
