@@ -351,7 +351,8 @@ class Fleet:
         if one.stopping.is_set():
             began = time.monotonic()
             if one.upstream is not None:  # llama-server waits for its clients before it ends
-                one.upstream.close() if one.cut else one.upstream.close_idle()
+                close = one.upstream.close if one.cut else one.upstream.close_idle
+                close()
             await one.child.stop(CUT_PATIENCE_S if one.cut else STOP_PATIENCE_S)
             self._note("stopped", one.model, (time.monotonic() - began) * 1000, one.stop_reason)
             return

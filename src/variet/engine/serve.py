@@ -13,25 +13,23 @@ import secrets
 import signal
 import socket
 import sys
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from variet import connection
 from variet.engine import config_file
 from variet.engine.addresses import Names, is_loopback, local_url, names_here, reachable
 from variet.engine.app import Identity, build
+from variet.engine.client_connection import ClientConnection
 from variet.engine.engine import Engine
 from variet.engine.trust import KeyStore, check_binding
 from variet.errors import TrustError, VarietError
 
 log = logging.getLogger("variet.engine")
 _CERTIFICATE_CHECK_S = 600.0
-_MOST_PIPELINED = 32
 
 
 class _Tls:
@@ -53,101 +51,6 @@ class _Tls:
                     log.info("a new server certificate holds from the next connection on")
             except (TrustError, OSError) as error:
                 log.error("the old certificate stays: %s", error)
-
-
-class _OneWrite:
-    """Where uvicorn writes an answer to: its head goes out with the first piece of its body, if that follows at once.
-    A system call and a wake-up of the client less before the first byte."""
-
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
-        self._transport, self._loop = transport, loop
-        self._head: bytes | None = None
-        self._begun = False
-        self.is_closing = transport.is_closing
-
-    def write(self, data: bytes) -> None:
-        if self.is_closing():
-            return
-        if self._begun:
-            self._transport.write(data)
-        elif self._head is None:
-            self._head = data
-            self._loop.call_soon(self.flush)
-        else:
-            self._begun = True
-            self._transport.write(self._head + data)
-
-    def flush(self) -> None:
-        if not self._begun and self._head is not None and not self.is_closing():
-            self._begun = True
-            self._transport.write(self._head)
-
-    def close(self) -> None:
-        self.flush()
-        self._transport.close()
-
-
-class _Http(HttpToolsProtocol):
-    """Tells the application more of its client than ASGI does: see downstream.Client. One request at a time runs on a
-    connection."""
-
-    _on_gone: Callable[[], None] | None = None
-    _gone = False
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._cycles: deque[RequestResponseCycle] = deque()  # the one that runs, and those that wait behind it
-
-    @property
-    def full(self) -> bool:
-        return self.flow.write_paused and not self._gone
-
-    def watch(self, on_gone: Callable[[], None]) -> None:
-        self._on_gone = on_gone
-        self.flow.resume_reading()  # a large body may have paused it, and a paused connection's end is not seen
-        if self._gone:
-            on_gone()
-
-    def unwatch(self, on_gone: Callable[[], None]) -> None:
-        if self._on_gone is on_gone:  # not the next request's
-            self._on_gone = None
-
-    def abort(self) -> None:
-        self.transport.abort()
-
-    def on_message_begin(self) -> None:
-        super().on_message_begin()
-        self.scope["extensions"] = {"variet.client": {"connection": self}}
-
-    def on_headers_complete(self) -> None:
-        if self.parser.should_upgrade() and self.parser.get_method() != b"GET":
-            # The parser takes the body for another protocol's; an empty request must not be relayed in its place.
-            self.send_400_response("This server speaks HTTP/1.1 only: ask again without the Upgrade header.")
-            return
-        before = self.cycle
-        super().on_headers_complete()
-        if self.cycle is None or self.cycle is before:
-            return
-        self.cycle.transport = _OneWrite(self.transport, self.loop)  # type: ignore[assignment]
-        self._cycles.append(self.cycle)
-        if len(self.pipeline) > _MOST_PIPELINED:
-            self.transport.abort()
-        elif self.pipeline and self._on_gone is not None:
-            self.flow.resume_reading()  # uvicorn stops reading here, and then nobody sees that the client goes away
-
-    def on_response_complete(self) -> None:
-        self._cycles.popleft()
-        super().on_response_complete()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self._gone = True
-        self.pipeline.clear()
-        for cycle in self._cycles:  # uvicorn tells the last one only
-            cycle.disconnected = True
-            cycle.message_event.set()
-        if self._on_gone is not None:
-            self._on_gone()
 
 
 class _Server(uvicorn.Server):
@@ -193,7 +96,7 @@ async def _serve(config_path: Path, host: str | None, port: int | None, audience
             build(engine, identity), log_config=None, access_log=False, lifespan="off",
             server_header=False, proxy_headers=False, date_header=False,
             timeout_keep_alive=75, timeout_graceful_shutdown=5,
-            http=_Http, ws="none", backlog=1024,
+            http=ClientConnection, ws="none", backlog=1024,
             ssl_context_factory=(lambda *_: tls.context) if tls else None,
         )
     )  # fmt: skip

@@ -34,7 +34,7 @@ class Answer:
         self.headers: list[tuple[bytes, bytes]] = []  # names in lower case
         self._connection = connection
         self.touched = False  # something came
-        self._head_only = head_only
+        self.head_only = head_only
         self._chunks: list[bytes] = []
         self._held = 0
         self._whole = False
@@ -103,9 +103,6 @@ class Answer:
     def break_off(self, error: UpstreamError) -> None:
         self._error = error
         self._wake()
-
-    def ends_with_head(self) -> bool:
-        return self._head_only
 
 
 class _Connection(asyncio.Protocol):
@@ -210,7 +207,7 @@ class _Connection(asyncio.Protocol):
             self._bounded = False
             return
         self._answer.status = status
-        if self._answer.ends_with_head():
+        if self._answer.head_only:
             self._end()
             self.close()  # the parser would wait for the body whose length the head tells
 
@@ -323,7 +320,7 @@ class Upstream:
 async def _begun(answer: Answer) -> Answer:
     try:
         await answer.begun()
-    except BaseException:
+    except BaseException:  # a cancelled wait, too, must not leave the child at work
         answer.close()
         raise
     return answer
