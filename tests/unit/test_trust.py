@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from variet.engine import trust
 from variet.engine.addresses import is_private
 from variet.engine.trust import Guard, KeyStore, check_binding, needs_admin
 from variet.errors import TrustError
@@ -50,6 +51,16 @@ def test_a_key_made_by_another_process_is_seen(store: KeyStore) -> None:
     assert store.all() == []
     key = KeyStore(store.path).add("other", admin=False)
     assert store.find(key) is not None
+
+
+def test_a_key_removed_by_another_process_is_refused_soon(store: KeyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = store.add("lost", admin=False)
+    monkeypatch.setattr(trust, "FRESH_S", 3600.0)
+    assert store.find(key) is not None
+    KeyStore(store.path).remove("lost")
+    assert store.find(key) is not None, "the file was just looked at"
+    monkeypatch.setattr(trust, "FRESH_S", 0.0)
+    assert store.find(key) is None
 
 
 def test_a_damaged_key_file_lets_nobody_in(store: KeyStore) -> None:

@@ -53,7 +53,7 @@ def list_keys(as_json: bool) -> None:
 @key.command()
 @click.argument("name")
 def remove(name: str) -> None:
-    """Remove the key named NAME; it is refused from the next request on."""
+    """Remove the key named NAME; the engine refuses it within a quarter of a second."""
     from variet.engine.trust import KeyStore
 
     KeyStore().remove(name)

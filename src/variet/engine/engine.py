@@ -99,7 +99,7 @@ class Engine:
 
     async def reload(self) -> tuple[set[str], list[str]]:
         """Take the changed file in. Returns the models that will restart, and the keys that hold only after a restart
-        of the engine. Raises VarietError and keeps the old config_file.
+        of the engine. Raises VarietError and keeps the old configuration.
         """
         new = config_file.load(self.config_path)
         old = self.config

@@ -258,7 +258,7 @@ def child_environment(extra: dict[str, str]) -> dict[str, str]:
     """The engine's environment without secrets, GPUs in PCI order, huge pages, then the owner's own variables.
 
     glibc then asks for huge pages (`madvise`) for what is large: weights that llama.cpp repacks for the processor, KV
-    caches on the host. A load is up to a third shorter (decision 010); other systems' libraries do not read it.
+    caches on the host (decision 010). Other systems' libraries do not read it.
     """
     secret = ("KEY", "TOKEN", "SECRET", "PASSWORD")
     env = {name: value for name, value in os.environ.items() if not any(word in name.upper() for word in secret)}
