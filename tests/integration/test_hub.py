@@ -11,17 +11,10 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from tests.support.pulling import CONTENT, fetch
 from variet.engine.config import FileSpec
 from variet.engine.sources import base, source_for
 from variet.errors import PullFailed
-
-CONTENT = b"GGUF" + bytes(range(256)) * 4096
-
-
-async def fetch(spec: FileSpec, path: Path) -> list[int]:
-    seen: list[int] = []
-    await base.ensure(spec, path, source_for(spec.source), lambda so_far, _total: seen.append(so_far))
-    return seen
 
 
 class Hub:

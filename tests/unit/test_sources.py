@@ -12,12 +12,11 @@ import pytest
 from aiohttp import web
 
 from tests.support import headers
+from tests.support.pulling import CONTENT, fetch
 from variet.engine.config import FileSpec, ModelConfig
 from variet.engine.pulls import Puller
-from variet.engine.sources import base, hf, pypi, remote, source_for
+from variet.engine.sources import base, hf, pypi, remote
 from variet.errors import ModelFileError, PullFailed
-
-CONTENT = b"GGUF" + bytes(range(256)) * 4096
 
 
 class FlakyServer:
@@ -65,12 +64,6 @@ async def server() -> AsyncIterator[FlakyServer]:
 
 def spec_for(url: str, sha256: str | None = hashlib.sha256(CONTENT).hexdigest()) -> FileSpec:
     return FileSpec(source=url, sha256=sha256)
-
-
-async def fetch(spec: FileSpec, path: Path) -> list[int]:
-    seen: list[int] = []
-    await base.ensure(spec, path, source_for(spec.source), lambda so_far, _total: seen.append(so_far))
-    return seen
 
 
 async def test_a_file_is_fetched_once_and_verified(server: FlakyServer, tmp_path: Path) -> None:
