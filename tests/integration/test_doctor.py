@@ -42,7 +42,7 @@ async def test_a_binary_for_another_processor_is_found_before_anybody_asks(tmp_p
     code, found = await examine(tmp_path / "home", models, config)
     work = found["llama-server at work"]
     assert code == 1 and found["llama-server"]["ok"] and not work["ok"]
-    assert "an instruction that this processor lacks" in work["detail"]
+    assert "an instruction that this processor lacks" in work["detail"] and "llama.cpp" in work["mend"]
 
 
 async def test_without_a_model_nothing_is_tried(tmp_path: Path) -> None:

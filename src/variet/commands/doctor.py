@@ -126,6 +126,7 @@ def _disk(folder: Path, absent: Mapping[str, ModelConfig]) -> Finding:
 
 async def _trial(server: LlamaServer, models: Mapping[str, ModelConfig], folder: Path) -> Finding:
     """Run the smallest model there is: a binary for another processor is known by nothing less."""
+    from variet.engine.llama_server import install_hint
     from variet.engine.sources.base import model_paths
     from variet.engine.trial import run_once
 
@@ -139,5 +140,5 @@ async def _trial(server: LlamaServer, models: Mapping[str, ModelConfig], folder:
     try:
         seconds = await run_once(server, files[smallest][0])
     except LaunchFailed as error:
-        return Finding("llama-server at work", False, error.what, error.next_step or "set $.llama_server.path")
+        return Finding("llama-server at work", False, error.what, install_hint())
     return Finding("llama-server at work", True, f"{smallest} was loaded and said a token in {seconds:.1f} s")
