@@ -127,6 +127,33 @@ async def test_a_client_that_leaves_stops_the_generation_at_once(told: EnginePro
     await told.until("the lease back", lambda status: not status["instances"][0]["leases"])
 
 
+async def test_a_plain_request_ends_with_its_client_beside_a_stream(told: EngineProcess) -> None:
+    """llama-server alone would work on: it looks for the client only when no slot had news for a second."""
+    async with aiohttp.ClientSession(told.url) as session:
+        other = await session.post("/v1/chat/completions", json=script(tokens=5_000, gap_ms=5))
+        await other.content.readany()
+        plain = asyncio.create_task(told.post("/v1/chat/completions", script(False, tokens=5_000, gap_ms=5)))
+        await upstream(told, "both", lambda counts: counts["active"] == 2)
+        plain.cancel()
+        counts = await upstream(told, "one ended", lambda counts: counts["cut"] == 1)
+        assert counts["active"] == 1 and await other.content.readany(), "the other goes on"
+        other.close()
+
+
+async def test_a_plain_answer_is_put_together_from_a_stream(told: EngineProcess) -> None:
+    status, answer = await told.post("/v1/chat/completions", script(False, tokens=3))
+    assert status == 200 and answer["object"] == "chat.completion"
+    message = {"role": "assistant", "content": "t0 t1 t2 "}
+    assert answer["choices"] == [{"index": 0, "message": message, "finish_reason": "stop"}]
+    status, answer = await told.post("/v1/chat/completions", script(False, tokens=3, error_at=1))
+    assert status == 200 and answer["choices"][0]["message"]["content"] == "told", "asked again, without a stream"
+    status, answer = await told.post("/v1/chat/completions", script(False, status=418))
+    assert status == 418 and answer["error"]["message"] == "as scripted"
+    assert (await told_counts(told))["requests"] == 4
+    status, answer = await told.post("/v1/chat/completions", {**script(False), "logprobs": True})
+    assert answer["choices"][0]["message"]["content"] == "told", "what a stream does not tell is asked for whole"
+
+
 def packet(body: dict[str, Any], *headers: str) -> bytes:
     data = json.dumps(body).encode()
     head = "\r\n".join(["POST /v1/chat/completions HTTP/1.1", "Host: localhost", *headers])
@@ -239,7 +266,7 @@ async def test_a_swap_that_waits_says_for_what(tmp_path: Path, models: Path) -> 
         output, _ = await swap.communicate()
         assert swap.returncode == 0 and b"told draining: 1 still answering" in output and b"done in" in output
         _, events, whole = await story
-        assert whole and len(events) == 81, "the answer was not cut"
+        assert whole and len(events) == 80 + 2, "the answer was not cut"
 
 
 async def test_a_load_without_room_is_tried_again_smaller_and_remembered(tmp_path: Path, models: Path) -> None:

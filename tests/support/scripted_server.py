@@ -6,6 +6,7 @@ children that die at a certain byte. A request's own field `script` says what ha
   tokens, gap_ms, pad        so many events, so far apart, each with so many bytes of padding
   first_ms                   pause before the first event
   die_at, drop_at, hang_at   at that event: end the process, close the connection, go on saying nothing
+  error_at                   at that event of a stream: an error instead, and its end
   status                     answer with that error instead
 Every event carries `sent_ns` (CLOCK_MONOTONIC). GET /props tells what happened so far. In its environment
 SCRIPT_LOAD_S delays the start, SCRIPT_MOST_GPU_LAYERS is where its memory ends. Standard library only.
@@ -38,6 +39,10 @@ def event(index: int, body: dict[str, Any], pad: str) -> bytes:
         "choices": [{"index": 0, "delta": {"content": f"t{index} "}, "finish_reason": None}], "pad": pad,
     }  # fmt: skip
     payload = b"data: " + json.dumps(data).encode() + b"\n\n"
+    return chunk(payload)
+
+
+def chunk(payload: bytes) -> bytes:
     return f"{len(payload):x}\r\n".encode() + payload + b"\r\n"
 
 
@@ -55,6 +60,9 @@ async def stream(body: dict[str, Any], script: dict[str, Any], writer: asyncio.S
         if index == script.get("drop_at"):
             writer.transport.abort()
             return
+        if index == script.get("error_at"):
+            writer.write(chunk(b'data: {"error": {"message": "as scripted", "code": 500}}\n\n') + b"0\r\n\r\n")
+            return
         if index == script.get("hang_at"):
             await asyncio.sleep(3600)
         if index and gap_s:
@@ -64,8 +72,8 @@ async def stream(body: dict[str, Any], script: dict[str, Any], writer: asyncio.S
         writer.write(event(index, body, pad))
         counts["tokens"] += 1  # type: ignore[operator]
         await writer.drain()
-    end = b"data: [DONE]\n\n"
-    writer.write(f"{len(end):x}\r\n".encode() + end + b"\r\n0\r\n\r\n")
+    last = {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    writer.write(chunk(b"data: " + json.dumps(last).encode() + b"\n\ndata: [DONE]\n\n") + b"0\r\n\r\n")
     await writer.drain()
 
 

@@ -66,6 +66,7 @@ class Lease:
     model: str
     instance_id: int
     slot: int | None
+    slots: int  # how many the instance has
     upstream: Upstream
     queue_ms: float
 
@@ -269,6 +270,7 @@ class Fleet:
                 one.model,
                 one.instance_id,
                 grant.slot,
+                len(self.scheduler.instances[grant.instance_id].slots),
                 one.upstream,
                 waited,
             )

@@ -21,6 +21,7 @@ import orjson
 
 from variet.engine import apis, conversation, shaping
 from variet.engine.apis import Api
+from variet.engine.assembly import Assembly, Broken, assembly_for, gather
 from variet.engine.config import EngineConfig, TierConfig
 from variet.engine.downstream import Client, Downstream, Receive, Send
 from variet.engine.events import Arrived, Priority
@@ -232,7 +233,11 @@ class Relay:
                 tier = config.tiers[home] if home else None
             served = False
             try:
-                await self._exchange(call, tier, lease, record, client)
+                try:
+                    await self._exchange(call, tier, lease, record, client, assembly=self._assembly(call, lease))
+                except Broken as broken:
+                    log.info("request %s: %s; asked again without a stream", record.request_id, broken)
+                    await self._exchange(call, tier, lease, record, client)
                 served = True
                 return
             except ChildDied as death:
@@ -251,21 +256,35 @@ class Relay:
             finally:
                 self._fleet.end(record.request_id, served=served)
 
+    @staticmethod
+    def _assembly(call: Call, lease: Lease) -> Assembly | None:
+        """Where others may be at work beside it, a plain request is asked for as a stream: only that ends at once."""
+        return assembly_for(call.api, call.body) if call.body is not None and lease.slots > 1 else None
+
     async def _exchange(
-        self, call: Call, tier: TierConfig | None, lease: Lease, record: Record, client: Downstream
+        self,
+        call: Call,
+        tier: TierConfig | None,
+        lease: Lease,
+        record: Record,
+        client: Downstream,
+        *,
+        assembly: Assembly | None = None,
     ) -> None:
         data = call.raw
         if call.body is not None:
-            data = orjson.dumps(shaping.shape(call.body, call.api, lease.model, tier, lease.slot))
+            body = call.body if assembly is None else {**call.body, "stream": True}
+            data = orjson.dumps(shaping.shape(body, call.api, lease.model, tier, lease.slot))
         try:
             answer = await lease.upstream.ask(call.method, call.path, call.headers, data)
             try:
                 if answer.status >= 400 and (call.api.family == "messages" or client.started):
                     raise _translated(answer.status, await answer.read_all())
                 record.first_byte_ms = (time.monotonic() - record.began) * 1000
-                await client.start(answer.status, _downstream_headers(answer.headers, record, lease))
                 self._fleet.first_byte(lease.instance_id, record.began * 1000)
-                first, tail = await client.pump(answer)
+                source = answer if assembly is None or answer.status >= 400 else await gather(answer, assembly)
+                await client.start(answer.status, _downstream_headers(source.headers, record, lease))
+                first, tail = await client.pump(source)
             finally:
                 answer.close()
         except UpstreamError as error:
