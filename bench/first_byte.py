@@ -1,7 +1,8 @@
 """Added time to first byte and between tokens, interleaved, each peer first in turn.
 
-With a real model: llama-server itself, its router and the engine, same binary, same flags. With a scripted server,
-whose answer costs nothing, the engine alone can be put in between; its events carry the time at which they were sent.
+With a real model: llama-server itself, which is the engine's own child asked without the engine, its router, and the
+engine. The same over a scripted server, whose answer costs nothing; its events carry the time at which they were sent.
+A plain relay to the same child shows what any relay on these libraries adds.
 """
 
 from __future__ import annotations
@@ -42,32 +43,33 @@ def _scripted_bodies() -> dict[str, bytes]:
 
 async def run(results: Results, rounds: int) -> None:
     async with contextlib.AsyncExitStack() as stack:
+        engine = await stack.enter_async_context(servers.engine((MODEL,)))
+        child = await servers.child_of(engine, "llama-server", MODEL)
         peers = [
-            await stack.enter_async_context(servers.llama(MODEL)),
+            child,
             await stack.enter_async_context(servers.router((MODEL,), planned=True)),
-            await stack.enter_async_context(servers.engine((MODEL,))),
+            await stack.enter_async_context(servers.plain_relay(child)),
+            engine,
         ]
         await _first_bytes(results, peers, _bodies(), rounds)
         await _tokens(results, peers, max(10, rounds // 10))
     async with contextlib.AsyncExitStack() as stack:
         path = {"llama_server": {"path": str(servers.SCRIPTED)}}
-        scripted = await stack.enter_async_context(servers.scripted())
-        peers = [
-            scripted,
-            await stack.enter_async_context(servers.plain_relay(scripted)),
-            await stack.enter_async_context(servers.engine((MODEL,), path)),
-        ]
+        engine = await stack.enter_async_context(servers.engine((MODEL,), path))
+        child = await servers.child_of(engine, "scripted server", MODEL)
+        peers = [child, await stack.enter_async_context(servers.plain_relay(child)), engine]
         await _first_bytes(results, peers, _scripted_bodies(), rounds)
         await _one_way(results, peers, max(10, rounds // 10))
 
 
 async def _first_bytes(results: Results, peers: list[servers.Peer], bodies: dict[str, bytes], rounds: int) -> None:
     cases = {case: body for case, body in bodies.items() if not results.have("first byte", case)}
-    lines = {peer.name: Connection(peer.port()) for peer in peers}
+    lines = {peer.name: Connection(peer.door()) for peer in peers}
     taken: dict[str, dict[str, list[float]]] = {case: {peer.name: [] for peer in peers} for case in cases}
     for number in range(-3, rounds):  # the first three warm everything up
         for case, body in cases.items():
             for peer in (*peers[number % len(peers) :], *peers[: number % len(peers)]):
+                await lines[peer.name].ask(body)  # what ran before leaves the processor's caches to each in turn
                 timed = await lines[peer.name].ask(body)
                 if timed.status != 200:
                     raise SystemExit(f"{peer.name}: {case}: {timed.status} {timed.body[:200]!r}")
@@ -98,7 +100,7 @@ async def _tokens(results: Results, peers: list[servers.Peer], rounds: int) -> N
     gaps: dict[str, list[float]] = {peer.name: [] for peer in peers}
     for number in range(rounds):
         for peer in (*peers[number % len(peers) :], *peers[: number % len(peers)]):
-            line = Connection(peer.port())
+            line = Connection(peer.door())
             stamps = (await line.ask(data)).stamps_ns
             line.close()
             gaps[peer.name].append(median([(b - a) / 1e6 for a, b in itertools.pairwise(stamps[2:-2])]))
@@ -124,10 +126,11 @@ async def _one_way(results: Results, peers: list[servers.Peer], rounds: int) -> 
     gaps: dict[str, list[float]] = {peer.name: [] for peer in peers}
     for number in range(rounds):
         for peer in (*peers[number % len(peers) :], *peers[: number % len(peers)]):
-            line = Connection(peer.port())
+            line = Connection(peer.door())
             timed = await line.ask(data)
             line.close()
-            sent = [json.loads(one)["sent_ns"] for one in timed.body.split(b"data: ")[1:] if one.startswith(b"{")]
+            events = [json.loads(one) for one in timed.body.split(b"data: ")[1:] if one.startswith(b"{")]
+            sent = [event["sent_ns"] for event in events if "sent_ns" in event]
             stamps = timed.stamps_ns[: len(sent)]
             ways[peer.name] += [(arrived - at) / 1e6 for arrived, at in zip(stamps, sent, strict=False)]
             arrived, left = itertools.pairwise(stamps), itertools.pairwise(sent)

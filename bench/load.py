@@ -19,10 +19,11 @@ _SHORT_S = 1.5
 async def run(results: Results, rounds: int) -> None:
     tokenize = request("/tokenize", {"model": MODEL, "content": "Once upon a time"})
     async with contextlib.AsyncExitStack() as stack:
+        engine = await stack.enter_async_context(servers.engine((MODEL,)))
         peers = [
-            await stack.enter_async_context(servers.llama(MODEL)),
+            await servers.child_of(engine, "llama-server", MODEL),
             await stack.enter_async_context(servers.router((MODEL,), planned=True)),
-            await stack.enter_async_context(servers.engine((MODEL,))),
+            engine,
         ]
         await _compare(results, "/tokenize", peers, tokenize, rounds)
     messages = [{"role": "user", "content": "Once upon a time"}]
@@ -32,12 +33,9 @@ async def run(results: Results, rounds: int) -> None:
     )
     async with contextlib.AsyncExitStack() as stack:
         changes: dict[str, dict[str, Any]] = {"llama_server": {"path": str(servers.SCRIPTED)}, "models": _many_slots()}
-        scripted = await stack.enter_async_context(servers.scripted())
-        peers = [
-            scripted,
-            await stack.enter_async_context(servers.plain_relay(scripted)),
-            await stack.enter_async_context(servers.engine((MODEL,), changes)),
-        ]
+        engine = await stack.enter_async_context(servers.engine((MODEL,), changes))
+        child = await servers.child_of(engine, "scripted server", MODEL)
+        peers = [child, await stack.enter_async_context(servers.plain_relay(child)), engine]
         await _compare(results, "scripted chat", peers, chat, rounds)
         await _compare(results, "scripted stream of 16 tokens", peers, stream, rounds)
 
@@ -70,7 +68,7 @@ async def _rate(peer: servers.Peer, data: bytes, clients: int) -> float:
     ends = time.monotonic() + _SHORT_S
 
     async def client() -> int:
-        line, done = Connection(peer.port()), 0
+        line, done = Connection(peer.door()), 0
         while time.monotonic() < ends:
             status = (await line.ask(data)).status
             if status != 200:

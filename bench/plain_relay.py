@@ -21,13 +21,20 @@ class PlainRelay:
         self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
     ) -> None:
         if self._session is None:
-            self._session = aiohttp.ClientSession(self._upstream, auto_decompress=False)
+            connector = aiohttp.UnixConnector(self._upstream.removeprefix("unix:"))
+            self._session = aiohttp.ClientSession("http://child", connector=connector, auto_decompress=False)
         body, more = b"", True
         while more:
             message = await receive()
             body, more = body + message.get("body", b""), message.get("more_body", False)
         headers = {"content-type": "application/json"}
-        async with self._session.request(scope["method"], scope["path"], data=body, headers=headers) as answer:
+        while True:
+            try:
+                answer = await self._session.request(scope["method"], scope["path"], data=body, headers=headers)
+                break
+            except aiohttp.ClientConnectionError:
+                pass  # llama-server closes a kept connection after each stream, perhaps in this very moment
+        async with answer:
             kept = [
                 (name.lower().encode(), value.encode())
                 for name, value in answer.headers.items()

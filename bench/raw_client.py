@@ -26,17 +26,20 @@ def request(path: str, body: dict[str, Any]) -> bytes:
 
 
 class Connection:
-    """Kept open between requests; opened again where the server closed it."""
+    """Kept open between requests; opened again where the server closed it. `door`: a port of loopback, or a socket."""
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    def __init__(self, door: int | str) -> None:
+        self._door = door
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self, data: bytes) -> Timed:
         """Raises ConnectionError where the answer is not whole."""
         reused = self._streams is not None
         if self._streams is None:
-            self._streams = await asyncio.open_connection("127.0.0.1", self._port, limit=1 << 24)
+            if isinstance(self._door, str):
+                self._streams = await asyncio.open_unix_connection(self._door, limit=1 << 24)
+            else:
+                self._streams = await asyncio.open_connection("127.0.0.1", self._door, limit=1 << 24)
         try:
             return await self._ask(data, *self._streams)
         except (asyncio.IncompleteReadError, OSError) as error:

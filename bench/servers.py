@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import psutil
 
 from variet import paths
 from variet.engine import llama_server
@@ -29,14 +30,14 @@ PLANNED = ("-fit", "off", "--no-warmup", "--cache-ram", "0")  # what the engine 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A server under measurement, and the names it gives to `MODELS`."""
+    """A server under measurement. `url` is http://host:port, or unix:path."""
 
     name: str
     url: str
     pid: int
 
-    def port(self) -> int:
-        return int(self.url.rpartition(":")[2])
+    def door(self) -> int | str:
+        return self.url[5:] if self.url.startswith("unix:") else int(self.url.rpartition(":")[2])
 
 
 def free_port() -> int:
@@ -86,15 +87,6 @@ async def _running(name: str, command: tuple[str, ...], env: dict[str, str], por
 
 
 @contextlib.asynccontextmanager
-async def llama(model: str) -> AsyncIterator[Peer]:
-    """llama-server itself, with the flags that the engine gives its children."""
-    server, port = await llama_server.discover(), free_port()
-    command = (server.path, "-m", str(model_file(model)), "--port", str(port), *SAME, *PLANNED)
-    async with _running("llama-server", command, server.environment(dict(os.environ)), port) as peer:
-        yield peer
-
-
-@contextlib.asynccontextmanager
 async def router(models: tuple[str, ...], *, planned: bool) -> AsyncIterator[Peer]:
     """llama-server's router with one model at a time, as it comes or with the engine's flags for its children."""
     server, port = await llama_server.discover(), free_port()
@@ -129,12 +121,15 @@ async def engine(models: tuple[str, ...], changes: dict[str, dict[str, Any]] | N
             yield peer
 
 
-@contextlib.asynccontextmanager
-async def scripted() -> AsyncIterator[Peer]:
-    port = free_port()
-    command = (sys.executable, str(SCRIPTED), "--port", str(port))
-    async with _running("scripted server", command, dict(os.environ), port) as peer:
-        yield peer
+async def child_of(engine: Peer, name: str, model: str) -> Peer:
+    """The engine's own child, to be asked without the engine: the same process, so that a difference is the way's."""
+    async with aiohttp.ClientSession(engine.url) as session:
+        async with session.post("/tokenize", json={"model": model, "content": ""}) as answer:
+            answer.raise_for_status()
+        async with session.get("/engine/status") as answer:
+            (instance,) = (await answer.json())["instances"]
+    command = psutil.Process(instance["pid"]).cmdline()
+    return Peer(name, "unix:" + command[command.index("--host") + 1], instance["pid"])
 
 
 @contextlib.asynccontextmanager

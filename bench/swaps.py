@@ -63,7 +63,7 @@ async def _ask(peer: servers.Peer, model: str) -> float:
     await asyncio.sleep(PAUSE_S)
     _warm_memory()
     body: dict[str, Any] = {"model": model, "prompt": "Once upon a time", "max_tokens": 1, "stream": True}
-    line = Connection(peer.port())
+    line = Connection(peer.door())
     timed = await line.ask(request("/v1/completions", body))
     line.close()
     if timed.status != 200:

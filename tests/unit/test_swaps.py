@@ -14,11 +14,25 @@ def test_phases_add_up_to_what_the_client_waited() -> None:
     book.starting(3, "large", 400, 1_360)
     swap = book.ready(3, 3_360)
     assert swap is not None and swap.gave_way == ("small",)
-    assert swap.phases_ms == {"drain": 600, "stop": 300, "memory": 60, "load": 2_000}
+    assert swap.phases_ms == {"pull": 0, "drain": 600, "stop": 300, "memory": 60, "load": 2_000}
     assert book.first_byte(3, 400, 3_500) is swap and swap.phases_ms["first"] == 140
     assert swap.total_ms == 3_500 - 400
     assert book.first_byte(3, 3_600, 3_700) is None
     assert list(book.recent) == [swap]
+
+
+def test_a_wait_for_files_is_no_drain() -> None:
+    book = SwapBook()
+    book.pulled("large", 5_000)
+    book.told_to_go(1, "small", "large", 5_200)
+    book.memory_back(1, 5_300)
+    book.starting(2, "large", 1_000, 5_300)
+    swap = book.ready(2, 6_300)
+    assert swap is not None
+    assert swap.phases_ms == {"pull": 4_000, "drain": 200, "stop": 100, "memory": 0, "load": 1_000}
+    book.starting(3, "large", 9_000, 9_000)
+    again = book.ready(3, 9_500)
+    assert again is not None and again.phases_ms["pull"] == 0, "only the one that waited for them"
 
 
 def test_nobody_waited_for_a_preload() -> None:

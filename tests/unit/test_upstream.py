@@ -105,6 +105,41 @@ async def test_connections_are_kept_and_told_apart(tmp_path: Path, monkeypatch: 
         assert one.connections == 5, "an old one is not trusted"
 
 
+async def test_a_connection_that_ends_with_its_answer_is_replaced_before_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",)
+    async with child(tmp_path, saying(*stream, close=True)) as (one, way):
+        for connections in (2, 3):  # as llama-server does: kept by what its head says, ended all the same
+            answer = await way.ask("POST", b"/")
+            assert await answer.read_all() == b"ok"
+            async with asyncio.timeout(5):
+                while one.connections < connections or not any(kept.alive for kept in way.connections):
+                    await asyncio.sleep(0.01)
+        assert len(way.connections) == 1 and len(one.heads) == 2, "each answer over the one that was ready"
+        monkeypatch.setattr(upstream, "_SOON_S", 0.0)
+        answer = await way.ask("POST", b"/")
+        await answer.read_all()
+        while way.connections:
+            await asyncio.sleep(0.01)
+        assert one.connections == 3, "one that ended for its idleness is not replaced"
+
+
+async def test_a_spare_connection_does_not_outlive_the_child(tmp_path: Path) -> None:
+    stream = (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",)
+    async with child(tmp_path, saying(*stream, close=True)) as (one, way):
+        answer = await way.ask("POST", b"/")
+        await answer.read_all()
+        one.path.unlink()  # none can be opened any more
+        while way.connections:
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.05)
+        with pytest.raises(UpstreamError):
+            await way.ask("POST", b"/")
+        way.close()
+        assert not way.connections
+
+
 SURE = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"
 
 

@@ -304,7 +304,7 @@ class Engine:
             # The header can be read now: plan again with what it says.
             self.plan = self._make_plan()
             self.fleet.post(events.Reconfigured(self._terms()))
-        self.fleet.post(events.Available(model, problem))
+        self.fleet.available(model, problem)
 
     def _on_moment(self, moment: Moment) -> None:
         self.tell(moment)

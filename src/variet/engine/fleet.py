@@ -134,6 +134,11 @@ class Fleet:
         if request_id in self.scheduler.leases or request_id in self.scheduler.waiters or self._handling:
             self.post(events.Ended(request_id, served))
 
+    def available(self, model: str, problem: str | None) -> None:
+        """A pull ended: the model's files are there, or `problem` says why not."""
+        self.swaps.pulled(model, _now_ms())
+        self.post(events.Available(model, problem))
+
     def first_byte(self, instance_id: int, asked_ms: float) -> None:
         """An answer to a request of `asked_ms` began: the first one of an instance completes the record of its swap."""
         swap = self.swaps.first_byte(instance_id, asked_ms, _now_ms())

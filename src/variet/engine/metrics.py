@@ -30,7 +30,7 @@ class Metrics:
         self._queue = Histogram("variet_queue_seconds", "Wait for a lease", ["model"], buckets=_SECONDS, registry=here)
         self._stop = Histogram("variet_stop_seconds", "Stop to gone", ["model"], buckets=_SECONDS, registry=here)
         self._swap = Histogram(
-            "variet_swap_phase_seconds", "drain, stop, memory, load, first byte of a model that came in",
+            "variet_swap_phase_seconds", "pull, drain, stop, memory, load, first byte of a model that came in",
             ["model", "phase"], buckets=_SECONDS, registry=here,
         )  # fmt: skip
         self._failures = Counter(

@@ -1,6 +1,7 @@
 """What each swap cost, phase by phase: drain, stop, memory, load, first token. Only remembers; decides nothing.
 
-drain    somebody asked for the model, until the last model that had to go was told to (linger, gate, running answers)
+pull     somebody asked for the model, until its files were there
+drain    from then until the last model that had to go was told to (linger, gate, running answers)
 stop     until that one's process was gone
 memory   until its memory was back
 load     the new process, from spawn to ready
@@ -45,6 +46,10 @@ class SwapBook:
         self.recent: deque[Swap] = deque(maxlen=keep)
         self._leaving: dict[int, _Leaving] = {}
         self._coming: dict[int, Swap] = {}
+        self._pulled_ms: dict[str, float] = {}
+
+    def pulled(self, model: str, now_ms: float) -> None:
+        self._pulled_ms[model] = now_ms
 
     def told_to_go(self, instance_id: int, model: str, made_room_for: str, now_ms: float) -> None:
         self._leaving[instance_id] = _Leaving(model, made_room_for, now_ms)
@@ -66,11 +71,15 @@ class SwapBook:
         self._leaving = {key: one for key, one in self._leaving.items() if one not in left}
         left = [one for one in left if one.back_ms is not None and one.back_ms >= asked_ms]  # else for one who gave up
         swap = Swap(model, asked_ms, now_ms, tuple(one.model for one in left))
+        there_ms = max(asked_ms, self._pulled_ms.pop(model, asked_ms))
         told = max((one.told_ms for one in left), default=now_ms)
         gone = max((one.gone_ms or one.told_ms for one in left), default=told)
         swap.phases_ms = {
-            "drain": max(0.0, told - asked_ms), "stop": max(0.0, gone - told), "memory": max(0.0, now_ms - gone)
-        }  # fmt: skip
+            "pull": there_ms - asked_ms,
+            "drain": max(0.0, told - there_ms),
+            "stop": max(0.0, gone - told),
+            "memory": max(0.0, now_ms - gone),
+        }
         self._coming[instance_id] = swap
 
     def ready(self, instance_id: int, now_ms: float) -> Swap | None:

@@ -7,6 +7,7 @@ relay's own, so nothing here is meant for the internet: no redirects, no cookies
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 from typing import Any, cast
@@ -20,6 +21,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 _KEEP_S = 4.0  # llama-server's own HTTP library closes idle connections at 5 s
 _CONNECT_S = 10.0
 _HIGH_WATER = 1 << 18  # bytes read ahead of whoever takes them
+_SOON_S = 1.0  # a kept connection that ends sooner was ended by its answer
 
 
 class UpstreamError(Exception):
@@ -119,7 +121,7 @@ class _Connection(asyncio.Protocol):
         self._done = False  # an answer ended in the bytes that are being read
         self._keepable = False  # and said that the connection stays
         self._surplus = False  # and more came after it
-        self._eof = False
+        self.eof = False  # the child ended it
 
     @property
     def alive(self) -> bool:
@@ -133,7 +135,7 @@ class _Connection(asyncio.Protocol):
         return self._answer
 
     def cut(self) -> None:
-        self._eof = False
+        self.eof = False  # the child ended it
         if self._transport is not None:
             self._transport.abort()
 
@@ -177,11 +179,11 @@ class _Connection(asyncio.Protocol):
             self.close()
 
     def eof_received(self) -> None:
-        self._eof = True
+        self.eof = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._upstream.forget(self)
-        if exc is None and self._eof and self._answer is not None and self._answer.status and not self._bounded:
+        if exc is None and self.eof and self._answer is not None and self._answer.status and not self._bounded:
             self._end()  # RFC 9112, 6.3: without a length, the end of the connection ends the answer
         self._break_off(f"connection lost{f' ({exc})' if exc else ''}")
 
@@ -242,6 +244,7 @@ class Upstream:
         url = urlsplit(address.base_url)
         self._place = (url.hostname or "127.0.0.1", url.port or 80)
         self._idle: list[_Connection] = []
+        self._spare: asyncio.Task[None] | None = None
         self._common = b"Host: child\r\n"
         if address.api_key:
             self._common += f"Authorization: Bearer {address.api_key}\r\n".encode()
@@ -272,11 +275,14 @@ class Upstream:
     def close(self) -> None:
         """Cut every connection; whoever waits on one gets an UpstreamError."""
         self.closed = True
+        self.close_idle()
         for connection in list(self.connections):
             connection.cut()
 
     def close_idle(self) -> None:
         """Close what nobody uses: a child that is to end need not wait for it."""
+        if self._spare is not None:
+            self._spare.cancel()
         while self._idle:
             self._idle.pop().close()
 
@@ -289,6 +295,17 @@ class Upstream:
         self.connections.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
+            self._prepare(connection)
+
+    def _prepare(self, ended: _Connection) -> None:
+        """llama-server ends a connection with each stream on it: have the next one open before it is asked for."""
+        soon = time.monotonic() - ended.idle_since < _SOON_S
+        if ended.eof and soon and not self._idle and not self.closed:
+            self._spare = asyncio.get_running_loop().create_task(self._open_spare())
+
+    async def _open_spare(self) -> None:
+        with contextlib.suppress(UpstreamError):  # whoever asks next will hear of it
+            self.keep(await self._connect())
 
     def _kept(self) -> _Connection | None:
         while self._idle:
