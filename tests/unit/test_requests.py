@@ -114,14 +114,34 @@ def test_a_longer_conversation_begins_with_the_chain_of_its_shorter_self(
     start = [{"role": "system", "content": system}]
     short = conversation.chain({"messages": start + first}, orjson.dumps)
     long = conversation.chain({"messages": start + first + more, "temperature": 1}, orjson.dumps)
-    assert long[: len(short)] == short and len(short) == len(first) + 1
+    links = len(first) + 1
+    assert len(short.digests) == len(short.sizes) == links
+    assert (long.digests[:links], long.sizes[:links]) == (short.digests, short.sizes)
+    assert long.common(short) == links and list(long.sizes) == sorted(long.sizes)
 
 
 def test_another_system_prompt_or_tool_list_is_another_conversation() -> None:
     body = {"messages": [{"role": "user", "content": "hi"}]}
     one = conversation.chain(body, orjson.dumps)
-    assert not set(one) & set(conversation.chain({**body, "tools": [{"name": "x"}]}, orjson.dumps))
-    assert not set(one) & set(conversation.chain({**body, "system": "be kind"}, orjson.dumps))
+    assert not one.common(conversation.chain({**body, "tools": [{"name": "x"}]}, orjson.dumps))
+    assert not one.common(conversation.chain({**body, "system": "be kind"}, orjson.dumps))
+
+
+def test_marks_that_wander_and_ways_to_write_a_text_change_no_conversation() -> None:
+    """Claude Code moves `cache_control` to its last message with each turn, and clients differ in how they say a text."""
+    mark = {"cache_control": {"type": "ephemeral"}}
+    said, part = {"role": "user", "content": "hi"}, {"type": "text", "text": "hi"}
+    system, tool = {"type": "text", "text": "be kind"}, {"name": "x", "input_schema": {}}
+    plain = {"system": [system], "tools": [tool], "messages": [said]}
+    marked = {
+        "system": [{**system, **mark}],
+        "tools": [{**tool, **mark}],
+        "messages": [{**said, "content": [{**part, **mark}]}],
+    }
+    one, other = conversation.chain(plain, orjson.dumps), conversation.chain(marked, orjson.dumps)
+    assert one == other and len(one.digests) == 2
+    pictured = {**said, "content": [part, {"type": "image", "source": {}, **mark}]}
+    assert conversation.chain({"messages": [pictured]}, orjson.dumps).common(one) == 0
 
 
 @pytest.mark.parametrize("family", ["chat", "completions", "responses", "messages", "native"])

@@ -9,13 +9,16 @@ def test_phases_add_up_to_what_the_client_waited() -> None:
     book = SwapBook()
     book.told_to_go(1, "small", "large", 1_000)
     book.told_to_go(2, "side", "other", 1_100)  # leaves for another model: not part of this swap
+    book.kept(1, 1_120)
     book.gone(1, 1_300)
     book.memory_back(1, 1_350)
     book.starting(3, "large", 400, 1_360)
     swap = book.ready(3, 3_360)
     assert swap is not None and swap.gave_way == ("small",)
-    assert swap.phases_ms == {"pull": 0, "drain": 600, "stop": 300, "memory": 60, "load": 2_000}
-    assert book.first_byte(3, 400, 3_500) is swap and swap.phases_ms["first"] == 140
+    assert swap.phases_ms == {"pull": 0, "drain": 600, "save": 120, "stop": 180, "memory": 60, "load": 2_000}
+    book.restored(3, 40)
+    assert book.first_byte(3, 400, 3_500) is swap
+    assert (swap.phases_ms["restore"], swap.phases_ms["first"]) == (40, 100)
     assert swap.total_ms == 3_500 - 400
     assert book.first_byte(3, 3_600, 3_700) is None
     assert list(book.recent) == [swap]
@@ -29,7 +32,7 @@ def test_a_wait_for_files_is_no_drain() -> None:
     book.starting(2, "large", 1_000, 5_300)
     swap = book.ready(2, 6_300)
     assert swap is not None
-    assert swap.phases_ms == {"pull": 4_000, "drain": 200, "stop": 100, "memory": 0, "load": 1_000}
+    assert swap.phases_ms == {"pull": 4_000, "drain": 200, "save": 0, "stop": 100, "memory": 0, "load": 1_000}
     book.starting(3, "large", 9_000, 9_000)
     again = book.ready(3, 9_500)
     assert again is not None and again.phases_ms["pull"] == 0, "only the one that waited for them"

@@ -201,6 +201,9 @@ class TierConfig(_Strict):
         None, description="turn the model's thinking on or off; null leaves it to the client"
     )
     max_tokens: int | None = Field(None, ge=1, description="most tokens that one answer may have")
+    keep_context: bool = Field(
+        True, description="conversations of this tier may be kept on disk (KV states hold what was said)"
+    )
     background: bool = Field(False, description="requests without a priority of their own yield to interactive ones")
     expected_tokens_per_s: float | None = Field(None, gt=0, description="what `variet bench` compares with")
 
@@ -220,6 +223,14 @@ class SchedulingConfig(_Strict):
     linger_max_s: float = Field(3, ge=0, description="the longest such wait")
     max_resident: int | None = Field(None, ge=1, description="models resident at once, whatever memory would allow")
     preload: tuple[str, ...] = Field(("fast",), description="tiers or models loaded when the engine starts")
+
+
+class ContextConfig(_Strict):
+    """Conversations that leave their slot are kept on disk, so that coming back costs no second reading."""
+
+    keep: bool = Field(True, description="false: nothing is kept, a swap costs a re-read")
+    disk_gib: float = Field(20, gt=0, description="what all kept conversations may take; the longest unused go first")
+    free_gib: float = Field(5, ge=0, description="left free on that disk in any case")
 
 
 class ServerConfig(_Strict):
@@ -297,6 +308,7 @@ class EngineConfig(_Strict):
     hardware: HardwareConfig = HardwareConfig()
     llama_server: LlamaServerConfig = LlamaServerConfig()
     scheduling: SchedulingConfig = SchedulingConfig()
+    context: ContextConfig = ContextConfig()
     models: dict[ModelName, ModelConfig] = Field(min_length=1)
     tiers: dict[Tier, TierConfig]
     side_models: dict[ModelName, SideModelConfig] = Field(default_factory=dict)

@@ -7,33 +7,86 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 Encode = Callable[[Any], bytes]
 _SHAPING = ("tools", "system", "instructions", "response_format", "chat_template_kwargs", "tool_choice")
+_WANDERING = "cache_control"  # a mark that clients move from message to message; the model never sees it
 
 
-def chain(body: Mapping[str, Any], encode: Encode) -> tuple[str, ...]:
-    """Digests d0, d1, ...: d0 covers what stands before the first turn, each next one adds a message.
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """`digests[0]` covers what stands before the first turn, each next one adds a message; `sizes` are the bytes that
+    each prefix has, which stand for its tokens where these are not known."""
+
+    digests: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = ()
+
+    def common(self, other: Chain) -> int:
+        """How many links two chains share."""
+        count = 0
+        for one, two in zip(self.digests, other.digests, strict=False):
+            if one != two:
+                break
+            count += 1
+        return count
+
+    def share(self, links: int) -> float:
+        """The part of the whole that its first links are."""
+        if not links or not self.sizes:
+            return 0.0
+        return self.sizes[links - 1] / self.sizes[-1] if self.sizes[-1] else 0.0
+
+
+NOTHING = Chain()
+
+
+def chain(body: Mapping[str, Any], encode: Encode) -> Chain:
+    """The chain of a request.
 
     `encode` turns a JSON value into bytes, the same value always into the same ones.
     """
-    last = ""
+    last, size = "", 0
     for key in _SHAPING:
         if key in body:
-            last = _digest(last, key.encode() + b"\0" + encode(body[key]))
+            data = encode(_settled(body[key]))
+            last, size = _digest(last, key.encode() + b"\0" + data), size + len(data)
     messages = body.get("messages", body.get("input", body.get("prompt")))
     turns = list(messages) if isinstance(messages, list) else [messages]
     start = 0
     while start < len(turns) and isinstance(turns[start], dict) and turns[start].get("role") in ("system", "developer"):
-        last = _digest(last, encode(turns[start]))
+        data = encode(_turn(turns[start]))
+        last, size = _digest(last, data), size + len(data)
         start += 1
     last = _digest(last, b"")
-    digests = [last]
+    digests, sizes = [last], [size]
     for turn in turns[start:]:
-        last = _digest(last, encode(turn))
+        data = encode(_turn(turn))
+        last, size = _digest(last, data), size + len(data)
         digests.append(last)
-    return tuple(digests)
+        sizes.append(size)
+    return Chain(tuple(digests), tuple(sizes))
+
+
+def _turn(turn: Any) -> Any:
+    """A message as the model sees it: one text is the same whether it is a string or a list of one part."""
+    if not isinstance(turn, dict):
+        return turn
+    content = turn.get("content")
+    if isinstance(content, list):
+        parts = [_settled(part) for part in content]
+        if len(parts) == 1 and isinstance(parts[0], dict) and parts[0].keys() == {"type", "text"}:
+            return {**turn, "content": parts[0]["text"]}
+        return {**turn, "content": parts}
+    return turn
+
+
+def _settled(value: Any) -> Any:
+    """Without the marks that wander: on a part, a tool, a block of the system prompt."""
+    if isinstance(value, dict):
+        return {key: inner for key, inner in value.items() if key != _WANDERING} if _WANDERING in value else value
+    return [_settled(one) for one in value] if isinstance(value, list) else value
 
 
 def _digest(before: str, data: bytes) -> str:

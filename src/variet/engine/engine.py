@@ -15,6 +15,7 @@ from variet.engine.awake import Wakefulness, inhibitor_for
 from variet.engine.backends.base import LaunchSpec
 from variet.engine.backends.local import LocalBackend
 from variet.engine.config import EngineConfig, ModelConfig
+from variet.engine.contexts import Contexts
 from variet.engine.fleet import Fleet, Moment
 from variet.engine.hardware import Hardware, detect
 from variet.engine.instance import child_environment
@@ -26,7 +27,8 @@ from variet.engine.pulls import Puller, missing_models
 from variet.engine.record import Record
 from variet.engine.relay import Relay
 from variet.engine.scheduler import Phase
-from variet.engine.sources.base import model_paths
+from variet.engine.snapshots import Snapshots, validity
+from variet.engine.sources.base import ModelPaths, model_paths
 from variet.tiers import TIERS
 
 log = logging.getLogger("variet.engine")
@@ -61,7 +63,17 @@ class Engine:
         self.fleet.on_moment = self._on_moment
         self.fleet.on_load_failed = self._on_load_failed
         self.fleet.on_phases = self.metrics.phases
-        self.relay = Relay(self.fleet, self, self._on_done)
+        self.contexts = Contexts(
+            Snapshots(
+                paths.state_dir() / "snapshots",
+                int(config.context.disk_gib * 2**30),
+                int(config.context.free_gib * 2**30),
+            ),
+            self.metrics.context,
+        )
+        self.contexts.enabled = config.context.keep
+        self.fleet.keeper = self.contexts
+        self.relay = Relay(self.fleet, self.contexts, self, self._on_done)
         self._awake = Wakefulness(inhibitor_for(), self.busy, self.fleet.probe)
         self._watching_sleep: asyncio.Task[None] | None = None
 
@@ -84,6 +96,7 @@ class Engine:
         """Drain until the deadline or `hurry`, stop every child, and return how many requests were cut."""
         await self.puller.stop()
         cut = await self.fleet.shut_down(self.config.server.shutdown_s, hurry or asyncio.Event())
+        await self.contexts.settle()
         if self._watching_sleep is not None:
             self._watching_sleep.cancel()
             await asyncio.wait([self._watching_sleep])
@@ -108,6 +121,9 @@ class Engine:
         if new.llama_server != old.llama_server:
             stale = set(old.all_models())
         self.config, self.names, self.servers = new, Names(new), servers
+        self.contexts.enabled = new.context.keep
+        self.contexts.snapshots.most_bytes = int(new.context.disk_gib * 2**30)
+        self.contexts.snapshots.free_bytes = int(new.context.free_gib * 2**30)
         self.plan = self._make_plan()
         absent = missing_models(new.used_models(), self.models_dir)
         self.fleet.post(events.Reconfigured(self._terms(), frozenset(stale), frozenset(absent)))
@@ -122,23 +138,20 @@ class Engine:
         """What to start for a model, by the configuration and plan of now."""
         model = self.config.model(name)
         server = self.servers[model.llama_server]
-        snapshots = paths.private_dir(paths.state_dir() / "snapshots" / name)
-        flags = command_line.flags(
-            name,
-            model,
-            model_paths(name, model, self.models_dir),
-            self.plan.models[name].split,
-            str(snapshots),
-        )
+        files = model_paths(name, model, self.models_dir)
+        snapshots = self.contexts.snapshots.place(name)
+        flags = command_line.flags(name, model, files, self.plan.models[name].split, str(snapshots))
+        args = (*flags, *self.config.llama_server.args)
         visible = command_line.visible_gpus(self.plan.models[name].split)
         env = server.environment(child_environment({**visible, **self.config.llama_server.env, **model.env}))
         return LaunchSpec(
             model=name,
             binary=server.path,
-            args=(*flags, *self.config.llama_server.args),
+            args=args,
             env=env,
             child_protocol=server.child_protocol,
             load_timeout_s=model.load_timeout_s,
+            state_key=_state_key(server, args, files),
         )
 
     # --- for people ---
@@ -358,11 +371,20 @@ class Engine:
             "outcome": record.outcome, "queue_ms": round(record.queue_ms, 1), "first_byte_ms": first,
             "total_ms": round(record.total_ms, 1), "prompt_tokens": record.prompt_tokens,
             "cached_tokens": record.cached_tokens, "output_tokens": record.output_tokens,
+            "restored_tokens": record.restored_tokens, "restore_ms": round(record.restore_ms, 1),
         }  # fmt: skip
         log.info(
             "%s %s: %s in %.0f ms", record.path, record.tier or record.model, record.outcome, record.total_ms,
             extra={"fields": fields},
         )  # fmt: skip
+
+
+def _state_key(server: llama_server.LlamaServer, args: Sequence[str], files: ModelPaths) -> str:
+    """Empty where a file cannot be read: the load will say so."""
+    try:
+        return validity(server.version, args, files.all())
+    except OSError:
+        return ""
 
 
 async def _servers(config: EngineConfig) -> Servers:

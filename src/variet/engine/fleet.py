@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -29,6 +29,7 @@ log = logging.getLogger("variet.engine.fleet")
 STOP_PATIENCE_S = 5.0
 CUT_PATIENCE_S = 0.1
 PROBE_PATIENCE_S = 30.0
+KEEP_PATIENCE_S = 10.0  # for saving conversations before a stop
 SpecFor = Callable[[str], LaunchSpec]
 MemoryBack = Callable[[Mapping[str, int]], Awaitable[None]]
 
@@ -67,8 +68,32 @@ class Lease:
     instance_id: int
     slot: int | None
     slots: int  # how many the instance has
+    alone: bool  # nobody else is answered by the instance
     upstream: Upstream
     queue_ms: float
+
+
+class Keeper(Protocol):
+    """Whoever keeps conversations beyond the children that hold them (contexts.py)."""
+
+    def opened(self, instance_id: int, spec: LaunchSpec, upstream: Upstream) -> None: ...
+
+    async def keep(self, instance_id: int, patience_s: float) -> None:
+        """Save what is worth it of a child that is about to stop; returns within its patience, never raises."""
+        ...
+
+    def closed(self, instance_id: int) -> None: ...
+
+
+class _KeepsNothing:
+    def opened(self, instance_id: int, spec: LaunchSpec, upstream: Upstream) -> None:
+        pass
+
+    async def keep(self, instance_id: int, patience_s: float) -> None:
+        pass
+
+    def closed(self, instance_id: int) -> None:
+        pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +132,8 @@ class Fleet:
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self.swaps = SwapBook()
+        self.keeper: Keeper = _KeepsNothing()
+        self._hurry = asyncio.Event()  # what takes time and can be done without is not done any more
         self.on_moment: Callable[[Moment], None] = lambda _moment: None
         # Whether a load that ended with these lines is worth another try now, since the plan became smaller.
         self.on_load_failed: Callable[[str, Sequence[str]], bool] = lambda _model, _lines: False
@@ -134,6 +161,10 @@ class Fleet:
         if request_id in self.scheduler.leases or request_id in self.scheduler.waiters or self._handling:
             self.post(events.Ended(request_id, served))
 
+    def restored(self, instance_id: int, ms: float) -> None:
+        """A conversation was brought back before the first answer of an instance: a phase of its swap."""
+        self.swaps.restored(instance_id, ms)
+
     def available(self, model: str, problem: str | None) -> None:
         """A pull ended: the model's files are there, or `problem` says why not."""
         self.swaps.pulled(model, _now_ms())
@@ -143,7 +174,7 @@ class Fleet:
         """An answer to a request of `asked_ms` began: the first one of an instance completes the record of its swap."""
         swap = self.swaps.first_byte(instance_id, asked_ms, _now_ms())
         if swap is not None:
-            self.on_phases(swap.model, {"first": swap.phases_ms["first"]})
+            self.on_phases(swap.model, {name: swap.phases_ms[name] for name in ("restore", "first")})
             phases = ", ".join(f"{name} {ms:.0f}" for name, ms in swap.phases_ms.items())
             log.info("%s answers %.0f ms after it was asked for (%s)", swap.model, swap.total_ms, phases)
 
@@ -225,6 +256,7 @@ class Fleet:
         while time.monotonic() < give_up and self.running and not hurry.is_set():
             await asyncio.sleep(0.02)
         cut = len(self.scheduler.leases)
+        self._hurry.set()
         for one in list(self.running.values()):
             one.stop_reason, one.cut = "shutting down", True
             one.stopping.set()
@@ -269,13 +301,15 @@ class Fleet:
             self.end(grant.request_id)
             return
         waited = (time.monotonic() - asked_at) * 1000
+        instance = self.scheduler.instances[grant.instance_id]
         future.set_result(
             Lease(
                 grant.request_id,
                 one.model,
                 one.instance_id,
                 grant.slot,
-                len(self.scheduler.instances[grant.instance_id].slots),
+                len(instance.slots),
+                len(instance.leases) == 1,
                 one.upstream,
                 waited,
             )
@@ -321,6 +355,7 @@ class Fleet:
                 self.post(events.Stopped(one.instance_id))
 
     async def _clean_up(self, one: Running, demand: Mapping[str, int]) -> None:
+        self.keeper.closed(one.instance_id)
         if one.upstream is not None:
             one.upstream.close()
         if one.child is not None and not one.child.gone.done():
@@ -334,7 +369,8 @@ class Fleet:
             one.progress = (stage, share)
 
         box = self._backend.boxes()[0]
-        one.child = await self._backend.launch(box, self._spec_for(one.model), on_progress)
+        spec = self._spec_for(one.model)
+        one.child = await self._backend.launch(box, spec, on_progress)
         stop = asyncio.ensure_future(one.stopping.wait())
         await first_of(one.child.ready, stop)
         stop.cancel()
@@ -343,6 +379,7 @@ class Fleet:
             raise LaunchFailed("stopped while loading", where=one.model)
         load_ms = one.child.ready.result()
         one.upstream = Upstream(one.child.address)
+        self.keeper.opened(one.instance_id, spec, one.upstream)
         one.progress = ("ready", 1.0)
         self._note("loaded", one.model, load_ms)
         swap = self.swaps.ready(one.instance_id, _now_ms())
@@ -356,6 +393,8 @@ class Fleet:
         await first_of(one.child.gone, stop)
         stop.cancel()
         if one.stopping.is_set():
+            if not one.cut:
+                await self._keep(one)
             began = time.monotonic()
             if one.upstream is not None:  # llama-server waits for its clients before it ends
                 close = one.upstream.close if one.cut else one.upstream.close_idle
@@ -366,6 +405,15 @@ class Fleet:
         gone = one.child.gone.result()
         self._note("crashed", one.model, detail=gone.explain())
         self.post(events.Exited(one.instance_id, gone.by_signal, gone.explain()))
+
+    async def _keep(self, one: Running) -> None:
+        assert one.child is not None
+        keep = asyncio.ensure_future(self.keeper.keep(one.instance_id, KEEP_PATIENCE_S))
+        hurry = asyncio.ensure_future(self._hurry.wait())
+        await first_of(keep, hurry, one.child.gone)
+        for task in (keep, hurry):
+            task.cancel()
+        self.swaps.kept(one.instance_id, _now_ms())
 
     def _note(self, kind: str, model: str, ms: float | None = None, detail: str = "") -> None:
         moment = Moment(time.time(), kind, model, ms, detail)

@@ -7,6 +7,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from variet.engine.contexts import Happening
 from variet.engine.fleet import Moment
 from variet.engine.record import Record
 
@@ -33,6 +34,23 @@ class Metrics:
             "variet_swap_phase_seconds", "pull, drain, stop, memory, load, first byte of a model that came in",
             ["model", "phase"], buckets=_SECONDS, registry=here,
         )  # fmt: skip
+        self._context = Counter(
+            "variet_context", "Conversations saved, restored, and whether restores held", ["model", "outcome"],
+            registry=here,
+        )  # fmt: skip
+        self._context_tokens = Counter(
+            "variet_context_tokens",
+            "Tokens of conversations saved, restored, held",
+            ["model", "outcome"],
+            registry=here,
+        )
+        self._context_bytes = Counter(
+            "variet_context_bytes", "Bytes of conversations written (saved) and read (restored)", ["model", "outcome"],
+            registry=here,
+        )  # fmt: skip
+        self._context_seconds = Histogram(
+            "variet_context_seconds", "A save, a restore", ["model", "outcome"], buckets=_SECONDS, registry=here
+        )
         self._failures = Counter(
             "variet_failures", "Loads that failed and children that crashed", ["model", "kind"], registry=here
         )
@@ -66,6 +84,13 @@ class Metrics:
             self._failures.labels(moment.model, moment.kind).inc()
         elif moment.kind == "stopped" and moment.ms is not None:
             self._of(self._stop, moment.model).observe(moment.ms / 1000)
+
+    def context(self, what: Happening) -> None:
+        self._of(self._context, what.model, what.outcome).inc()
+        self._of(self._context_tokens, what.model, what.outcome).inc(what.tokens)
+        if what.outcome in ("saved", "restored"):
+            self._of(self._context_bytes, what.model, what.outcome).inc(what.size)
+            self._of(self._context_seconds, what.model, what.outcome).observe(what.ms / 1000)
 
     def phases(self, model: str, phases_ms: Mapping[str, float]) -> None:
         for phase, ms in phases_ms.items():

@@ -24,6 +24,9 @@ class Record:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     output_tokens: int = 0
+    prefill_ms: float | None = None  # reading the part of the prompt that was not cached, by the child's clock
+    restored_tokens: int = 0  # of a conversation that was brought back from disk
+    restore_ms: float = 0.0
 
 
 def read_usage(record: Record, head: bytes, tail: bytes) -> None:
@@ -34,6 +37,8 @@ def read_usage(record: Record, head: bytes, tail: bytes) -> None:
         record.cached_tokens = _count(timings, "cache_n")
         record.prompt_tokens = _count(timings, "prompt_n") + record.cached_tokens
         record.output_tokens = _count(timings, "predicted_n")
+        prompt_ms = timings.get("prompt_ms")
+        record.prefill_ms = float(prompt_ms) if isinstance(prompt_ms, int | float) else None
         return
     usage = {**_last_object(head, b'"usage":'), **_last_object(tail, b'"usage":')}
     details = usage.get("input_tokens_details")

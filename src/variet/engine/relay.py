@@ -23,6 +23,8 @@ from variet.engine import apis, conversation, shaping
 from variet.engine.apis import Api
 from variet.engine.assembly import Assembly, Broken, assembly_for, gather
 from variet.engine.config import EngineConfig, TierConfig
+from variet.engine.contexts import Contexts
+from variet.engine.conversation import NOTHING, Chain
 from variet.engine.downstream import Client, Downstream, Receive, Send
 from variet.engine.events import Arrived, Priority
 from variet.engine.fleet import Fleet, Lease, Refused
@@ -67,6 +69,21 @@ class Call:
     stream: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """A call with a lease: what is to be asked of which child."""
+
+    call: Call
+    tier: TierConfig | None
+    lease: Lease
+    chain: Chain
+
+    @property
+    def lasting(self) -> bool:
+        """Whether what is said may be kept on disk."""
+        return self.tier is None or self.tier.keep_context
+
+
 class ChildDied(Exception):
     """The child ended before its answer was whole. `proven`: its end was seen; `stopped`: somebody wished it."""
 
@@ -78,9 +95,10 @@ class ChildDied(Exception):
 class Relay:
     """ASGI application for every path of apis.py."""
 
-    def __init__(self, fleet: Fleet, settings: Settings, on_done: Callable[[Record], None]) -> None:
+    def __init__(self, fleet: Fleet, contexts: Contexts, settings: Settings, on_done: Callable[[Record], None]) -> None:
         self.active: dict[int, Record] = {}
         self._fleet = fleet
+        self._contexts = contexts
         self._settings = settings
         self._on_done = on_done
         self._poison: dict[bytes, float] = {}
@@ -208,7 +226,7 @@ class Relay:
             client.hold()
         config = self._settings.config
         tier = config.tiers[call.target.tier] if call.target.tier else None
-        chain = conversation.chain(call.body, orjson.dumps) if call.body and call.api.conversation else ()
+        chain = conversation.chain(call.body, orjson.dumps) if call.body and call.api.conversation else NOTHING
         background = bool(tier and tier.background)
         began_ms = time.monotonic() * 1000
         for attempt in (1, 2):
@@ -217,7 +235,7 @@ class Relay:
                 call.target.model,
                 Priority.BACKGROUND if background else Priority.INTERACTIVE,
                 call.api.needs_slot,
-                chain,
+                chain.digests,
                 began_ms if attempt == 2 else None,
                 call.target.anywhere,
             )
@@ -232,12 +250,14 @@ class Relay:
                 record.model, record.tier = lease.model, home or ""
                 tier = config.tiers[home] if home else None
             served = False
+            errand = Errand(call, tier, lease, chain)
             try:
+                await self._bring_context(errand, record)
                 try:
-                    await self._exchange(call, tier, lease, record, client, assembly=self._assembly(call, lease))
+                    await self._exchange(errand, record, client, assembly=self._assembly(call, lease))
                 except Broken as broken:
                     log.info("request %s: %s; asked again without a stream", record.request_id, broken)
-                    await self._exchange(call, tier, lease, record, client)
+                    await self._exchange(errand, record, client)
                 served = True
                 return
             except ChildDied as death:
@@ -254,7 +274,17 @@ class Relay:
                     raise Problem(500, "model_server_died", text, _POISON_S) from None
                 log.warning("request %s: %s; trying once more on a fresh instance", record.request_id, death)
             finally:
+                self._contexts.left(lease)
                 self._fleet.end(record.request_id, served=served)
+
+    async def _bring_context(self, errand: Errand, record: Record) -> None:
+        """Before the child is asked, the slot gets the conversation, where it is kept and worth it."""
+        if not errand.chain.digests:
+            return
+        prepared = await self._contexts.prepare(errand.lease, errand.chain, lasting=errand.lasting)
+        if prepared.restored:
+            record.restored_tokens, record.restore_ms = prepared.tokens, prepared.ms
+            self._fleet.restored(errand.lease.instance_id, prepared.ms)
 
     @staticmethod
     def _assembly(call: Call, lease: Lease) -> Assembly | None:
@@ -262,15 +292,9 @@ class Relay:
         return assembly_for(call.api, call.body) if call.body is not None and lease.slots > 1 else None
 
     async def _exchange(
-        self,
-        call: Call,
-        tier: TierConfig | None,
-        lease: Lease,
-        record: Record,
-        client: Downstream,
-        *,
-        assembly: Assembly | None = None,
+        self, errand: Errand, record: Record, client: Downstream, *, assembly: Assembly | None = None
     ) -> None:
+        call, tier, lease = errand.call, errand.tier, errand.lease
         data = call.raw
         if call.body is not None:
             body = call.body if assembly is None else {**call.body, "stream": True}
@@ -289,10 +313,12 @@ class Relay:
                 answer.close()
         except UpstreamError as error:
             await self._explain(lease, error)
+        if errand.chain.digests:
+            read_usage(record, first, tail)
+            self._contexts.answered(lease, errand.chain, record, lasting=errand.lasting)
         self._fleet.end(lease.request_id, served=True)  # the child is done, whatever the client still reads
         await client.finish()
         record.outcome = "done" if answer.status < 400 else f"http {answer.status}"
-        read_usage(record, first, tail)
 
     async def _explain(self, lease: Lease, error: Exception) -> NoReturn:
         """A broken connection means a dead child, nearly always; the child's own end tells more than the socket."""
@@ -386,6 +412,9 @@ def _downstream_headers(
     if record.tier:
         headers.append((b"x-variet-tier", record.tier.encode()))
     headers.append((b"x-variet-queue-ms", b"%.1f" % lease.queue_ms))
+    if record.restored_tokens:
+        headers.append((b"x-variet-restored-tokens", b"%d" % record.restored_tokens))
+        headers.append((b"x-variet-restore-ms", b"%.1f" % record.restore_ms))
     return headers
 
 

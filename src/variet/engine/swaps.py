@@ -2,10 +2,12 @@
 
 pull     somebody asked for the model, until its files were there
 drain    from then until the last model that had to go was told to (linger, gate, running answers)
+save     until what was worth keeping of its conversations was saved
 stop     until that one's process was gone
 memory   until its memory was back
 load     the new process, from spawn to ready
-first    from ready to the first byte of its first answer
+restore  bringing back the conversation of its first answer
+first    from ready to the first byte of that answer, without the restore
 Times are milliseconds of one steady clock, handed in.
 """
 
@@ -35,6 +37,7 @@ class _Leaving:
     model: str
     made_room_for: str
     told_ms: float
+    kept_ms: float | None = None
     gone_ms: float | None = None
     back_ms: float | None = None
 
@@ -53,6 +56,11 @@ class SwapBook:
 
     def told_to_go(self, instance_id: int, model: str, made_room_for: str, now_ms: float) -> None:
         self._leaving[instance_id] = _Leaving(model, made_room_for, now_ms)
+
+    def kept(self, instance_id: int, now_ms: float) -> None:
+        leaving = self._leaving.get(instance_id)
+        if leaving is not None:
+            leaving.kept_ms = now_ms
 
     def gone(self, instance_id: int, now_ms: float) -> None:
         leaving = self._leaving.get(instance_id)
@@ -73,11 +81,13 @@ class SwapBook:
         swap = Swap(model, asked_ms, now_ms, tuple(one.model for one in left))
         there_ms = max(asked_ms, self._pulled_ms.pop(model, asked_ms))
         told = max((one.told_ms for one in left), default=now_ms)
+        kept = max((one.kept_ms or one.told_ms for one in left), default=told)
         gone = max((one.gone_ms or one.told_ms for one in left), default=told)
         swap.phases_ms = {
             "pull": there_ms - asked_ms,
             "drain": max(0.0, told - there_ms),
-            "stop": max(0.0, gone - told),
+            "save": max(0.0, kept - told),
+            "stop": max(0.0, gone - kept),
             "memory": max(0.0, now_ms - gone),
         }
         self._coming[instance_id] = swap
@@ -89,6 +99,11 @@ class SwapBook:
             self.recent.append(swap)
         return swap
 
+    def restored(self, instance_id: int, ms: float) -> None:
+        swap = self._coming.get(instance_id)
+        if swap is not None and "load" in swap.phases_ms:
+            swap.phases_ms["restore"] = swap.phases_ms.get("restore", 0.0) + ms
+
     def first_byte(self, instance_id: int, asked_ms: float, now_ms: float) -> Swap | None:
         """The swap that this byte completes; None for later answers, and where nobody waited for the model."""
         swap = self._coming.pop(instance_id, None)
@@ -97,5 +112,6 @@ class SwapBook:
         ready_ms = swap.started_ms + swap.phases_ms["load"]
         if asked_ms > ready_ms:
             return None
-        swap.phases_ms["first"] = now_ms - ready_ms
+        restore_ms = swap.phases_ms.setdefault("restore", 0.0)
+        swap.phases_ms["first"] = now_ms - ready_ms - restore_ms
         return swap

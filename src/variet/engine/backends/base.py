@@ -19,7 +19,10 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class LaunchSpec:
-    """One llama-server to start: the flags without address, and how long silence may last while it loads."""
+    """One llama-server to start: the flags without address, and how long silence may last while it loads.
+
+    `state_key`: for what the KV states of its slots are valid; empty where they are not to be kept.
+    """
 
     model: str
     binary: str
@@ -27,6 +30,7 @@ class LaunchSpec:
     env: Mapping[str, str]
     child_protocol: bool
     load_timeout_s: float
+    state_key: str = ""
 
 
 _ILLEGAL = "an instruction that this processor lacks: use a llama-server built for it, see $.llama_server.path"

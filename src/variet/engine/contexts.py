@@ -1,0 +1,267 @@
+"""What sits in which slot of which child, and how it gets there: saved before it is lost, restored before it is asked.
+
+A conversation that left its slot (a swap, another conversation, a restart) comes back by its snapshot instead of being
+read again. Nothing here may fail a request: what cannot be saved or restored is read again, and said so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from variet.engine.backends.base import LaunchSpec
+from variet.engine.conversation import NOTHING, Chain
+from variet.engine.fleet import Lease
+from variet.engine.record import Record
+from variet.engine.snapshots import Snapshot, Snapshots
+from variet.engine.upstream import Upstream, UpstreamError
+from variet.engine.worth import Speeds, worth_restoring, worth_saving
+
+log = logging.getLogger("variet.engine.contexts")
+_ACTION_S = 60.0  # a save or restore that takes longer is given up
+_STALL_MS = 200.0  # a save holds up the other answers of its child; so long is borne
+_HELD_SHARE = 0.5  # of the tokens expected, from which on a restore held
+_TRIES = 2  # restores in a row that did not hold, after which a model is left alone
+
+Outcome = Literal["saved", "save failed", "restored", "restore failed", "corrupt", "held", "did not hold"]
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """One save, restore or verdict, for metrics and the journal."""
+
+    outcome: Outcome
+    model: str
+    tokens: int = 0
+    size: int = 0
+    ms: float = 0.0
+
+
+@dataclass(slots=True)
+class _Held:
+    """What a slot holds. `lasting`: it may be kept on disk; `saved`: it is there already."""
+
+    chain: Chain
+    tokens: float
+    lasting: bool
+    saved: bool = False
+
+
+@dataclass(slots=True)
+class _Home:
+    """One child that is up."""
+
+    model: str
+    key: str
+    upstream: Upstream
+    slots: dict[int, _Held] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Model:
+    """What is known of one model in one validity: how quick it is, and whether its restores hold."""
+
+    speeds: Speeds = field(default_factory=Speeds)
+    held: int = 0
+    missed: int = 0  # in a row
+
+    @property
+    def unfit(self) -> bool:
+        return self.missed >= _TRIES and not self.held
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a request finds in its slot: tokens expected to be reused, and what bringing them there took."""
+
+    tokens: int = 0
+    restored: bool = False
+    ms: float = 0.0
+
+
+class Contexts:
+    """One an engine; used from its event loop only."""
+
+    def __init__(self, snapshots: Snapshots, on_happening: Callable[[Happening], None] = lambda _: None) -> None:
+        self.snapshots = snapshots
+        self.enabled = True
+        self._on_happening = on_happening
+        self._homes: dict[int, _Home] = {}
+        self._models: dict[str, _Model] = {}
+        self._restored: dict[int, tuple[Snapshot, float]] = {}  # by request, until its answer tells whether it held
+        self._sealing: set[asyncio.Task[None]] = set()
+
+    # --- children come and go ---
+
+    def opened(self, instance_id: int, spec: LaunchSpec, upstream: Upstream) -> None:
+        """A child is ready, with empty slots. Without a `state_key` nothing of it is kept."""
+        if spec.state_key:
+            self._homes[instance_id] = _Home(spec.model, spec.state_key, upstream)
+
+    def closed(self, instance_id: int) -> None:
+        self._homes.pop(instance_id, None)
+
+    async def keep(self, instance_id: int, patience_s: float) -> None:
+        """Save what is worth it of a child that is about to stop and answers nobody."""
+        home = self._homes.get(instance_id)
+        if home is None:
+            return
+        ends = time.monotonic() + patience_s
+        for slot in sorted(home.slots, key=lambda slot: -home.slots[slot].tokens):
+            left = ends - time.monotonic()
+            held = home.slots[slot]
+            if self._lost_with(home, held) and self._model(home).speeds.save_ms(held.tokens) / 1000 < left:
+                await self._save(home, slot, held, left)
+
+    async def settle(self) -> None:
+        """Wait until everything that was saved can be found after a restart."""
+        while self._sealing:
+            await asyncio.wait(self._sealing)
+
+    # --- a request ---
+
+    async def prepare(self, lease: Lease, chain: Chain, *, lasting: bool) -> Prepared:
+        """Before the child is asked: save who sits in the slot, bring the conversation there.
+
+        `lasting`: whether this conversation may be kept on disk.
+        """
+        home = self._homes.get(lease.instance_id)
+        if home is None or lease.slot is None:
+            return Prepared()
+        began = time.monotonic()
+        held = home.slots.get(lease.slot)
+        own_links = held.chain.common(chain) if held else 0
+        own_tokens = held.tokens * held.chain.share(own_links) if held else 0.0
+        found = self.snapshots.find(home.key, chain) if self.enabled and lasting and chain.digests else None
+        expected, restoring = own_tokens, None
+        if found is not None and not self._model(home).unfit:
+            tokens = found[0].tokens * found[0].chain.share(found[1])
+            if worth_restoring(self._model(home).speeds, tokens - own_tokens, found[0].size):
+                expected, restoring = tokens, found[0]
+        home.slots.pop(lease.slot, None)  # whoever is cancelled from here on leaves a slot nobody knows
+        borne = lease.alone or (held is not None and self._model(home).speeds.save_ms(held.tokens) < _STALL_MS)
+        if held is not None and own_links < 2 and borne and self._lost_with(home, held):
+            await self._save(home, lease.slot, held, _ACTION_S)
+        if restoring is not None and await self._restore(home, lease.slot, restoring):
+            self._restored[lease.request_id] = (restoring, expected)
+            home.slots[lease.slot] = _Held(restoring.chain, restoring.tokens, lasting, saved=True)
+            return Prepared(int(expected), True, (time.monotonic() - began) * 1000)
+        # Until the answer is there, nobody knows more of the slot than what it began with.
+        home.slots[lease.slot] = _Held(chain if chain.digests else NOTHING, own_tokens, lasting)
+        return Prepared(int(own_tokens), False, (time.monotonic() - began) * 1000)
+
+    def answered(self, lease: Lease, chain: Chain, record: Record, *, lasting: bool) -> None:
+        """The child is done: the slot holds prompt and answer now."""
+        home = self._homes.get(lease.instance_id)
+        restored = self._restored.pop(lease.request_id, None)
+        if home is None or lease.slot is None:
+            return
+        model = self._model(home)
+        if record.prompt_tokens:
+            home.slots[lease.slot] = _Held(chain, record.prompt_tokens + record.output_tokens, lasting)
+            if record.prefill_ms is not None:
+                model.speeds = model.speeds.read(record.prompt_tokens - record.cached_tokens, record.prefill_ms)
+        if restored is not None and record.prompt_tokens:
+            self._judge(home, model, *restored, cached=record.cached_tokens)
+
+    def left(self, lease: Lease) -> None:
+        """The request ended without a whole answer."""
+        self._restored.pop(lease.request_id, None)
+
+    # --- inside ---
+
+    def _model(self, home: _Home) -> _Model:
+        return self._models.setdefault(home.key, _Model())
+
+    def _lost_with(self, home: _Home, held: _Held) -> bool:
+        """Whether it is worth a save that this is not lost."""
+        model = self._model(home)
+        if not self.enabled or not held.lasting or held.saved or model.unfit or not held.chain.digests:
+            return False
+        return worth_saving(model.speeds, held.tokens)
+
+    async def _save(self, home: _Home, slot: int, held: _Held, patience_s: float) -> None:
+        model = self._model(home)
+        if not self.snapshots.room_for(int(model.speeds.size(held.tokens))):
+            log.info("%s: no room on disk to keep a conversation of %d tokens", home.model, held.tokens)
+            return
+        snapshot_id, began = self.snapshots.new_id(), time.monotonic()
+        try:
+            said = await self._act(home, slot, "save", snapshot_id, patience_s)
+            one = self.snapshots.add(snapshot_id, home.model, home.key, held.chain, int(said["n_saved"]))
+        except (UpstreamError, OSError, ValueError, KeyError, TypeError) as error:
+            self.snapshots.discard(home.model, snapshot_id)
+            log.warning("%s: a conversation of %d tokens was not kept: %s", home.model, held.tokens, error)
+            self._on_happening(Happening("save failed", home.model, int(held.tokens)))
+            return
+        held.saved = True
+        ms = (time.monotonic() - began) * 1000
+        model.speeds = model.speeds.saved(one.tokens, one.size, ms)
+        task = asyncio.get_running_loop().create_task(self._seal(one))
+        self._sealing.add(task)
+        task.add_done_callback(self._sealing.discard)
+        self._on_happening(Happening("saved", home.model, one.tokens, one.size, ms))
+
+    async def _seal(self, one: Snapshot) -> None:
+        try:
+            self.snapshots.seal(one, await asyncio.to_thread(self.snapshots.checksum, one))
+        except OSError as error:
+            log.warning("%s: a kept conversation will not outlive the engine: %s", one.model, error)
+
+    async def _restore(self, home: _Home, slot: int, one: Snapshot) -> bool:
+        began = time.monotonic()
+        if not await asyncio.to_thread(self.snapshots.is_whole, one):
+            self.snapshots.forget(one)
+            log.warning(
+                "%s: the snapshot %s is damaged and was dropped; its conversation is read again", one.model, one.id
+            )
+            self._on_happening(Happening("corrupt", home.model, one.tokens, one.size))
+            return False
+        try:
+            await self._act(home, slot, "restore", one.id, _ACTION_S)
+        except (UpstreamError, OSError, ValueError) as error:
+            self.snapshots.forget(one)
+            log.warning("%s: the snapshot %s could not be restored and was dropped: %s", one.model, one.id, error)
+            self._on_happening(Happening("restore failed", home.model, one.tokens, one.size))
+            return False
+        ms = (time.monotonic() - began) * 1000
+        model = self._model(home)
+        model.speeds = model.speeds.restored(one.size, ms)
+        self.snapshots.touch(one)
+        self._on_happening(Happening("restored", home.model, one.tokens, one.size, ms))
+        return True
+
+    async def _act(self, home: _Home, slot: int, action: str, snapshot_id: str, patience_s: float) -> dict[str, Any]:
+        """Ask a child to write or read a slot's state. Raises UpstreamError, TimeoutError (an OSError), ValueError."""
+        body = json.dumps({"filename": f"{snapshot_id}.kv"}).encode()
+        path = f"/slots/{slot}?action={action}".encode()
+        async with asyncio.timeout(patience_s):
+            answer = await home.upstream.ask("POST", path, [(b"content-type", b"application/json")], body)
+            try:
+                text = await answer.read_all()
+            finally:
+                answer.close()
+        if answer.status != 200:
+            raise ValueError(f"llama-server answered {answer.status}: {text[:200].decode('utf-8', 'replace')}")
+        said: dict[str, Any] = json.loads(text)
+        return said
+
+    def _judge(self, home: _Home, model: _Model, one: Snapshot, expected: float, cached: int) -> None:
+        """Whether a restore spared what it promised, by the child's own count."""
+        if cached >= expected * _HELD_SHARE:
+            model.held, model.missed = model.held + 1, 0
+            self._on_happening(Happening("held", home.model, cached))
+            return
+        model.missed += 1
+        self.snapshots.forget(one)
+        self._on_happening(Happening("did not hold", home.model, cached))
+        more = "; no more conversations of it are kept until the engine starts again" if model.unfit else ""
+        log.warning(
+            "%s: a restored conversation was read again (%d of about %d tokens reused)%s",
+            home.model, cached, expected, more,
+        )  # fmt: skip
