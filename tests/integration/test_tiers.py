@@ -26,10 +26,8 @@ async def test_each_tier_streams_and_ends_with_usage(engine: EngineProcess) -> N
     assert status_now["requests"]["active"] == 0
     last = status_now["swaps"][-1]
     assert (last["model"], last["gave_way"]) == ("qwen2.5-coder-1.5b", ["qwen2.5-coder-0.5b"])
-    assert (
-        list(last["phases_ms"]) == ["pull", "drain", "stop", "memory", "load", "first"]
-        and last["phases_ms"]["load"] > 0
-    )
+    phases = ["pull", "drain", "save", "stop", "memory", "load", "restore", "first"]
+    assert list(last["phases_ms"]) == phases and last["phases_ms"]["load"] > 0
 
 
 async def test_every_api_of_the_child_is_relayed(engine: EngineProcess) -> None:

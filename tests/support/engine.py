@@ -132,6 +132,10 @@ class EngineProcess:
         async with aiohttp.ClientSession() as session, session.get(self.url + path) as answer:
             return await answer.json()
 
+    async def text(self, path: str) -> str:
+        async with aiohttp.ClientSession() as session, session.get(self.url + path) as answer:
+            return await answer.text()
+
     async def status(self) -> dict[str, Any]:
         result: dict[str, Any] = await self.get("/engine/status")
         return result

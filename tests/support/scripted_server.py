@@ -8,8 +8,12 @@ children that die at a certain byte. A request's own field `script` says what ha
   die_at, drop_at, hang_at   at that event: end the process, close the connection, go on saying nothing
   error_at                   at that event of a stream: an error instead, and its end
   status                     answer with that error instead
-Every event carries `sent_ns` (CLOCK_MONOTONIC). GET /props tells what happened so far. In its environment
-SCRIPT_LOAD_S delays the start, SCRIPT_MOST_GPU_LAYERS is where its memory ends. Standard library only.
+Every event carries `sent_ns` (CLOCK_MONOTONIC). GET /props tells what happened so far.
+
+A word is a token to it. Its slots remember what was said in them, count what they need not read again (`timings`, at
+SCRIPT_READ_MS a token, though nobody waits for that), and can be saved and restored as llama-server's can.
+In its environment SCRIPT_LOAD_S delays the start, SCRIPT_MOST_GPU_LAYERS is where its memory ends; SCRIPT_SLOTS may be
+`save fails`, `restore fails`, or `forgets` (a restore that spares nothing). Standard library only.
 """
 
 from __future__ import annotations
@@ -20,7 +24,9 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 STATE = "cmd_child_to_router:state:"
 HELP = """--model FNAME
@@ -30,7 +36,36 @@ HELP = """--model FNAME
 --cache-ram N
 --sse-ping-interval N
 """
-counts = {"requests": 0, "active": 0, "cut": 0, "tokens": 0, "last_body": {}}
+counts = {"requests": 0, "active": 0, "cut": 0, "tokens": 0, "last_body": {}, "saved": 0, "restored": 0}
+slots: dict[int, list[str]] = {}
+options: dict[str, str] = {}
+
+
+def read(body: dict[str, Any]) -> dict[str, Any]:
+    """Take a prompt into its slot; returns llama-server's `timings` of that."""
+    words = [word for turn in body.get("messages", []) for word in (f"<{turn['role']}>", *str(turn["content"]).split())]
+    slot = body.get("id_slot", 0)
+    known = slots.get(slot, [])
+    cached = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(known, words, strict=False)))
+    slots[slot] = words
+    new = len(words) - cached
+    return {"cache_n": cached, "prompt_n": new, "prompt_ms": new * float(os.environ.get("SCRIPT_READ_MS", "10"))}
+
+
+def act(path: str, query: str, body: dict[str, Any]) -> bytes:
+    """POST /slots/N?action=save|restore"""
+    slot, action = int(path.rpartition("/")[2]), parse_qs(query)["action"][0]
+    fault = os.environ.get("SCRIPT_SLOTS", "")
+    if fault == f"{action} fails":
+        return plain({"error": {"message": "as scripted"}}, "400 Bad Request")
+    file = Path(options["--slot-save-path"] + body["filename"])
+    if action == "save":
+        file.write_text(json.dumps(slots.get(slot, [])))
+        counts["saved"] += 1  # type: ignore[operator]
+    else:
+        slots[slot] = [] if fault == "forgets" else json.loads(file.read_text())
+        counts["restored"] += 1  # type: ignore[operator]
+    return plain({"id_slot": slot, "filename": body["filename"], "n_saved": len(slots.get(slot, []))})
 
 
 def event(index: int, body: dict[str, Any], pad: str) -> bytes:
@@ -47,6 +82,7 @@ def chunk(payload: bytes) -> bytes:
 
 
 async def stream(body: dict[str, Any], script: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+    timings = read(body)
     await asyncio.sleep(script.get("first_ms", 0) / 1000)
     writer.write(
         b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
@@ -72,7 +108,12 @@ async def stream(body: dict[str, Any], script: dict[str, Any], writer: asyncio.S
         writer.write(event(index, body, pad))
         counts["tokens"] += 1  # type: ignore[operator]
         await writer.drain()
-    last = {"object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+    said = [f"t{index}" for index in range(script.get("tokens", 1))]
+    slots[body.get("id_slot", 0)] += ["<assistant>", *said]
+    last = {
+        "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}],
+        "timings": {**timings, "predicted_n": len(said)},
+    }  # fmt: skip
     writer.write(chunk(b"data: " + json.dumps(last).encode() + b"\n\ndata: [DONE]\n\n") + b"0\r\n\r\n")
     await writer.drain()
 
@@ -95,16 +136,18 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
                 if name.lower() == b"content-length":
                     length = int(value)
             raw = await reader.readexactly(length)
-            await answer(method, target.partition(b"?")[0], raw, reader, writer)
+            path, _, query = target.decode().partition("?")
+            if path.startswith("/slots/"):
+                writer.write(act(path, query, json.loads(raw)))
+                continue
+            await answer(method, raw, reader, writer)
     except (asyncio.IncompleteReadError, ConnectionError):
         pass
     finally:
         writer.close()
 
 
-async def answer(
-    method: bytes, path: bytes, raw: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> None:
+async def answer(method: bytes, raw: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     if method == b"GET":
         writer.write(plain({"status": "ok", **counts}))
         return
@@ -138,7 +181,7 @@ async def answer(
 
 
 async def main(arguments: list[str]) -> None:
-    options = dict(itertools.pairwise(arguments))
+    options.update(itertools.pairwise(arguments))
     await asyncio.sleep(float(os.environ.get("SCRIPT_LOAD_S", "0")))
     if int(options.get("--n-gpu-layers", "0")) > int(os.environ.get("SCRIPT_MOST_GPU_LAYERS", "1000")):
         wanted = "allocating 300.00 MiB on device 0: cudaMalloc failed: out of memory"

@@ -128,7 +128,7 @@ def test_another_system_prompt_or_tool_list_is_another_conversation() -> None:
 
 
 def test_marks_that_wander_and_ways_to_write_a_text_change_no_conversation() -> None:
-    """Claude Code moves `cache_control` to its last message with each turn, and clients differ in how they say a text."""
+    """Claude Code moves `cache_control` to its last message each turn; clients differ in how they say a text."""
     mark = {"cache_control": {"type": "ephemeral"}}
     said, part = {"role": "user", "content": "hi"}, {"type": "text", "text": "hi"}
     system, tool = {"type": "text", "text": "be kind"}, {"name": "x", "input_schema": {}}
