@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "unload": ("variet.commands.control", "Unload a tier's model after its answers are done."),
     "reload": ("variet.commands.control", "Take the changed configuration in."),
     "logs": ("variet.commands.control", "Show the end of the engine's or a model's log."),
+    "context": ("variet.commands.context", "List and forget conversations that are kept on disk."),
     "bench": ("variet.commands.bench", "Measure each tier beside what is expected of it."),
     "plan": ("variet.commands.plan", "Show where each tier will run, and why."),
     "pull": ("variet.commands.pull", "Fetch model files."),

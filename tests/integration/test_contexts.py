@@ -238,3 +238,23 @@ async def test_the_log_and_the_headers_say_what_came_back(tmp_path: Path, models
         _, text = await engine.variet("logs")
         last = [json.loads(line) for line in text.splitlines() if '"restored_tokens"' in line][-1]
         assert last["restored_tokens"] == 203
+
+
+async def test_a_person_sees_and_forgets_what_is_kept(tmp_path: Path, models: Path) -> None:
+    async with running(tmp_path / "home", models, two_models(models)) as engine:
+        for topic in ("ships", "shoes", "kings"):
+            await Talk(engine, topic).turn()
+        await engine.post("/v1/chat/completions", chat("ultra"))
+        _, text = await engine.variet("context", "list", "--json")
+        kept = json.loads(text)["kept"]
+        assert [(one["model"], one["tokens"], one["messages"]) for one in kept] == [("told", 203, 1)] * 3
+        code, text = await engine.variet("context", "list")
+        assert code == 0 and "just now" in text and "203" in text and kept[0]["id"] in text
+        assert (await engine.variet("context", "forget", kept[0]["id"]))[0] == 0
+        code, text = await engine.variet("context", "forget", "nonsense")
+        assert code == 1 and "variet context list" in text
+        assert len(files(engine)) == 2
+        assert (await engine.variet("context", "purge"))[0] != 0 and len(files(engine)) == 2, "nobody said yes"
+        assert "0 forgotten" in (await engine.variet("context", "purge", "--model", "other", "--yes"))[1]
+        assert "2 forgotten" in (await engine.variet("context", "purge", "--yes"))[1]
+        assert not files(engine) and "no conversation" in (await engine.variet("context", "list"))[1]

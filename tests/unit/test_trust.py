@@ -164,5 +164,6 @@ async def test_with_a_key_every_request_needs_one(store: KeyStore) -> None:
 
 
 def test_whatever_changes_the_engine_needs_admin() -> None:
+    assert needs_admin("DELETE", "/engine/contexts/x") and not needs_admin("GET", "/engine/contexts")
     assert needs_admin("POST", "/engine/config/reload") and needs_admin("POST", "/lora-adapters")
     assert not needs_admin("GET", "/props") and not needs_admin("POST", "/v1/messages")

@@ -104,7 +104,7 @@ def _own_app(engine: Engine, identity: Identity, store: KeyStore) -> Any:
     from fastapi import FastAPI
     from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 
-    from variet.engine.api import control, models, pairing
+    from variet.engine.api import contexts, control, models, pairing
 
     own = FastAPI(
         title="Variet Engine",
@@ -118,6 +118,7 @@ def _own_app(engine: Engine, identity: Identity, store: KeyStore) -> Any:
     own.state.pairing = Pairing(store, identity.authority_pem)
     own.include_router(models.router)
     own.include_router(pairing.router)
+    own.include_router(contexts.router)
     own.include_router(control.router)
 
     @own.api_route("/", methods=["GET", "HEAD"], response_class=PlainTextResponse, include_in_schema=False)
