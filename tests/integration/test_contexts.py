@@ -240,6 +240,20 @@ async def test_the_log_and_the_headers_say_what_came_back(tmp_path: Path, models
         assert last["restored_tokens"] == 203
 
 
+async def test_what_was_read_for_a_client_that_left_is_kept(tmp_path: Path, models: Path) -> None:
+    async with running(tmp_path / "home", models, two_models(models)) as engine:
+        talk = Talk(engine, "ships")
+        body = {"model": "fast", "messages": talk.messages, "stream": True, "script": {"tokens": 1_000, "gap_ms": 10}}
+        async with aiohttp.ClientSession(engine.url) as session:
+            answer = await session.post("/v1/chat/completions", json=body)
+            await answer.content.readany()
+            answer.close()
+        await engine.until("its end", lambda status: status["requests"]["active"] == 0)
+        await engine.post("/v1/chat/completions", chat("ultra"))
+        await talk.turn()
+        assert talk.reused == 201
+
+
 async def test_a_person_sees_and_forgets_what_is_kept(tmp_path: Path, models: Path) -> None:
     async with running(tmp_path / "home", models, two_models(models)) as engine:
         for topic in ("ships", "shoes", "kings"):

@@ -27,7 +27,7 @@ class Api:
     conversation: bool = False  # its requests grow by appending, so their prefix chain finds their slot
 
 
-_CHAT = Api("chat", limit_fields=("max_tokens", "max_completion_tokens"), streams_usage=True, conversation=True)
+CHAT = Api("chat", limit_fields=("max_tokens", "max_completion_tokens"), streams_usage=True, conversation=True)
 _TEXT = Api("completions", limit_fields=("max_tokens", "n_predict"), streams_usage=True, conversation=True)
 _NATIVE = Api("native", limit_fields=("n_predict",), conversation=True)
 _RESPONSES = Api("responses", limit_fields=("max_output_tokens",), conversation=True)
@@ -39,8 +39,8 @@ _LOOK = Api("native", needs_slot=False)
 _SETTINGS = Api("native", needs_slot=False, admin_post=True, methods=frozenset({"GET", "HEAD", "POST"}))
 
 APIS: dict[str, Api] = {
-    "/v1/chat/completions": _CHAT,
-    "/chat/completions": _CHAT,
+    "/v1/chat/completions": CHAT,
+    "/chat/completions": CHAT,
     "/v1/completions": _TEXT,
     "/completions": _NATIVE,
     "/completion": _NATIVE,

@@ -51,9 +51,11 @@ def assembly_for(api: Api, body: Mapping[str, Any]) -> Assembly | None:
 
 
 class Whole:
-    """An answer that came whole, as the relay reads one that comes piece by piece."""
+    """An answer that came whole, as the relay reads one that comes piece by piece. `tail`: what its child counted."""
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, answer: Event, tail: bytes = b"") -> None:
+        body = orjson.dumps(answer)
+        self.tail = tail
         self.headers = [(b"content-type", b"application/json; charset=utf-8"), (b"content-length", b"%d" % len(body))]
         self.ended = False
         self._body = body
@@ -64,7 +66,7 @@ class Whole:
         return body
 
 
-async def gather(stream: Source, assembly: Assembly) -> Whole:
+async def gather(stream: Source, assembly: Assembly) -> Event:
     """Read a stream to its end and put it together. Raises Broken, and what reading raises."""
     events = Events()
     while piece := await stream.read():
@@ -73,7 +75,7 @@ async def gather(stream: Source, assembly: Assembly) -> Whole:
     whole = assembly.whole()
     if whole is None:
         raise Broken("it ended before its last event")
-    return Whole(orjson.dumps(whole))
+    return whole
 
 
 class Events:

@@ -67,6 +67,7 @@ class _Model:
     """What is known of one model in one validity: how quick it is, and whether its restores hold."""
 
     speeds: Speeds = field(default_factory=Speeds)
+    bytes_per_token: float = 4.0  # of what clients write
     held: int = 0
     missed: int = 0  # in a row
 
@@ -163,15 +164,22 @@ class Contexts:
             return
         model = self._model(home)
         if record.prompt_tokens:
+            if chain.sizes and chain.sizes[-1]:
+                model.bytes_per_token += 0.3 * (chain.sizes[-1] / record.prompt_tokens - model.bytes_per_token)
             home.slots[lease.slot] = _Held(chain, record.prompt_tokens + record.output_tokens, lasting)
             if record.prefill_ms is not None:
                 model.speeds = model.speeds.read(record.prompt_tokens - record.cached_tokens, record.prefill_ms)
         if restored is not None and record.prompt_tokens:
             self._judge(home, model, *restored, cached=record.cached_tokens)
 
-    def left(self, lease: Lease) -> None:
-        """The request ended without a whole answer."""
+    def left(self, lease: Lease, *, read: bool) -> None:
+        """The request ended without a whole answer. `read`: its prompt was, so the slot holds that."""
         self._restored.pop(lease.request_id, None)
+        home = self._homes.get(lease.instance_id)
+        held = home.slots.get(lease.slot) if home and lease.slot is not None else None
+        if home is not None and held is not None and read and held.chain.sizes:
+            guess = held.chain.sizes[-1] / self._model(home).bytes_per_token
+            held.tokens, held.saved = max(held.tokens, guess), False
 
     # --- inside ---
 

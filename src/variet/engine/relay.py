@@ -21,17 +21,18 @@ import orjson
 
 from variet.engine import apis, conversation, shaping
 from variet.engine.apis import Api
-from variet.engine.assembly import Assembly, Broken, assembly_for, gather
+from variet.engine.assembly import Assembly, Broken, Whole, assembly_for, gather
 from variet.engine.config import EngineConfig, TierConfig
 from variet.engine.contexts import Contexts
 from variet.engine.conversation import NOTHING, Chain
 from variet.engine.downstream import Client, Downstream, Receive, Send
 from variet.engine.events import Arrived, Priority
 from variet.engine.fleet import Fleet, Lease, Refused
+from variet.engine.messages import CHAT_PATH, MessagesStream, to_chat, to_message
 from variet.engine.names import Names, Target, UnknownName
 from variet.engine.problems import Problem
 from variet.engine.record import Record, read_usage
-from variet.engine.upstream import UpstreamError
+from variet.engine.upstream import Answer, UpstreamError
 
 log = logging.getLogger("variet.engine.relay")
 
@@ -55,6 +56,16 @@ class Settings(Protocol):
     names: Names
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the child is asked: Messages become a chat on the way (messages.py), all else stays what it is."""
+
+    api: Api
+    path: bytes
+    body: dict[str, Any] | None
+    translated: bool = False
+
+
 @dataclass(slots=True)
 class Call:
     """A request, understood."""
@@ -67,6 +78,7 @@ class Call:
     raw: bytes
     target: Target
     stream: bool
+    asked: Asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,9 +195,11 @@ class Relay:
             raise Problem(
                 404, "model_not_found", f"there is no model {error.name!r} here; there are: {known}"
             ) from None
+        whole_path = path.encode() + (b"?" + query if query else b"")
         return Call(
             api=api,
-            path=path.encode() + (b"?" + query if query else b""),
+            path=whole_path,
+            asked=_asked(api, whole_path, body),
             method=method,
             headers=headers,
             body=body,
@@ -254,8 +268,11 @@ class Relay:
             try:
                 await self._bring_context(errand, record)
                 try:
-                    await self._exchange(errand, record, client, assembly=self._assembly(call, lease))
+                    await self._exchange(errand, record, client, assembly=_assembly(call, lease))
                 except Broken as broken:
+                    if call.stream:
+                        text = f"the model server's answer broke off: {broken}"
+                        raise Problem(500, "upstream_error", text) from None
                     log.info("request %s: %s; asked again without a stream", record.request_id, broken)
                     await self._exchange(errand, record, client)
                 served = True
@@ -274,7 +291,8 @@ class Relay:
                     raise Problem(500, "model_server_died", text, _POISON_S) from None
                 log.warning("request %s: %s; trying once more on a fresh instance", record.request_id, death)
             finally:
-                self._contexts.left(lease)
+                if not served and chain.digests:
+                    self._contexts.left(lease, read=record.first_byte_ms is not None)
                 self._fleet.end(record.request_id, served=served)
 
     async def _bring_context(self, errand: Errand, record: Record) -> None:
@@ -286,39 +304,42 @@ class Relay:
             record.restored_tokens, record.restore_ms = prepared.tokens, prepared.ms
             self._fleet.restored(errand.lease.instance_id, prepared.ms)
 
-    @staticmethod
-    def _assembly(call: Call, lease: Lease) -> Assembly | None:
-        """Where others may be at work beside it, a plain request is asked for as a stream: only that ends at once."""
-        return assembly_for(call.api, call.body) if call.body is not None and lease.slots > 1 else None
-
     async def _exchange(
         self, errand: Errand, record: Record, client: Downstream, *, assembly: Assembly | None = None
     ) -> None:
-        call, tier, lease = errand.call, errand.tier, errand.lease
+        call, lease = errand.call, errand.lease
         data = call.raw
-        if call.body is not None:
-            body = call.body if assembly is None else {**call.body, "stream": True}
-            data = orjson.dumps(shaping.shape(body, call.api, lease.model, tier, lease.slot))
+        if call.asked.body is not None:
+            body = call.asked.body if assembly is None else {**call.asked.body, "stream": True}
+            data = orjson.dumps(shaping.shape(body, call.asked.api, lease.model, errand.tier, lease.slot))
         try:
-            answer = await lease.upstream.ask(call.method, call.path, call.headers, data)
+            answer = await lease.upstream.ask(call.method, call.asked.path, call.headers, data)
             try:
                 if answer.status >= 400 and (call.api.family == "messages" or client.started):
                     raise _translated(answer.status, await answer.read_all())
-                record.first_byte_ms = (time.monotonic() - record.began) * 1000
-                self._fleet.first_byte(lease.instance_id, record.began * 1000)
-                source = answer if assembly is None or answer.status >= 400 else await gather(answer, assembly)
+                if assembly is not None:
+                    self._mark_first_byte(record, lease)
+                source = answer if answer.status >= 400 else await _read(answer, call, assembly)
+                if assembly is None:
+                    self._mark_first_byte(record, lease)
                 await client.start(answer.status, _downstream_headers(source.headers, record, lease))
                 first, tail = await client.pump(source)
             finally:
                 answer.close()
         except UpstreamError as error:
             await self._explain(lease, error)
+        if call.asked.translated and not isinstance(source, Answer):
+            tail = source.tail  # the child's own words count more than Anthropic's do
+        read_usage(record, first, tail)
         if errand.chain.digests:
-            read_usage(record, first, tail)
             self._contexts.answered(lease, errand.chain, record, lasting=errand.lasting)
         self._fleet.end(lease.request_id, served=True)  # the child is done, whatever the client still reads
         await client.finish()
         record.outcome = "done" if answer.status < 400 else f"http {answer.status}"
+
+    def _mark_first_byte(self, record: Record, lease: Lease) -> None:
+        record.first_byte_ms = (time.monotonic() - record.began) * 1000
+        self._fleet.first_byte(lease.instance_id, record.began * 1000)
 
     async def _explain(self, lease: Lease, error: Exception) -> NoReturn:
         """A broken connection means a dead child, nearly always; the child's own end tells more than the socket."""
@@ -330,6 +351,41 @@ class Relay:
             if one.child.gone.done():
                 raise ChildDied(one.child.gone.result().explain(), proven=True) from error
         raise ChildDied(str(error)) from error
+
+
+def _asked(api: Api, path: bytes, body: dict[str, Any] | None) -> Asked:
+    if api.family != "messages" or not api.conversation or body is None:
+        return Asked(api, path, body)
+    try:
+        return Asked(apis.CHAT, CHAT_PATH, to_chat(body), translated=True)
+    except (TypeError, AttributeError, KeyError):
+        text = "`messages`, `system` or `tools` are not what the API wants: lists of objects with their types"
+        raise Problem(400, "invalid_messages", text) from None
+
+
+def _assembly(call: Call, lease: Lease) -> Assembly | None:
+    """Where others may be at work beside it, a plain request is asked for as a stream: only that ends at once."""
+    asked = call.asked
+    return assembly_for(asked.api, asked.body) if asked.body is not None and lease.slots > 1 else None
+
+
+async def _read(answer: Answer, call: Call, assembly: Assembly | None) -> Answer | Whole | MessagesStream:
+    """What the client gets of an answer that is no error. Raises Broken and UpstreamError."""
+    translated = call.asked.translated
+    if assembly is not None:
+        whole = await gather(answer, assembly)
+        return _message(whole) if translated else Whole(whole)
+    if not translated:
+        return answer
+    if not call.stream:
+        return _message(orjson.loads(await answer.read_all()))
+    stream = MessagesStream(answer)
+    await stream.begun()
+    return stream
+
+
+def _message(chat: dict[str, Any]) -> Whole:
+    return Whole(to_message(chat), tail=orjson.dumps({name: chat.get(name) for name in ("usage", "timings")}))
 
 
 class _Left(Exception):
