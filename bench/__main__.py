@@ -1,4 +1,4 @@
-"""`python -m bench [first_byte|load|swaps|starts ...]`: measures here, prints tables, writes bench-results.jsonl.
+"""`python -m bench [first_byte|load|swaps|contexts|starts ...]`: measures here, prints tables, keeps the results.
 
 A run that was cut goes on where it was; `--fresh` begins again.
 """
@@ -10,10 +10,10 @@ import asyncio
 import json
 from pathlib import Path
 
-from bench import first_byte, load, report, starts, swaps
+from bench import contexts, first_byte, load, report, starts, swaps
 from bench.results import Results, machine
 
-_ROUNDS = {"first_byte": 200, "load": 3, "swaps": 5, "starts": 5}
+_ROUNDS = {"first_byte": 200, "load": 3, "swaps": 5, "contexts": 1, "starts": 5}
 
 
 async def main() -> None:
@@ -27,7 +27,10 @@ async def main() -> None:
     if unknown:
         parser.error(f"there is no bench {', '.join(sorted(unknown))}; there are: {', '.join(_ROUNDS)}")
     results = Results(options.out, fresh=options.fresh)
-    run = {"first_byte": first_byte.run, "load": load.run, "swaps": swaps.run, "starts": starts.run}
+    run = {
+        "first_byte": first_byte.run, "load": load.run, "swaps": swaps.run, "contexts": contexts.run,
+        "starts": starts.run,
+    }  # fmt: skip
     for name in options.benches:
         print(f"{name}:", flush=True)
         await run[name](results, options.rounds or _ROUNDS[name])

@@ -37,7 +37,17 @@ def text(results: Results, machine: dict[str, Any]) -> str:
         rows = [{"case": row["case"], "median": row["phases"]} for row in swaps]
         assert phases
         parts.append(_table("Of which, in the engine, ms", rows, lambda row, name: f"{row['median'][name]:.0f}"))
+    contexts = results.of("context")
+    if contexts:
+        title = "Back to a conversation after a swap: ms to the first token (in brackets: times the engine's)"
+        parts.append(_table(title, contexts, _with_ratio))
+        rows = [{"case": row["case"], "median": {**_tokens(row), **row["kept"]}} for row in contexts]
+        parts.append(_table("Of which", rows, lambda row, name: f"{row['median'][name]:,.0f}"))
     return "\n".join(parts)
+
+
+def _tokens(row: dict[str, Any]) -> dict[str, float]:
+    return {f"tokens reused, {name}": count for name, count in row["reused"].items()}
 
 
 def _with_added(row: dict[str, Any], name: str) -> str:

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SCRIPTED = ROOT / "tests" / "support" / "scripted_server.py"
 MODELS = ("smollm2-135m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b")
 CONTEXT_TOKENS, SLOTS = 4096, 2
-SAME = ("-c", str(CONTEXT_TOKENS * SLOTS), "-np", str(SLOTS), "--device", "none", "--n-gpu-layers", "0", "--no-ui")
+SAME = ("-np", str(SLOTS), "--device", "none", "--n-gpu-layers", "0", "--no-ui")
 PLANNED = ("-fit", "off", "--no-warmup", "--cache-ram", "0")  # what the engine tells its children
 
 
@@ -87,13 +87,15 @@ async def _running(name: str, command: tuple[str, ...], env: dict[str, str], por
 
 
 @contextlib.asynccontextmanager
-async def router(models: tuple[str, ...], *, planned: bool) -> AsyncIterator[Peer]:
+async def router(
+    models: tuple[str, ...], *, planned: bool, context_tokens: int = CONTEXT_TOKENS
+) -> AsyncIterator[Peer]:
     """llama-server's router with one model at a time, as it comes or with the engine's flags for its children."""
     server, port = await llama_server.discover(), free_port()
     with tempfile.TemporaryDirectory() as folder:
         for model in models:
             Path(folder, f"{model}.gguf").symlink_to(model_file(model))
-        flags = (*SAME, *(PLANNED if planned else ()))
+        flags = ("-c", str(context_tokens * SLOTS), *SAME, *(PLANNED if planned else ()))
         command = (server.path, "--models-dir", folder, "--models-max", "1", "--port", str(port), *flags)
         name = "router, engine's flags" if planned else "router"
         async with _running(name, command, server.environment(dict(os.environ)), port) as peer:
@@ -101,13 +103,19 @@ async def router(models: tuple[str, ...], *, planned: bool) -> AsyncIterator[Pee
 
 
 @contextlib.asynccontextmanager
-async def engine(models: tuple[str, ...], changes: dict[str, dict[str, Any]] | None = None) -> AsyncIterator[Peer]:
+async def engine(
+    models: tuple[str, ...],
+    changes: dict[str, dict[str, Any]] | None = None,
+    *,
+    name: str = "Variet",
+    context_tokens: int = CONTEXT_TOKENS,
+) -> AsyncIterator[Peer]:
     """Variet Engine, one model at a time, all else as shipped; `changes` go into its configuration, table by table."""
     with tempfile.TemporaryDirectory() as home:
         config = json.loads((ROOT / "config" / "embedded_models.json").read_text(encoding="utf-8"))
-        config["models"] = {name: config["models"][name] for name in models}
+        config["models"] = {model: config["models"][model] for model in models}
         for spec in config["models"].values():
-            spec.update(context_tokens=CONTEXT_TOKENS, slots=SLOTS)
+            spec.update(context_tokens=context_tokens, slots=SLOTS)
         for tier in config["tiers"].values():
             tier["model"] = tier["model"] if tier["model"] in models else models[0]
         for table, values in (changes or {}).items():
@@ -117,7 +125,7 @@ async def engine(models: tuple[str, ...], changes: dict[str, dict[str, Any]] | N
         path.write_text(json.dumps(config), encoding="utf-8")
         env = {**os.environ, "VARIET_HOME": home, "VARIET_MODELS": str(paths.models_dir())}
         command = (sys.executable, "-m", "variet", "up", "--config", str(path), "--port", str(port))
-        async with _running("Variet", command, env, port) as peer:
+        async with _running(name, command, env, port) as peer:
             yield peer
 
 

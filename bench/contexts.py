@@ -1,0 +1,129 @@
+"""Coming back to a conversation after a swap: the engine, the same without kept conversations, llama-server's router.
+
+A conversation of so many tokens is read, another model is asked, and then the conversation goes on. Measured: time to
+the first token of that turn, tokens reused by the model server's own count, and what the engine saved and restored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import re
+from typing import Any
+
+import aiohttp
+
+from bench import servers
+from bench.raw_client import Connection, request
+from bench.results import Results, median
+
+MODELS = servers.MODELS[1:]
+AWAY = servers.MODELS[0]
+TOKENS = (500, 2_000, 6_000)
+CONTEXT_TOKENS = 8_192
+WORDS = (
+    "engineer",
+    "machine",
+    "wrote",
+    "down",
+    "what",
+    "it",
+    "did",
+    "and",
+    "why",
+    "before",
+    "the",
+    "day",
+    "was",
+    "over",
+)
+
+
+async def run(results: Results, rounds: int) -> None:
+    cases = [(model, tokens) for tokens in TOKENS for model in MODELS]
+    if all(results.have("context", _case(*case)) for case in cases):
+        return
+    changes: dict[str, dict[str, Any]] = {"scheduling": {"preload": []}}
+    async with contextlib.AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        forgetful = {**changes, "context": {"keep": False}}
+        peers = [
+            await enter(servers.router(servers.MODELS, planned=True, context_tokens=CONTEXT_TOKENS)),
+            await enter(
+                servers.engine(servers.MODELS, forgetful, name="Variet, nothing kept", context_tokens=CONTEXT_TOKENS)
+            ),
+            await enter(servers.engine(servers.MODELS, changes, context_tokens=CONTEXT_TOKENS)),
+        ]
+        numbers = itertools.count(1)
+        for model, tokens in cases:
+            if results.have("context", _case(model, tokens)):
+                continue
+            times: dict[str, list[float]] = {peer.name: [] for peer in peers}
+            reused: dict[str, list[float]] = {peer.name: [] for peer in peers}
+            for _ in range(rounds):
+                for peer in peers:
+                    first_ms, cached = await _there_and_back(peer, model, tokens, next(numbers))
+                    times[peer.name].append(first_ms)
+                    reused[peer.name].append(cached)
+            medians = {name: median(values) for name, values in times.items()}
+            results.add(
+                "context", _case(model, tokens), "ms", median=medians,
+                ratio={name: value / medians[peers[-1].name] for name, value in medians.items()},
+                reused={name: median(values) for name, values in reused.items()},
+                kept=await _kept(peers[-1], model),
+            )  # fmt: skip
+
+
+def _case(model: str, tokens: int) -> str:
+    return f"{model}, {tokens:,} tokens"
+
+
+async def _there_and_back(peer: servers.Peer, model: str, tokens: int, number: int) -> tuple[float, float]:
+    """(milliseconds to the first token after coming back, tokens reused). Each conversation is one of its own."""
+    words = itertools.islice(itertools.cycle(WORDS), tokens - 40)
+    messages = [{"role": "user", "content": f"Story number {number}. " + " ".join(words)}]
+    said, _, _ = await _ask(peer, model, messages)
+    await _ask(peer, AWAY, [{"role": "user", "content": "Hello."}])
+    messages += [{"role": "assistant", "content": said}, {"role": "user", "content": "Go on."}]
+    _, first_ms, cached = await _ask(peer, model, messages)
+    return first_ms, cached
+
+
+async def _ask(peer: servers.Peer, model: str, messages: list[dict[str, str]]) -> tuple[str, float, float]:
+    """(what was said, milliseconds to the first token, tokens reused)."""
+    body = {"model": model, "messages": messages, "max_tokens": 8, "temperature": 0, "stream": True}
+    line = Connection(peer.door())
+    timed = await line.ask(request("/v1/chat/completions", body))
+    line.close()
+    if timed.status != 200:
+        raise SystemExit(f"{peer.name}: {timed.status} {timed.body[:300]!r}")
+    events = [json.loads(one) for one in timed.body.split(b"data: ")[1:] if one.startswith(b"{")]
+    deltas = [choice["delta"].get("content") or "" for event in events for choice in event["choices"]]
+    # llama-server sends a stream's first words before it has read the prompt: a token is what has text.
+    at = next((number for number, event in enumerate(events) if _text(event)), len(events) - 1)
+    first_ms = timed.first_ms + (timed.stamps_ns[min(at, len(timed.stamps_ns) - 1)] - timed.stamps_ns[0]) / 1e6
+    cached = next((event["timings"]["cache_n"] for event in events if "timings" in event), 0)
+    return "".join(deltas), first_ms, cached
+
+
+def _text(event: dict[str, Any]) -> str:
+    return "".join(choice["delta"].get("content") or "" for choice in event["choices"])
+
+
+async def _kept(peer: servers.Peer, model: str) -> dict[str, float]:
+    """Milliseconds and MiB of this model's saves and restores so far, on average."""
+    async with aiohttp.ClientSession(peer.url) as session, session.get("/metrics") as answer:
+        text = await answer.text()
+
+    def figure(name: str, outcome: str) -> float:
+        pattern = rf'^{name}{{model="{re.escape(model)}",outcome="{outcome}"}} (\S+)$'
+        found = re.search(pattern, text, re.MULTILINE)
+        return float(found.group(1)) if found else 0.0
+
+    result = {}
+    for outcome, verb in (("saved", "save"), ("restored", "restore")):
+        count = figure("variet_context_total", outcome) or 1.0
+        result[f"{verb} ms"] = figure("variet_context_seconds_sum", outcome) * 1000 / count
+        result[f"{verb} MiB"] = figure("variet_context_bytes_total", outcome) / 2**20 / count
+    return result
