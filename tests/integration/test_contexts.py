@@ -272,3 +272,15 @@ async def test_a_person_sees_and_forgets_what_is_kept(tmp_path: Path, models: Pa
         assert "0 forgotten" in (await engine.variet("context", "purge", "--model", "other", "--yes"))[1]
         assert "2 forgotten" in (await engine.variet("context", "purge", "--yes"))[1]
         assert not files(engine) and "no conversation" in (await engine.variet("context", "list"))[1]
+
+
+async def test_a_private_tier_s_slot_is_not_kept_by_a_request_that_was_refused(tmp_path: Path, models: Path) -> None:
+    config = two_models(models)
+    config["tiers"]["fast"]["keep_context"] = False
+    config["models"]["told"]["slots"] = config["models"]["other"]["slots"] = 1
+    async with running(tmp_path / "home", models, config) as engine:
+        await Talk(engine, "secrets").turn()
+        status, _ = await engine.post("/v1/chat/completions", chat("balanced", "hello", script={"status": 418}))
+        assert status == 418
+        await engine.post("/v1/chat/completions", chat("ultra"))
+        assert not files(engine) and await outcomes(engine) == {}

@@ -194,3 +194,9 @@ def test_an_anthropic_error_is_one() -> None:
 def test_what_a_stream_does_not_tell_is_left_to_the_child(path: str, body: dict[str, Any]) -> None:
     assert assembly_for(APIS[path], body) is None
     assert assembly_for(APIS["/v1/chat/completions"], {"stream": False, "n": 1, "logprobs": False}) is not None
+
+
+@pytest.mark.parametrize("odd", [{"choices": [3]}, {"choices": [{"delta": 3}]}, {"choices": 3}])
+def test_an_answer_of_another_form_is_broken_not_a_crash(odd: dict[str, Any]) -> None:
+    with pytest.raises(Broken):
+        put_together("/v1/chat/completions", sse(CHAT[0], odd))

@@ -127,6 +127,16 @@ def test_another_system_prompt_or_tool_list_is_another_conversation() -> None:
     assert not one.common(conversation.chain({**body, "system": "be kind"}, orjson.dumps))
 
 
+def test_what_is_no_conversation_has_no_chain_and_numbers_have_a_short_one() -> None:
+    assert conversation.chain({"input_prefix": "a"}, orjson.dumps) == conversation.NOTHING
+    assert conversation.chain({"messages": []}, orjson.dumps) == conversation.NOTHING
+    numbers = conversation.chain({"prompt": list(range(2_000))}, orjson.dumps)
+    assert len(numbers.digests) == 5, "a link for 512 tokens, not for each"
+    assert numbers.common(conversation.chain({"prompt": list(range(1_100))}, orjson.dumps)) == 3
+    adapted = conversation.chain({"prompt": "hi", "lora": [{"id": 0, "scale": 0}]}, orjson.dumps)
+    assert not adapted.common(conversation.chain({"prompt": "hi"}, orjson.dumps)), "another state for the same words"
+
+
 def test_marks_that_wander_and_ways_to_write_a_text_change_no_conversation() -> None:
     """Claude Code moves `cache_control` to its last message each turn; clients differ in how they say a text."""
     mark = {"cache_control": {"type": "ephemeral"}}

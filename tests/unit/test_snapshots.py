@@ -134,11 +134,13 @@ def test_a_state_is_valid_for_one_file_one_build_and_what_shapes_it(tmp_path: Pa
     file = tmp_path / "m.gguf"
     file.write_bytes(b"GGUF")
     args = ("--model", str(file), "--cache-type-k", "q8_0", "--parallel", "2", "--ctx-size", "8192")
-    one = validity("b1", args, [file])
-    assert one == validity("b1", ("--model", str(file), "--cache-type-k", "q8_0", "--parallel", "4"), [file])
-    assert one != validity("b2", args, [file])
-    assert one != validity("b1", tuple("q4_0" if arg == "q8_0" else arg for arg in args), [file])
+    one = validity("b1", args, {"PATH": "x"}, [file])
+    assert one == validity("b1", (*args, "--device", "none", "--n-gpu-layers", "9"), {"PATH": "y"}, [file])
+    assert one != validity("b2", args, {}, [file])
+    assert one != validity("b1", tuple("q4_0" if arg == "q8_0" else arg for arg in args), {}, [file])
+    assert one != validity("b1", tuple("4096" if arg == "8192" else arg for arg in args), {}, [file]), "rope factors"
+    assert one != validity("b1", args, {"LLAMA_ARG_ROPE_SCALE": "2"}, [file])
     os.utime(file, ns=(1, 1))
-    assert one != validity("b1", args, [file])
+    assert one != validity("b1", args, {}, [file])
     with pytest.raises(OSError):
-        validity("b1", args, [tmp_path / "gone"])
+        validity("b1", args, {}, [tmp_path / "gone"])

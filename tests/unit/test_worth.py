@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 from variet.engine.worth import Speeds, worth_restoring, worth_saving
 
 # Qwen2.5-Coder 0.5B on two cores: 11 ms a token, 12 KiB a token, 15 MB in 10 ms.
-SLOW_READER = Speeds(read_ms_per_token=11, save_bytes_per_ms=1.5e6, restore_bytes_per_ms=1e6, bytes_per_token=12_288)
+SLOW_READER = Speeds(read_ms_per_token=11, save_ms_per_byte=1 / 1.5e6, restore_ms_per_byte=1e-6, bytes_per_token=12_288)
 # A dense model wholly on GPUs that reads 2,000 tokens a second, with 320 KiB a token, on a slow disk.
-QUICK_READER = Speeds(read_ms_per_token=0.5, save_bytes_per_ms=2e5, restore_bytes_per_ms=4e5, bytes_per_token=327_680)
+QUICK_READER = Speeds(
+    read_ms_per_token=0.5, save_ms_per_byte=1 / 2e5, restore_ms_per_byte=1 / 4e5, bytes_per_token=327_680
+)
 
 
 def test_a_slow_reader_keeps_what_a_quick_one_reads_again() -> None:

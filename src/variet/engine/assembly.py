@@ -8,7 +8,8 @@ request without `stream` (tests compare the two on each API).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import orjson
@@ -70,12 +71,23 @@ async def gather(stream: Source, assembly: Assembly) -> Event:
     """Read a stream to its end and put it together. Raises Broken, and what reading raises."""
     events = Events()
     while piece := await stream.read():
-        for event in events.feed(piece):
-            assembly.take(event)
-    whole = assembly.whole()
+        with no_surprise():
+            for event in events.feed(piece):
+                assembly.take(event)
+    with no_surprise():
+        whole = assembly.whole()
     if whole is None:
         raise Broken("it ended before its last event")
     return whole
+
+
+@contextlib.contextmanager
+def no_surprise() -> Iterator[None]:
+    """Raise Broken where an answer is not of the form that its API has."""
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise Broken(f"it is not what its API says ({type(error).__name__}: {error})") from error
 
 
 class Events:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from variet.engine.backends.base import LaunchSpec
-from variet.engine.conversation import NOTHING, Chain
+from variet.engine.conversation import Chain
 from variet.engine.fleet import Lease
 from variet.engine.record import Record
 from variet.engine.snapshots import Snapshot, Snapshots
@@ -44,12 +44,18 @@ class Happening:
 
 @dataclass(slots=True)
 class _Held:
-    """What a slot holds. `lasting`: it may be kept on disk; `saved`: it is there already."""
+    """What a slot holds. `lasting`: it may be kept on disk; `saved`: it is there already.
+
+    `asked_by`: the request under way in it. Until that one is answered nobody knows what the slot holds, and nothing of
+    it is saved; `before` is what it held, and holds still if the request is refused.
+    """
 
     chain: Chain
     tokens: float
     lasting: bool
     saved: bool = False
+    asked_by: int | None = None
+    before: _Held | None = None
 
 
 @dataclass(slots=True)
@@ -60,6 +66,7 @@ class _Home:
     key: str
     upstream: Upstream
     slots: dict[int, _Held] = field(default_factory=dict)
+    litter: set[str] = field(default_factory=set)  # saves that were given up: the child may still write them
 
 
 @dataclass(slots=True)
@@ -104,8 +111,16 @@ class Contexts:
         if spec.state_key:
             self._homes[instance_id] = _Home(spec.model, spec.state_key, upstream)
 
+    def overwritten(self, instance_id: int, slot: int | None) -> None:
+        home = self._homes.get(instance_id)
+        if home is not None and slot is not None:
+            home.slots.pop(slot, None)
+
     def closed(self, instance_id: int) -> None:
-        self._homes.pop(instance_id, None)
+        """The child is gone, or its states are not what they were."""
+        home = self._homes.pop(instance_id, None)
+        if home is not None:
+            self._sweep(home)
 
     async def keep(self, instance_id: int, patience_s: float) -> None:
         """Save what is worth it of a child that is about to stop and answers nobody."""
@@ -150,36 +165,51 @@ class Contexts:
             await self._save(home, lease.slot, held, _ACTION_S)
         if restoring is not None and await self._restore(home, lease.slot, restoring):
             self._restored[lease.request_id] = (restoring, expected)
-            home.slots[lease.slot] = _Held(restoring.chain, restoring.tokens, lasting, saved=True)
-            return Prepared(int(expected), True, (time.monotonic() - began) * 1000)
-        # Until the answer is there, nobody knows more of the slot than what it began with.
-        home.slots[lease.slot] = _Held(chain if chain.digests else NOTHING, own_tokens, lasting)
-        return Prepared(int(own_tokens), False, (time.monotonic() - began) * 1000)
+            held = _Held(restoring.chain, restoring.tokens, lasting, saved=True)
+        else:
+            restoring, expected = None, own_tokens
+        home.slots[lease.slot] = _Held(chain, expected, lasting, asked_by=lease.request_id, before=held)
+        return Prepared(int(expected), restoring is not None, (time.monotonic() - began) * 1000)
 
     def answered(self, lease: Lease, chain: Chain, record: Record, *, lasting: bool) -> None:
-        """The child is done: the slot holds prompt and answer now."""
-        home = self._homes.get(lease.instance_id)
+        """The child is done: the slot holds prompt and answer now, or what it held if it refused the request."""
         restored = self._restored.pop(lease.request_id, None)
-        if home is None or lease.slot is None:
+        home, held = self._asked(lease)
+        if home is None or held is None or lease.slot is None:
+            return
+        if not record.prompt_tokens:
+            if held.before is None:
+                del home.slots[lease.slot]
+            else:
+                home.slots[lease.slot] = held.before
             return
         model = self._model(home)
-        if record.prompt_tokens:
-            if chain.sizes and chain.sizes[-1]:
-                model.bytes_per_token += 0.3 * (chain.sizes[-1] / record.prompt_tokens - model.bytes_per_token)
-            home.slots[lease.slot] = _Held(chain, record.prompt_tokens + record.output_tokens, lasting)
-            if record.prefill_ms is not None:
-                model.speeds = model.speeds.read(record.prompt_tokens - record.cached_tokens, record.prefill_ms)
-        if restored is not None and record.prompt_tokens:
+        if chain.sizes:
+            ratio = min(16.0, max(1.0, chain.sizes[-1] / record.prompt_tokens))
+            model.bytes_per_token += 0.3 * (ratio - model.bytes_per_token)
+        home.slots[lease.slot] = _Held(chain, record.prompt_tokens + record.output_tokens, lasting)
+        if record.prefill_ms is not None:
+            model.speeds = model.speeds.read(record.prompt_tokens - record.cached_tokens, record.prefill_ms)
+        if restored is not None:
             self._judge(home, model, *restored, cached=record.cached_tokens)
 
     def left(self, lease: Lease, *, read: bool) -> None:
-        """The request ended without a whole answer. `read`: its prompt was, so the slot holds that."""
+        """The request is over. Without a whole answer, and if `read`, the slot holds its prompt at least; else nobody
+        knows what it holds."""
         self._restored.pop(lease.request_id, None)
-        home = self._homes.get(lease.instance_id)
-        held = home.slots.get(lease.slot) if home and lease.slot is not None else None
-        if home is not None and held is not None and read and held.chain.sizes:
+        home, held = self._asked(lease)
+        if home is None or held is None or lease.slot is None:
+            return
+        del home.slots[lease.slot]
+        if read and held.chain.sizes:
             guess = held.chain.sizes[-1] / self._model(home).bytes_per_token
-            held.tokens, held.saved = max(held.tokens, guess), False
+            home.slots[lease.slot] = _Held(held.chain, guess, held.lasting)
+
+    def _asked(self, lease: Lease) -> tuple[_Home | None, _Held | None]:
+        """The slot of a lease, while it is this request that is under way there."""
+        home = self._homes.get(lease.instance_id)
+        held = home.slots.get(lease.slot) if home is not None and lease.slot is not None else None
+        return home, held if held is not None and held.asked_by == lease.request_id else None
 
     # --- inside ---
 
@@ -189,24 +219,30 @@ class Contexts:
     def _lost_with(self, home: _Home, held: _Held) -> bool:
         """Whether it is worth a save that this is not lost."""
         model = self._model(home)
-        if not self.enabled or not held.lasting or held.saved or model.unfit or not held.chain.digests:
+        known = held.asked_by is None and not held.saved and bool(held.chain.digests)
+        if not self.enabled or not held.lasting or not known or model.unfit:
             return False
         return worth_saving(model.speeds, held.tokens)
 
     async def _save(self, home: _Home, slot: int, held: _Held, patience_s: float) -> None:
         model = self._model(home)
-        if not self.snapshots.room_for(int(model.speeds.size(held.tokens))):
-            log.info("%s: no room on disk to keep a conversation of %d tokens", home.model, held.tokens)
-            return
         snapshot_id, began = self.snapshots.new_id(), time.monotonic()
         try:
+            if not self.snapshots.room_for(int(model.speeds.size(held.tokens))):
+                log.info("%s: no room on disk to keep a conversation of %d tokens", home.model, held.tokens)
+                return
+            home.litter.add(snapshot_id)
             said = await self._act(home, slot, "save", snapshot_id, patience_s)
+            if int(said["n_saved"]) < held.tokens * _HELD_SHARE:
+                raise ValueError(f"the slot has {said['n_saved']} tokens, not that conversation")
             one = self.snapshots.add(snapshot_id, home.model, home.key, held.chain, int(said["n_saved"]))
         except (UpstreamError, OSError, ValueError, KeyError, TypeError) as error:
             self.snapshots.discard(home.model, snapshot_id)
             log.warning("%s: a conversation of %d tokens was not kept: %s", home.model, held.tokens, error)
             self._on_happening(Happening("save failed", home.model, int(held.tokens)))
             return
+        home.litter.discard(snapshot_id)
+        self._sweep(home)  # the child works one by one: what was given up before is written by now
         held.saved = True
         ms = (time.monotonic() - began) * 1000
         model.speeds = model.speeds.saved(one.tokens, one.size, ms)
@@ -214,6 +250,11 @@ class Contexts:
         self._sealing.add(task)
         task.add_done_callback(self._sealing.discard)
         self._on_happening(Happening("saved", home.model, one.tokens, one.size, ms))
+
+    def _sweep(self, home: _Home) -> None:
+        for snapshot_id in home.litter:
+            self.snapshots.discard(home.model, snapshot_id)
+        home.litter.clear()
 
     async def _seal(self, one: Snapshot) -> None:
         try:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 Encode = Callable[[Any], bytes]
-_SHAPING = ("tools", "system", "instructions", "response_format", "chat_template_kwargs", "tool_choice")
+_SHAPING = ("tools", "system", "instructions", "response_format", "chat_template_kwargs", "tool_choice", "lora")
+_BLOCK = 512  # tokens of a prompt that comes as numbers, to one link
 _WANDERING = "cache_control"  # a mark that clients move from message to message; the model never sees it
 
 
@@ -43,17 +44,19 @@ NOTHING = Chain()
 
 
 def chain(body: Mapping[str, Any], encode: Encode) -> Chain:
-    """The chain of a request.
+    """The chain of a request; NOTHING for one that is no conversation.
 
     `encode` turns a JSON value into bytes, the same value always into the same ones.
     """
+    said = body.get("messages", body.get("input", body.get("prompt")))
+    if not said:
+        return NOTHING
     last, size = "", 0
     for key in _SHAPING:
         if key in body:
             data = encode(_settled(body[key]))
             last, size = _digest(last, key.encode() + b"\0" + data), size + len(data)
-    messages = body.get("messages", body.get("input", body.get("prompt")))
-    turns = list(messages) if isinstance(messages, list) else [messages]
+    turns = _turns(said)
     start = 0
     while start < len(turns) and isinstance(turns[start], dict) and turns[start].get("role") in ("system", "developer"):
         data = encode(_turn(turns[start]))
@@ -67,6 +70,14 @@ def chain(body: Mapping[str, Any], encode: Encode) -> Chain:
         digests.append(last)
         sizes.append(size)
     return Chain(tuple(digests), tuple(sizes))
+
+
+def _turns(said: Any) -> list[Any]:
+    if not isinstance(said, list):
+        return [said]
+    if all(type(token) is int for token in said):
+        return [said[start : start + _BLOCK] for start in range(0, len(said), _BLOCK)]
+    return said if all(isinstance(turn, dict) for turn in said) else [said]
 
 
 def _turn(turn: Any) -> Any:

@@ -151,7 +151,7 @@ class Engine:
             env=env,
             child_protocol=server.child_protocol,
             load_timeout_s=model.load_timeout_s,
-            state_key=_state_key(server, args, files),
+            state_key=_state_key(server, args, env, files),
         )
 
     # --- for people ---
@@ -379,10 +379,10 @@ class Engine:
         )  # fmt: skip
 
 
-def _state_key(server: llama_server.LlamaServer, args: Sequence[str], files: ModelPaths) -> str:
+def _state_key(server: llama_server.LlamaServer, args: Sequence[str], env: Mapping[str, str], files: ModelPaths) -> str:
     """Empty where a file cannot be read: the load will say so."""
     try:
-        return validity(server.version, args, files.all())
+        return validity(server.version, args, env, files.all())
     except OSError:
         return ""
 

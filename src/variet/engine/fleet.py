@@ -82,6 +82,10 @@ class Keeper(Protocol):
         """Save what is worth it of a child that is about to stop; returns within its patience, never raises."""
         ...
 
+    def overwritten(self, instance_id: int, slot: int | None) -> None:
+        """Something else was put into a slot."""
+        ...
+
     def closed(self, instance_id: int) -> None: ...
 
 
@@ -90,6 +94,9 @@ class _KeepsNothing:
         pass
 
     async def keep(self, instance_id: int, patience_s: float) -> None:
+        pass
+
+    def overwritten(self, instance_id: int, slot: int | None) -> None:
         pass
 
     def closed(self, instance_id: int) -> None:
@@ -208,7 +215,9 @@ class Fleet:
             if healthy and not self.scheduler.instances[one.instance_id].leases:
                 # Only an idle one is asked for a token: answers under way will show by themselves what is wrong.
                 async with asyncio.timeout(PROBE_PATIENCE_S):
+                    await self.keeper.keep(one.instance_id, KEEP_PATIENCE_S)
                     lease = await self.acquire(events.Arrived(request_id, one.model))
+                    self.keeper.overwritten(lease.instance_id, lease.slot)
                     body = {"prompt": "a", "n_predict": 1, "cache_prompt": False, "id_slot": lease.slot}
                     healthy = await _is_answered(lease.upstream, "POST", b"/completion", orjson.dumps(body))
         except (UpstreamError, TimeoutError, Refused, KeyError):

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from variet.engine.assembly import Broken, Event, Events
+from variet.engine.assembly import Broken, Event, Events, no_surprise
 from variet.engine.downstream import Source
 
 CHAT_PATH = b"/v1/chat/completions"
@@ -272,7 +272,8 @@ class MessagesStream:
     async def _next(self) -> bytes:
         while piece := await self._chat.read():
             self.tail = piece if len(piece) > 512 else self.tail[-4096:] + piece
-            out = b"".join(_said(event) for chunk in self._parser.feed(piece) for event in self._events.take(chunk))
+            with no_surprise():
+                out = b"".join(_said(event) for chunk in self._parser.feed(piece) for event in self._events.take(chunk))
             if out:
                 return out
         if not self._events.stopped:

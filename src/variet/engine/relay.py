@@ -21,7 +21,7 @@ import orjson
 
 from variet.engine import apis, conversation, shaping
 from variet.engine.apis import Api
-from variet.engine.assembly import Assembly, Broken, Whole, assembly_for, gather
+from variet.engine.assembly import Assembly, Broken, Whole, assembly_for, gather, no_surprise
 from variet.engine.config import EngineConfig, TierConfig
 from variet.engine.contexts import Contexts
 from variet.engine.conversation import NOTHING, Chain
@@ -263,20 +263,23 @@ class Relay:
                 home = self._settings.names.tier_of(lease.model)
                 record.model, record.tier = lease.model, home or ""
                 tier = config.tiers[home] if home else None
-            served = False
+            served, record.first_byte_ms = False, None
             errand = Errand(call, tier, lease, chain)
             try:
                 await self._bring_context(errand, record)
+                assembly = _assembly(call, lease)
                 try:
-                    await self._exchange(errand, record, client, assembly=_assembly(call, lease))
+                    await self._exchange(errand, record, client, assembly=assembly)
                 except Broken as broken:
-                    if call.stream:
-                        text = f"the model server's answer broke off: {broken}"
-                        raise Problem(500, "upstream_error", text) from None
+                    if assembly is None:
+                        raise
                     log.info("request %s: %s; asked again without a stream", record.request_id, broken)
                     await self._exchange(errand, record, client)
                 served = True
                 return
+            except Broken as broken:
+                text = f"the model server's answer broke off: {broken}"
+                raise Problem(500, "upstream_error", text) from None
             except ChildDied as death:
                 if client.answered and death.stopped:
                     raise Problem(503, "stopped", f"the answer was cut: {death}", 1.0) from None
@@ -291,13 +294,12 @@ class Relay:
                     raise Problem(500, "model_server_died", text, _POISON_S) from None
                 log.warning("request %s: %s; trying once more on a fresh instance", record.request_id, death)
             finally:
-                if not served and chain.digests:
-                    self._contexts.left(lease, read=record.first_byte_ms is not None)
+                self._contexts.left(lease, read=record.first_byte_ms is not None)
                 self._fleet.end(record.request_id, served=served)
 
     async def _bring_context(self, errand: Errand, record: Record) -> None:
         """Before the child is asked, the slot gets the conversation, where it is kept and worth it."""
-        if not errand.chain.digests:
+        if errand.lease.slot is None:
             return
         prepared = await self._contexts.prepare(errand.lease, errand.chain, lasting=errand.lasting)
         if prepared.restored:
@@ -331,8 +333,9 @@ class Relay:
         if call.asked.translated and not isinstance(source, Answer):
             tail = source.tail  # the child's own words count more than Anthropic's do
         read_usage(record, first, tail)
-        if errand.chain.digests:
-            self._contexts.answered(lease, errand.chain, record, lasting=errand.lasting)
+        self._contexts.answered(lease, errand.chain, record, lasting=errand.lasting)
+        if call.api.admin_post and call.method == "POST":
+            self._contexts.closed(lease.instance_id)  # with other adapters its states are no longer what they were
         self._fleet.end(lease.request_id, served=True)  # the child is done, whatever the client still reads
         await client.finish()
         record.outcome = "done" if answer.status < 400 else f"http {answer.status}"
@@ -378,14 +381,16 @@ async def _read(answer: Answer, call: Call, assembly: Assembly | None) -> Answer
     if not translated:
         return answer
     if not call.stream:
-        return _message(orjson.loads(await answer.read_all()))
+        return _message(await answer.read_all())
     stream = MessagesStream(answer)
     await stream.begun()
     return stream
 
 
-def _message(chat: dict[str, Any]) -> Whole:
-    return Whole(to_message(chat), tail=orjson.dumps({name: chat.get(name) for name in ("usage", "timings")}))
+def _message(raw: bytes | dict[str, Any]) -> Whole:
+    with no_surprise():
+        chat = orjson.loads(raw) if isinstance(raw, bytes) else raw
+        return Whole(to_message(chat), tail=orjson.dumps({name: chat.get(name) for name in ("usage", "timings")}))
 
 
 class _Left(Exception):

@@ -14,7 +14,7 @@ import logging
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,8 @@ from variet.engine.conversation import Chain
 log = logging.getLogger("variet.engine.snapshots")
 _READ_BYTES = 8 << 20
 _INDIFFERENT = frozenset({
-    "--alias", "--slot-save-path", "--ctx-size", "--parallel", "--batch-size", "--ubatch-size", "--n-gpu-layers",
-    "--split-mode", "--tensor-split", "--n-cpu-moe", "--device", "--threads", "--threads-batch", "--ctx-checkpoints",
+    "--alias", "--slot-save-path", "--batch-size", "--ubatch-size", "--n-gpu-layers", "--split-mode",
+    "--tensor-split", "--n-cpu-moe", "--device", "--threads", "--threads-batch", "--ctx-checkpoints",
     "--cache-ram", "--sse-ping-interval",
 })  # fmt: skip
 
@@ -197,13 +197,16 @@ class Snapshots:
                 file.unlink(missing_ok=True)  # a save that was cut
 
 
-def validity(build: str, args: Sequence[str], files: Iterable[Path]) -> str:
-    """For what a KV state is valid: this build of llama.cpp, these very files, and flags that shape what it computes.
+def validity(build: str, args: Sequence[str], env: Mapping[str, str], files: Iterable[Path]) -> str:
+    """For what a KV state is valid: this build of llama.cpp, these very files, and whatever shapes what it computes.
 
-    Where a model lies and how much fits at once does not matter: a state moves between GPUs and context sizes, and
-    llama-server itself refuses one whose layout differs.
+    How layers lie on devices does not: llama-server itself refuses a state whose layout differs. The context's size
+    does, since some models take other rope factors for a long one.
     """
     digest = hashlib.sha256(build.encode())
+    for name in sorted(env):
+        if name.startswith("LLAMA_"):
+            digest.update(f"\0{name}={env[name]}".encode())
     rest = iter(args)
     for arg in rest:
         if arg in _INDIFFERENT:

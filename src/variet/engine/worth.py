@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 _EWMA = 0.3
 _FEWEST_TOKENS = 64  # below, nothing is worth a file
 _UNMEASURED_READ_MS = 2.0  # a token, until the model has read some: 500 tokens a second
-_UNMEASURED_DISK = 300e3  # bytes a millisecond: a slow SSD
+_UNMEASURED_MS_PER_BYTE = 1 / 300e3  # a slow SSD
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +15,8 @@ class Speeds:
     """Of one model on this machine; None until measured. A state has a fixed part and one that grows by token."""
 
     read_ms_per_token: float | None = None  # prefill
-    save_bytes_per_ms: float | None = None
-    restore_bytes_per_ms: float | None = None
+    save_ms_per_byte: float | None = None
+    restore_ms_per_byte: float | None = None
     bytes_per_token: float | None = None
 
     def read(self, tokens: int, ms: float) -> Speeds:
@@ -30,12 +30,12 @@ class Speeds:
     def saved(self, tokens: int, size: int, ms: float) -> Speeds:
         return replace(
             self,
-            save_bytes_per_ms=_mean(self.save_bytes_per_ms, size / max(ms, 0.1)),
+            save_ms_per_byte=_mean(self.save_ms_per_byte, ms / max(size, 1)),
             bytes_per_token=_mean(self.bytes_per_token, size / max(tokens, 1)),
         )
 
     def restored(self, size: int, ms: float) -> Speeds:
-        return replace(self, restore_bytes_per_ms=_mean(self.restore_bytes_per_ms, size / max(ms, 0.1)))
+        return replace(self, restore_ms_per_byte=_mean(self.restore_ms_per_byte, ms / max(size, 1)))
 
     def reading_ms(self, tokens: float) -> float:
         return tokens * (_UNMEASURED_READ_MS if self.read_ms_per_token is None else self.read_ms_per_token)
@@ -45,10 +45,10 @@ class Speeds:
         return tokens * (self.bytes_per_token or 0.0)
 
     def save_ms(self, tokens: float) -> float:
-        return self.size(tokens) / (self.save_bytes_per_ms or _UNMEASURED_DISK)
+        return self.size(tokens) * (self.save_ms_per_byte or _UNMEASURED_MS_PER_BYTE)
 
     def restore_ms(self, size: float) -> float:
-        return size / (self.restore_bytes_per_ms or _UNMEASURED_DISK)
+        return size * (self.restore_ms_per_byte or _UNMEASURED_MS_PER_BYTE)
 
 
 def worth_saving(speeds: Speeds, tokens: float) -> bool:

@@ -1,0 +1,191 @@
+"""Who holds which slot, when a request is refused, leaves, or comes late: against a child of a few lines."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from tests.unit.test_snapshots import chain
+from variet.engine.backends.base import LaunchSpec
+from variet.engine.contexts import Contexts, Happening, Prepared
+from variet.engine.conversation import NOTHING, Chain
+from variet.engine.fleet import Lease
+from variet.engine.record import Record
+from variet.engine.snapshots import Snapshots
+from variet.engine.upstream import Upstream
+
+SHIPS, SHOES, KINGS = chain("sys", "ships"), chain("sys", "shoes"), chain("other", "kings")
+
+
+class Child:
+    """Answers saves and restores at once; `tokens` says how many a slot has."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.done, self.tokens = folder, list[str](), {0: 1_000, 1: 1_000}
+        self.waits: asyncio.Event | None = None
+        self.status = 200
+
+    async def ask(self, method: str, path: bytes, headers: Any, body: bytes) -> Child:
+        slot, action = int(path.split(b"/")[2].split(b"?")[0]), path.rpartition(b"=")[2].decode()
+        name = json.loads(body)["filename"]
+        self.done.append(f"{action} {slot}")
+        if action == "save":
+            (self.folder / name).write_bytes(b"x" * 1_000)
+        self._said = json.dumps({"n_saved": self.tokens[slot]}).encode()
+        if self.waits is not None:
+            await self.waits.wait()
+        return self
+
+    async def read_all(self) -> bytes:
+        return self._said
+
+    def close(self) -> None:
+        pass
+
+
+class Scene:
+    """Contexts over one child of two slots."""
+
+    def __init__(self, folder: Path) -> None:
+        self.happened: list[Happening] = []
+        self.snapshots = Snapshots(folder / "snapshots", 1 << 30, 0)
+        self.contexts = Contexts(self.snapshots, self.happened.append)
+        self.child = Child(self.snapshots.place("m"))
+        self.upstream = cast(Upstream, self.child)
+        self.contexts.opened(1, LaunchSpec("m", "b", (), {}, True, 60, state_key="k"), self.upstream)
+        self._requests = 0
+
+    def lease(self, slot: int | None = 0, *, alone: bool = True) -> Lease:
+        self._requests += 1
+        return Lease(self._requests, "m", 1, slot, 2, alone, self.upstream, 0.0)
+
+    async def talk(
+        self, of: Chain, *, slot: int = 0, lasting: bool = True, tokens: int = 1_000, cached: int = 0
+    ) -> Prepared:
+        lease = self.lease(slot)
+        prepared = await self.contexts.prepare(lease, of, lasting=lasting)
+        self.answer(lease, of, lasting=lasting, tokens=tokens, cached=cached)
+        return prepared
+
+    def answer(self, lease: Lease, of: Chain, *, lasting: bool = True, tokens: int = 1_000, cached: int = 0) -> None:
+        record = Record(lease.request_id, "/v1/chat/completions", "", "m", prompt_tokens=tokens, cached_tokens=cached)
+        self.contexts.answered(lease, of, record, lasting=lasting)
+        self.contexts.left(lease, read=True)  # as the relay does in the end, in any case
+
+    def kept(self) -> list[tuple[str, ...]]:
+        return sorted(one.chain.digests for one in self.snapshots)
+
+    def files(self) -> int:
+        return len(list(self.child.folder.glob("*.kv")))
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
+
+
+async def test_who_is_displaced_is_saved_and_comes_back(scene: Scene) -> None:
+    await scene.talk(SHIPS)
+    await scene.talk(KINGS)
+    assert scene.kept() == [SHIPS.digests]
+    back = await scene.talk(SHIPS, cached=950)
+    assert back.restored and back.tokens == 1_000
+    assert [one.outcome for one in scene.happened] == ["saved", "saved", "restored", "held"]
+    await scene.contexts.keep(1, 5)
+    assert scene.child.done == ["save 0", "save 0", "restore 0", "save 0"]
+
+
+@pytest.mark.parametrize("end", ["refused", "left"])
+async def test_what_must_not_be_kept_is_not_kept_under_another_s_name(scene: Scene, end: str) -> None:
+    """The slot still holds the private conversation when the request that follows in it comes to nothing."""
+    await scene.talk(SHIPS, lasting=False)
+    lease = scene.lease()
+    await scene.contexts.prepare(lease, SHOES, lasting=True)
+    if end == "refused":
+        scene.answer(lease, SHOES, tokens=0)
+    else:
+        scene.contexts.left(lease, read=False)
+    await scene.contexts.keep(1, 5)
+    assert not scene.kept() and not scene.files() and not scene.child.done
+
+
+async def test_a_refused_request_costs_nobody_the_slot(scene: Scene) -> None:
+    await scene.talk(SHIPS)
+    lease = scene.lease()
+    await scene.contexts.prepare(lease, SHIPS, lasting=True)
+    scene.answer(lease, SHIPS, tokens=0)
+    await scene.contexts.keep(1, 5)
+    assert scene.kept() == [SHIPS.digests]
+
+
+async def test_a_slot_under_way_is_nobody_s_yet(scene: Scene) -> None:
+    await scene.talk(SHIPS)
+    await scene.contexts.prepare(scene.lease(), KINGS, lasting=True)
+    await scene.contexts.keep(1, 5)
+    assert scene.kept() == [SHIPS.digests], "saved as it was displaced, and nothing since"
+
+
+async def test_an_end_that_comes_late_touches_no_other_request(scene: Scene) -> None:
+    slow, quick = scene.lease(), scene.lease()
+    await scene.contexts.prepare(slow, SHIPS, lasting=True)
+    record = Record(slow.request_id, "/", "", "m", prompt_tokens=1_000)
+    scene.contexts.answered(slow, SHIPS, record, lasting=True)
+    await scene.contexts.prepare(quick, KINGS, lasting=True)  # while the first client still reads
+    scene.contexts.left(slow, read=True)
+    scene.answer(quick, KINGS)
+    await scene.contexts.keep(1, 5)
+    assert scene.kept() == sorted([SHIPS.digests, KINGS.digests])
+
+
+async def test_a_cut_save_leaves_nothing_behind(scene: Scene) -> None:
+    await scene.talk(SHIPS)
+    scene.child.waits = asyncio.Event()
+    asked = asyncio.ensure_future(scene.contexts.prepare(scene.lease(), KINGS, lasting=True))
+    await asyncio.sleep(0)
+    asked.cancel()
+    await asyncio.wait([asked])
+    assert scene.files() == 1 and not scene.kept(), "the child wrote it all the same"
+    scene.contexts.closed(1)
+    assert scene.files() == 0
+
+
+async def test_a_slot_that_holds_less_than_thought_is_not_saved_over_better(scene: Scene) -> None:
+    await scene.talk(SHIPS)
+    await scene.talk(KINGS)
+    await scene.talk(SHIPS, cached=1_000)
+    scene.child.tokens[0] = 2
+    await scene.contexts.keep(1, 5)
+    good = next(one for one in scene.snapshots if one.chain == SHIPS)
+    assert good.tokens == 1_000 and scene.happened[-1].outcome == "save failed"
+
+
+async def test_what_was_put_over_a_conversation_is_known(scene: Scene) -> None:
+    await scene.talk(SHIPS)
+    scene.contexts.overwritten(1, 0)
+    await scene.contexts.keep(1, 5)
+    assert not scene.kept()
+    await scene.talk(SHIPS, slot=1)
+    await scene.contexts.prepare(scene.lease(1), NOTHING, lasting=True)  # a fill-in-the-middle, an embedding
+    assert scene.kept() == [SHIPS.digests], "saved before it"
+
+
+async def test_a_lost_folder_fails_no_request(scene: Scene) -> None:
+    await scene.talk(SHIPS)
+    shutil.rmtree(scene.snapshots.folder)
+    prepared = await scene.contexts.prepare(scene.lease(), KINGS, lasting=True)
+    assert not prepared.restored and scene.happened[-1].outcome == "save failed"
+
+
+async def test_beside_other_answers_only_quick_saves_are_made(scene: Scene) -> None:
+    await scene.talk(SHIPS)
+    await scene.talk(KINGS)  # measures how quick a save is
+    model = scene.contexts._models["k"]
+    model.speeds = model.speeds.saved(1_000, 1_000, 60_000).saved(1_000, 1_000, 60_000).read(1_000, 1e9)
+    before = len(scene.child.done)
+    await scene.contexts.prepare(scene.lease(alone=False), SHOES, lasting=True)
+    assert "save 0" not in scene.child.done[before:], "others would have stood still for long"
