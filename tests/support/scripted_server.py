@@ -171,7 +171,11 @@ async def answer(method: bytes, raw: bytes, reader: asyncio.StreamReader, writer
         else:
             await asyncio.sleep(script.get("first_ms", 0) / 1000)
             choice = {"index": 0, "message": {"role": "assistant", "content": "told"}, "finish_reason": "stop"}
-            writer.write(plain({"object": "chat.completion", "model": body.get("model"), "choices": [choice]}))
+            said = {"object": "chat.completion", "model": body.get("model"), "choices": [choice]}
+            if "messages" in body:
+                said["timings"] = {**read(body), "predicted_n": 1}
+                slots[body.get("id_slot", 0)] += ["<assistant>", "told"]
+            writer.write(plain(said))
             await writer.drain()
     except ConnectionError:
         counts["cut"] += 1  # type: ignore[operator]
