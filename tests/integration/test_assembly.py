@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,11 @@ OF_EACH_ANSWER = {
 }  # fmt: skip
 
 
-def lasting(answer: Any) -> Any:
+def lasting(answer: Any, but: Collection[str] = OF_EACH_ANSWER) -> Any:
     """An answer without what differs from one time to the next."""
     if isinstance(answer, dict):
-        return {key: lasting(value) for key, value in answer.items() if key not in OF_EACH_ANSWER}
-    return [lasting(one) for one in answer] if isinstance(answer, list) else answer
+        return {key: lasting(value, but) for key, value in answer.items() if key not in but}
+    return [lasting(one, but) for one in answer] if isinstance(answer, list) else answer
 
 
 async def compare(engine: EngineProcess, path: str, body: dict[str, Any]) -> str:

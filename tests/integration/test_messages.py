@@ -11,7 +11,7 @@ import gguf
 import psutil
 import pytest
 
-from tests.integration.test_assembly import PARAMETERS, SYSTEM, WEATHER, config
+from tests.integration.test_assembly import PARAMETERS, SYSTEM, WEATHER, config, lasting
 from tests.support.engine import EngineProcess, chat, embedded_config, running
 from variet.engine.apis import APIS
 from variet.engine.assembly import Events, assembly_for
@@ -43,13 +43,7 @@ CASES: dict[str, dict[str, Any]] = {
         "context_management": {"edits": []}, "system": "Be brief.",
     },
 }  # fmt: skip
-OF_EACH_ANSWER = {"id", "usage", "model"}
-
-
-def lasting(message: Any) -> Any:
-    if isinstance(message, dict):
-        return {key: lasting(value) for key, value in message.items() if key not in OF_EACH_ANSWER}
-    return [lasting(one) for one in message] if isinstance(message, list) else message
+OF_EACH_MESSAGE = {"id", "usage", "model"}
 
 
 def shape(events: list[dict[str, Any]]) -> list[str]:
@@ -104,12 +98,12 @@ async def test_it_says_what_llama_server_says(tmp_path: Path, models: Path) -> N
                     body = {**case, "model": name, "temperature": 0}
                     plain = await ask(through, body)
                     streamed, events = await ask_stream(through, body)
-                    assert lasting(plain) == lasting(streamed), what
+                    assert lasting(plain, OF_EACH_MESSAGE) == lasting(streamed, OF_EACH_MESSAGE), what
                     if name == "beside" and what not in ("a call", "a stop"):
                         continue  # the other ways are compared; this one takes time
                     own = await ask(direct, body)
                     _, own_events = await ask_stream(direct, body)
-                    assert lasting(plain) == lasting(own), what
+                    assert lasting(plain, OF_EACH_MESSAGE) == lasting(own, OF_EACH_MESSAGE), what
                     assert set(plain) == set(own) and shape(events) == shape(own_events), what
                     for key in ("output_tokens",):
                         assert plain["usage"][key] == streamed["usage"][key] == own["usage"][key]

@@ -154,6 +154,19 @@ async def test_a_cut_save_leaves_nothing_behind(scene: Scene) -> None:
     assert scene.files() == 0
 
 
+async def test_a_request_that_comes_during_a_keep_takes_its_slot(scene: Scene) -> None:
+    """A child is asked after a sleep, and what it holds is saved before: it may be used meanwhile."""
+    await scene.talk(SHIPS)
+    await scene.talk(KINGS, slot=1)
+    scene.child.waits = asyncio.Event()
+    keeping = asyncio.ensure_future(scene.contexts.keep(1, 5))
+    await asyncio.sleep(0)
+    scene.contexts.overwritten(1, 1)
+    scene.child.waits.set()
+    await keeping
+    assert scene.kept() == [SHIPS.digests]
+
+
 async def test_a_slot_that_holds_less_than_thought_is_not_saved_over_better(scene: Scene) -> None:
     await scene.talk(SHIPS)
     await scene.talk(KINGS)

@@ -105,11 +105,12 @@ class Events:
                 continue
             try:
                 event = orjson.loads(line[5:])
-            except orjson.JSONDecodeError as error:
-                raise Broken(f"an event is no JSON: {error}") from None
+            except orjson.JSONDecodeError as no_json:
+                raise Broken(f"an event is no JSON: {no_json}") from None
             if isinstance(event, dict):
-                if "error" in event and event["error"] is not None:
-                    raise Broken(str(event["error"]))
+                error = event.get("error")
+                if error is not None:
+                    raise Broken(str(error.get("message") or error) if isinstance(error, dict) else str(error))
                 found.append(event)
         return found
 

@@ -47,7 +47,8 @@ class _Held:
     """What a slot holds. `lasting`: it may be kept on disk; `saved`: it is there already.
 
     `asked_by`: the request under way in it. Until that one is answered nobody knows what the slot holds, and nothing of
-    it is saved; `before` is what it held, and holds still if the request is refused.
+    it is saved; `before` is what it held, and holds still if the request is refused. `restored`: the snapshot that was
+    brought back for it, whose worth the answer will tell.
     """
 
     chain: Chain
@@ -56,6 +57,7 @@ class _Held:
     saved: bool = False
     asked_by: int | None = None
     before: _Held | None = None
+    restored: Snapshot | None = None
 
 
 @dataclass(slots=True)
@@ -101,7 +103,6 @@ class Contexts:
         self._on_happening = on_happening
         self._homes: dict[int, _Home] = {}
         self._models: dict[str, _Model] = {}
-        self._restored: dict[int, tuple[Snapshot, float]] = {}  # by request, until its answer tells whether it held
         self._sealing: set[asyncio.Task[None]] = set()
 
     # --- children come and go ---
@@ -130,7 +131,9 @@ class Contexts:
         ends = time.monotonic() + patience_s
         for slot in sorted(home.slots, key=lambda slot: -home.slots[slot].tokens):
             left = ends - time.monotonic()
-            held = home.slots[slot]
+            held = home.slots.get(slot)  # a request may have come meanwhile
+            if held is None:
+                continue
             if self._lost_with(home, held) and self._model(home).speeds.save_ms(held.tokens) / 1000 < left:
                 await self._save(home, slot, held, left)
 
@@ -164,16 +167,16 @@ class Contexts:
         if held is not None and own_links < 2 and borne and self._lost_with(home, held):
             await self._save(home, lease.slot, held, _ACTION_S)
         if restoring is not None and await self._restore(home, lease.slot, restoring):
-            self._restored[lease.request_id] = (restoring, expected)
             held = _Held(restoring.chain, restoring.tokens, lasting, saved=True)
         else:
             restoring, expected = None, own_tokens
-        home.slots[lease.slot] = _Held(chain, expected, lasting, asked_by=lease.request_id, before=held)
+        home.slots[lease.slot] = _Held(
+            chain, expected, lasting, asked_by=lease.request_id, before=held, restored=restoring
+        )
         return Prepared(int(expected), restoring is not None, (time.monotonic() - began) * 1000)
 
     def answered(self, lease: Lease, chain: Chain, record: Record, *, lasting: bool) -> None:
         """The child is done: the slot holds prompt and answer now, or what it held if it refused the request."""
-        restored = self._restored.pop(lease.request_id, None)
         home, held = self._asked(lease)
         if home is None or held is None or lease.slot is None:
             return
@@ -190,13 +193,12 @@ class Contexts:
         home.slots[lease.slot] = _Held(chain, record.prompt_tokens + record.output_tokens, lasting)
         if record.prefill_ms is not None:
             model.speeds = model.speeds.read(record.prompt_tokens - record.cached_tokens, record.prefill_ms)
-        if restored is not None:
-            self._judge(home, model, *restored, cached=record.cached_tokens)
+        if held.restored is not None:
+            self._judge(home, model, held.restored, held.tokens, cached=record.cached_tokens)
 
     def left(self, lease: Lease, *, read: bool) -> None:
         """The request is over. Without a whole answer, and if `read`, the slot holds its prompt at least; else nobody
         knows what it holds."""
-        self._restored.pop(lease.request_id, None)
         home, held = self._asked(lease)
         if home is None or held is None or lease.slot is None:
             return
@@ -274,7 +276,7 @@ class Contexts:
         try:
             await self._act(home, slot, "restore", one.id, _ACTION_S)
         except (UpstreamError, OSError, ValueError) as error:
-            self.snapshots.forget(one)
+            self.snapshots.forget(one)  # also where the child died of it: the next one must not
             log.warning("%s: the snapshot %s could not be restored and was dropped: %s", one.model, one.id, error)
             self._on_happening(Happening("restore failed", home.model, one.tokens, one.size))
             return False

@@ -278,7 +278,7 @@ class Relay:
                 served = True
                 return
             except Broken as broken:
-                text = f"the model server's answer broke off: {broken}"
+                text = f"the model server's answer broke off: {broken}; `variet logs {lease.model}` may say why"
                 raise Problem(500, "upstream_error", text) from None
             except ChildDied as death:
                 if client.answered and death.stopped:
@@ -334,7 +334,7 @@ class Relay:
             tail = source.tail  # the child's own words count more than Anthropic's do
         read_usage(record, first, tail)
         self._contexts.answered(lease, errand.chain, record, lasting=errand.lasting)
-        if call.api.admin_post and call.method == "POST":
+        if call.api.admin_post and call.method == "POST" and answer.status < 400:
             self._contexts.closed(lease.instance_id)  # with other adapters its states are no longer what they were
         self._fleet.end(lease.request_id, served=True)  # the child is done, whatever the client still reads
         await client.finish()

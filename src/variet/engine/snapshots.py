@@ -54,7 +54,6 @@ class Snapshots:
     def __init__(self, folder: Path, most_bytes: int, free_bytes: int) -> None:
         self.folder = folder
         self.most_bytes, self.free_bytes = most_bytes, free_bytes
-        self.written_bytes = 0  # since the start
         self._all: dict[str, Snapshot] = {}
         self._by_link: dict[tuple[str, str], list[str]] = {}  # (key, digest) -> ids whose chain goes through it
         self._load()
@@ -116,7 +115,6 @@ class Snapshots:
         path.chmod(0o600)
         now = time.time()
         one = Snapshot(snapshot_id, model, key, chain, tokens, path.stat().st_size, "", now, now)
-        self.written_bytes += one.size
         for older in list(self._all.values()):
             if older.key == key and older.chain.common(chain) == len(older.chain.digests):
                 self.forget(older)
