@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(slots=True)
@@ -16,17 +16,33 @@ class Record:
     path: str
     tier: str
     model: str
+    name: str = ""  # what its client calls it
+    stream: bool = False
     began: float = field(default_factory=time.monotonic)
+    began_at: float = field(default_factory=time.time)  # Unix seconds
+    stage: Literal["queue", "restore", "prefill", "answer"] = "queue"
     queue_ms: float = 0.0
+    swap_ms: float = 0.0  # of that, until the model was loaded
     first_byte_ms: float | None = None
     total_ms: float = 0.0
     outcome: str = "running"
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    read_tokens: int = 0  # of the prompt so far, with those that were cached
     output_tokens: int = 0
+    pieces: int = 0  # of the answer so far: events of its stream, a token each, nearly
     prefill_ms: float | None = None  # reading the part of the prompt that was not cached, by the child's clock
     restored_tokens: int = 0  # of a conversation that was brought back from disk
     restore_ms: float = 0.0
+
+    def reading(self, prompt: int, cached: int, read: int) -> None:
+        """The child told how far it is with the prompt, in tokens."""
+        self.prompt_tokens, self.cached_tokens, self.read_tokens = prompt, cached, read
+
+    def again(self) -> None:
+        """Another child is asked: what the first one said of the prompt holds no more."""
+        self.first_byte_ms, self.pieces = None, 0
+        self.reading(0, 0, 0)
 
 
 def read_usage(record: Record, head: bytes, tail: bytes) -> None:

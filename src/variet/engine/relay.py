@@ -10,75 +10,33 @@ import asyncio
 import hashlib
 import json
 import logging
-import re
 import time
 from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol
-from urllib.parse import parse_qs
+from typing import Any, NoReturn
 
 import orjson
 
 from variet.engine import apis, conversation, shaping
-from variet.engine.apis import Api
 from variet.engine.assembly import Assembly, Broken, Whole, assembly_for, gather, no_surprise
-from variet.engine.config import EngineConfig, TierConfig
+from variet.engine.config import TierConfig
 from variet.engine.contexts import Contexts
 from variet.engine.conversation import NOTHING, Chain
 from variet.engine.downstream import Client, Downstream, Receive, Send
 from variet.engine.events import Arrived, Priority
 from variet.engine.fleet import Fleet, Lease, Refused
-from variet.engine.messages import CHAT_PATH, MessagesStream, to_chat, to_message
-from variet.engine.names import Names, Target, UnknownName
+from variet.engine.messages import MessagesStream, to_message
 from variet.engine.problems import Problem
 from variet.engine.record import Record, read_usage
+from variet.engine.request import Call, Left, Settings, read_body, understand
 from variet.engine.upstream import Answer, UpstreamError
 
 log = logging.getLogger("variet.engine.relay")
 
-_DROPPED_FROM_CLIENT = {
-    b"host", b"connection", b"keep-alive", b"transfer-encoding", b"content-length", b"authorization", b"x-api-key",
-    b"accept-encoding", b"origin", b"referer", b"cookie", b"expect", b"x-conversation-id", b"te", b"upgrade",
-    b"range", b"if-range", b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since",
-}  # fmt: skip
 _DROPPED_FROM_CHILD = {b"connection", b"keep-alive", b"transfer-encoding", b"server", b"date"}
-_JSON = (b"content-type", b"application/json")
 _REFUSAL_STATUS = {"queue_full": 429, "unknown_model": 404}  # all others: 503
 _POISON_S = 600.0
 _DEATH_NOTICE_S = 2.0
-_DEEPEST = 200  # what every JSON library on the way can write again
-
-
-class Settings(Protocol):
-    """The configuration in force; it changes when the owner reloads it."""
-
-    config: EngineConfig
-    names: Names
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What the child is asked: Messages become a chat on the way (messages.py), all else stays what it is."""
-
-    api: Api
-    path: bytes
-    body: dict[str, Any] | None
-    translated: bool = False
-
-
-@dataclass(slots=True)
-class Call:
-    """A request, understood."""
-
-    api: Api
-    path: bytes  # with its query
-    method: str
-    headers: list[tuple[bytes, bytes]]
-    body: dict[str, Any] | None  # parsed JSON, or None: then `raw` goes as it is
-    raw: bytes
-    target: Target
-    stream: bool
-    asked: Asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,13 +78,13 @@ class Relay:
         line: Client = scope["extensions"]["variet.client"]["connection"]
         client = Downstream(send, line, apis.family_of(path), self._settings.config)
         try:
-            raw = await _read_body(scope, receive, self._settings.config.server.max_body_mib)
-            call = self._understand(scope, raw)
+            raw = await read_body(scope, receive, self._settings.config.server.max_body_mib)
+            call = understand(scope, raw, self._settings)
             self._refuse_poison(call)
         except Problem as problem:
             await client.fail(problem)
             return
-        except _Left:
+        except Left:
             return
         record = Record(self._fleet.new_id(), path, call.target.tier or "", call.target.model)
         self.active[record.request_id] = record
@@ -160,64 +118,6 @@ class Relay:
             self.active.pop(record.request_id, None)
             record.total_ms = (time.monotonic() - record.began) * 1000
             self._on_done(record)
-
-    # --- understanding ---
-
-    def _understand(self, scope: MutableMapping[str, Any], raw: bytes) -> Call:
-        path, method = scope["path"], scope["method"]
-        if apis.is_refused(path):
-            raise Problem(
-                403,
-                "path_not_relayed",
-                f"{path} is never relayed: the engine owns slots, tools and addresses",
-            )
-        api = apis.find(path)
-        if api is None:
-            raise Problem(404, "unknown_path", f"the engine serves no {path}; see /engine/docs and docs/engine.md")
-        if method not in api.methods:  # before a lease: what the child would only refuse must not swap a model
-            raise Problem(405, "method_not_allowed", f"{path} takes {' or '.join(sorted(api.methods))}, not {method}")
-        query: bytes = scope["query_string"]
-        headers = [pair for pair in scope["headers"] if pair[0] not in _DROPPED_FROM_CLIENT]
-        sent = dict(scope["headers"])
-        form = api.side_kind == "transcription" and sent.get(b"content-type", b"").startswith(b"multipart/form-data")
-        body = _parse(raw, sent) if method == "POST" and raw and not form else None
-        if body is not None:
-            headers = [*(pair for pair in headers if pair[0] != b"content-type"), _JSON]
-        if api.required and api.required not in (body or {}):
-            raise Problem(400, "missing_field", f"{path} needs {api.required!r}")
-        name = _named_model(body, raw, scope)
-        if body is not None:
-            self._refuse_body(body)
-        try:
-            target = self._settings.names.resolve(name, api.side_kind)
-        except UnknownName as error:
-            known = ", ".join(error.known)
-            raise Problem(
-                404, "model_not_found", f"there is no model {error.name!r} here; there are: {known}"
-            ) from None
-        whole_path = path.encode() + (b"?" + query if query else b"")
-        return Call(
-            api=api,
-            path=whole_path,
-            asked=_asked(api, whole_path, body),
-            method=method,
-            headers=headers,
-            body=body,
-            raw=raw,
-            target=target,
-            stream=bool(body and body.get("stream") is True),
-        )
-
-    def _refuse_body(self, body: dict[str, Any]) -> None:
-        depth, address = shaping.look_over(body)
-        if depth > _DEEPEST:
-            raise Problem(400, "invalid_json", f"the body is nested deeper than {_DEEPEST} levels")
-        if address is not None and not self._settings.config.server.allow_media_urls:
-            raise Problem(
-                400, "media_url_refused",
-                f"the model server would fetch {address[:100]!r} itself; send the data inline (data:...), "
-                "or the owner sets $.server.allow_media_urls",
-            )  # fmt: skip
 
     def _refuse_poison(self, call: Call) -> None:
         if not self._poison:
@@ -356,16 +256,6 @@ class Relay:
         raise ChildDied(str(error)) from error
 
 
-def _asked(api: Api, path: bytes, body: dict[str, Any] | None) -> Asked:
-    if api.family != "messages" or not api.conversation or body is None:
-        return Asked(api, path, body)
-    try:
-        return Asked(apis.CHAT, CHAT_PATH, to_chat(body), translated=True)
-    except (TypeError, AttributeError, KeyError):
-        text = "`messages`, `system` or `tools` are not what the API wants: lists of objects with their types"
-        raise Problem(400, "invalid_messages", text) from None
-
-
 def _assembly(call: Call, lease: Lease) -> Assembly | None:
     """Where others may be at work beside it, a plain request is asked for as a stream: only that ends at once."""
     asked = call.asked
@@ -391,76 +281,6 @@ def _message(raw: bytes | dict[str, Any]) -> Whole:
     with no_surprise():
         chat = orjson.loads(raw) if isinstance(raw, bytes) else raw
         return Whole(to_message(chat), tail=orjson.dumps({name: chat.get(name) for name in ("usage", "timings")}))
-
-
-class _Left(Exception):
-    """The client went away before its request was whole."""
-
-
-async def _read_body(scope: MutableMapping[str, Any], receive: Receive, limit_mib: float) -> bytes:
-    limit = int(limit_mib * 1048576)
-    declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-    too_large = Problem(413, "body_too_large", f"the request is larger than {limit_mib:g} MiB ($.server.max_body_mib)")
-    if declared.isdigit() and int(declared) > limit:
-        raise too_large
-    message = await receive()
-    body: bytes = message.get("body", b"")
-    if message["type"] == "http.disconnect":
-        raise _Left
-    if not message.get("more_body"):
-        return body
-    parts, size = [body], len(body)
-    while message.get("more_body"):
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _Left
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > limit:
-            raise too_large
-    return b"".join(parts)
-
-
-def _parse(raw: bytes, headers: dict[bytes, bytes]) -> dict[str, Any]:
-    """The JSON object of a body, whatever its content type says. Raises Problem for anything else."""
-    if headers.get(b"content-encoding", b"identity") != b"identity":
-        raise Problem(415, "encoding_not_supported", "send the body without Content-Encoding")
-    try:
-        body = orjson.loads(raw)
-    except orjson.JSONDecodeError as strict:
-        try:
-            body = json.loads(raw)  # integers beyond 64 bits and the like
-            orjson.dumps(body)
-        except (ValueError, RecursionError, TypeError):
-            raise Problem(400, "invalid_json", f"the body is not JSON: {strict}") from None
-    if not isinstance(body, dict):
-        raise Problem(400, "invalid_json", f"the body must be a JSON object, not {type(body).__name__}")
-    return body
-
-
-def _named_model(body: dict[str, Any] | None, raw: bytes, scope: MutableMapping[str, Any]) -> str | None:
-    """`model` from the JSON body, a form's field, or the query."""
-    if body is not None and body.get("model") is not None:
-        if not isinstance(body["model"], str):
-            raise Problem(400, "invalid_model", "`model` must be a string")
-        return body["model"] or None
-    if body is None and raw:
-        form = _form_field(raw, b"model")
-        if form:
-            return form
-    query: bytes = scope["query_string"]
-    values = parse_qs(query.decode("latin-1")).get("model") if query else None
-    return values[0] if values else None
-
-
-def _form_field(raw: bytes, name: bytes) -> str | None:
-    """The value of a simple field of a multipart form (RFC 7578)."""
-    found = re.search(rb"""[;\s]name="?""" + re.escape(name) + rb"""["\s;]""", raw)
-    if found is None:
-        return None
-    start = raw.find(b"\r\n\r\n", found.start())
-    end = raw.find(b"\r\n", start + 4)
-    return raw[start + 4 : end].decode("utf-8", "replace").strip() if 0 <= start < end else None
 
 
 def _downstream_headers(

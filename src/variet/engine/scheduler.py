@@ -170,6 +170,11 @@ class Scheduler:
             self._effects.append(Wake(self._wake))
         return self._effects
 
+    def position(self, request_id: int) -> int | None:
+        """The place of a waiter in the order in which waiters are looked at, 1 for the first; None if it waits not."""
+        order = (waiter.ask.request_id for waiter in self._ordered())
+        return next((place for place, waiting in enumerate(order, 1) if waiting == request_id), None)
+
     def _why_never(self, model: str) -> str | None:
         """Why a model of these terms can never run; worked out once, since every request asks."""
         if self._judged is not self.terms:

@@ -1,0 +1,198 @@
+"""Pure, but for reading the body: a request as it came, understood, or refused with what is wrong about it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import MutableMapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import parse_qs
+
+import orjson
+
+from variet.engine import apis, shaping
+from variet.engine.apis import Api
+from variet.engine.config import EngineConfig
+from variet.engine.downstream import Receive
+from variet.engine.messages import CHAT_PATH, to_chat
+from variet.engine.names import Names, Target, UnknownName
+from variet.engine.problems import Problem
+
+_DROPPED_FROM_CLIENT = {
+    b"host", b"connection", b"keep-alive", b"transfer-encoding", b"content-length", b"authorization", b"x-api-key",
+    b"accept-encoding", b"origin", b"referer", b"cookie", b"expect", b"x-conversation-id", b"te", b"upgrade",
+    b"range", b"if-range", b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since",
+}  # fmt: skip
+_JSON = (b"content-type", b"application/json")
+_DEEPEST = 200  # what every JSON library on the way can write again
+
+
+class Settings(Protocol):
+    """The configuration in force; it changes when the owner reloads it."""
+
+    config: EngineConfig
+    names: Names
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the child is asked: Messages become a chat on the way (messages.py), all else stays what it is."""
+
+    api: Api
+    path: bytes
+    body: dict[str, Any] | None
+    translated: bool = False
+
+
+@dataclass(slots=True)
+class Call:
+    """A request, understood."""
+
+    api: Api
+    path: bytes  # with its query
+    method: str
+    headers: list[tuple[bytes, bytes]]
+    body: dict[str, Any] | None  # parsed JSON, or None: then `raw` goes as it is
+    raw: bytes
+    target: Target
+    stream: bool
+    asked: Asked
+
+
+class Left(Exception):
+    """The client went away before its request was whole."""
+
+
+async def read_body(scope: MutableMapping[str, Any], receive: Receive, limit_mib: float) -> bytes:
+    """The whole body. Raises Problem where it is too large, and Left."""
+    limit = int(limit_mib * 1048576)
+    declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+    too_large = Problem(413, "body_too_large", f"the request is larger than {limit_mib:g} MiB ($.server.max_body_mib)")
+    if declared.isdigit() and int(declared) > limit:
+        raise too_large
+    message = await receive()
+    body: bytes = message.get("body", b"")
+    if message["type"] == "http.disconnect":
+        raise Left
+    if not message.get("more_body"):
+        return body
+    parts, size = [body], len(body)
+    while message.get("more_body"):
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Left
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > limit:
+            raise too_large
+    return b"".join(parts)
+
+
+def understand(scope: MutableMapping[str, Any], raw: bytes, settings: Settings) -> Call:
+    """Raises Problem for a request that no model should see."""
+    path, method = scope["path"], scope["method"]
+    if apis.is_refused(path):
+        raise Problem(
+            403,
+            "path_not_relayed",
+            f"{path} is never relayed: the engine owns slots, tools and addresses",
+        )
+    api = apis.find(path)
+    if api is None:
+        raise Problem(404, "unknown_path", f"the engine serves no {path}; see /engine/docs and docs/engine.md")
+    if method not in api.methods:  # before a lease: what the child would only refuse must not swap a model
+        raise Problem(405, "method_not_allowed", f"{path} takes {' or '.join(sorted(api.methods))}, not {method}")
+    query: bytes = scope["query_string"]
+    headers = [pair for pair in scope["headers"] if pair[0] not in _DROPPED_FROM_CLIENT]
+    sent = dict(scope["headers"])
+    form = api.side_kind == "transcription" and sent.get(b"content-type", b"").startswith(b"multipart/form-data")
+    body = _parse(raw, sent) if method == "POST" and raw and not form else None
+    if body is not None:
+        headers = [*(pair for pair in headers if pair[0] != b"content-type"), _JSON]
+    if api.required and api.required not in (body or {}):
+        raise Problem(400, "missing_field", f"{path} needs {api.required!r}")
+    name = _named_model(body, raw, scope)
+    if body is not None:
+        _refuse_body(body, settings.config)
+    try:
+        target = settings.names.resolve(name, api.side_kind)
+    except UnknownName as error:
+        known = ", ".join(error.known)
+        raise Problem(404, "model_not_found", f"there is no model {error.name!r} here; there are: {known}") from None
+    whole_path = path.encode() + (b"?" + query if query else b"")
+    return Call(
+        api=api,
+        path=whole_path,
+        asked=_asked(api, whole_path, body),
+        method=method,
+        headers=headers,
+        body=body,
+        raw=raw,
+        target=target,
+        stream=bool(body and body.get("stream") is True),
+    )
+
+
+def _refuse_body(body: dict[str, Any], config: EngineConfig) -> None:
+    depth, address = shaping.look_over(body)
+    if depth > _DEEPEST:
+        raise Problem(400, "invalid_json", f"the body is nested deeper than {_DEEPEST} levels")
+    if address is not None and not config.server.allow_media_urls:
+        raise Problem(
+            400, "media_url_refused",
+            f"the model server would fetch {address[:100]!r} itself; send the data inline (data:...), "
+            "or the owner sets $.server.allow_media_urls",
+        )  # fmt: skip
+
+
+def _asked(api: Api, path: bytes, body: dict[str, Any] | None) -> Asked:
+    if api.family != "messages" or not api.conversation or body is None:
+        return Asked(api, path, body)
+    try:
+        return Asked(apis.CHAT, CHAT_PATH, to_chat(body), translated=True)
+    except (TypeError, AttributeError, KeyError):
+        text = "`messages`, `system` or `tools` are not what the API wants: lists of objects with their types"
+        raise Problem(400, "invalid_messages", text) from None
+
+
+def _parse(raw: bytes, headers: dict[bytes, bytes]) -> dict[str, Any]:
+    """The JSON object of a body, whatever its content type says. Raises Problem for anything else."""
+    if headers.get(b"content-encoding", b"identity") != b"identity":
+        raise Problem(415, "encoding_not_supported", "send the body without Content-Encoding")
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as strict:
+        try:
+            body = json.loads(raw)  # integers beyond 64 bits and the like
+            orjson.dumps(body)
+        except (ValueError, RecursionError, TypeError):
+            raise Problem(400, "invalid_json", f"the body is not JSON: {strict}") from None
+    if not isinstance(body, dict):
+        raise Problem(400, "invalid_json", f"the body must be a JSON object, not {type(body).__name__}")
+    return body
+
+
+def _named_model(body: dict[str, Any] | None, raw: bytes, scope: MutableMapping[str, Any]) -> str | None:
+    """`model` from the JSON body, a form's field, or the query."""
+    if body is not None and body.get("model") is not None:
+        if not isinstance(body["model"], str):
+            raise Problem(400, "invalid_model", "`model` must be a string")
+        return body["model"] or None
+    if body is None and raw:
+        form = _form_field(raw, b"model")
+        if form:
+            return form
+    query: bytes = scope["query_string"]
+    values = parse_qs(query.decode("latin-1")).get("model") if query else None
+    return values[0] if values else None
+
+
+def _form_field(raw: bytes, name: bytes) -> str | None:
+    """The value of a simple field of a multipart form (RFC 7578)."""
+    found = re.search(rb"""[;\s]name="?""" + re.escape(name) + rb"""["\s;]""", raw)
+    if found is None:
+        return None
+    start = raw.find(b"\r\n\r\n", found.start())
+    end = raw.find(b"\r\n", start + 4)
+    return raw[start + 4 : end].decode("utf-8", "replace").strip() if 0 <= start < end else None
