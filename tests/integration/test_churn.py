@@ -47,6 +47,6 @@ async def test_two_hundred_requests_with_leaving_clients(engine: EngineProcess) 
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=500)) as session:
         await asyncio.gather(*(client(session) for _ in range(8)))
     assert len(served) + len(left) == 200 and left
-    status = await engine.until("rest", lambda now: now["requests"]["active"] == 0)
-    assert status["waiting"] == [] and all(one["leases"] == 0 for one in status["instances"])
+    status = await engine.until("rest", lambda now: now["requests"]["active"] == [])
+    assert status["requests"]["waiting"] == 0 and all(one["leases"] == 0 for one in status["instances"])
     assert len(engine.children()) == len(status["instances"]) == 1

@@ -5,6 +5,7 @@ It stands in for llama-server where the answer must be known beforehand: benches
 children that die at a certain byte. A request's own field `script` says what happens:
   tokens, gap_ms, pad        so many events, so far apart, each with so many bytes of padding
   first_ms                   pause before the first event
+  read_steps                 into so many steps that pause is cut, each told where `return_progress` asks for it
   die_at, drop_at, hang_at   at that event: end the process, close the connection, go on saying nothing
   error_at                   at that event of a stream: an error instead, and its end
   status                     answer with that error instead
@@ -68,6 +69,14 @@ def act(path: str, query: str, body: dict[str, Any]) -> bytes:
     return plain({"id_slot": slot, "filename": body["filename"], "n_saved": len(slots.get(slot, []))})
 
 
+def progress(timings: dict[str, Any], share: float) -> dict[str, Any]:
+    """What llama-server tells while it reads a prompt."""
+    cached, new = timings["cache_n"], timings["prompt_n"]
+    told = {"total": cached + new, "cache": cached, "processed": cached + int(new * share), "time_ms": 0}
+    choice = {"index": 0, "delta": {"role": "assistant", "content": None}, "finish_reason": None}
+    return {"object": "chat.completion.chunk", "choices": [choice], "prompt_progress": told}
+
+
 def event(index: int, body: dict[str, Any], pad: str) -> bytes:
     data = {
         "object": "chat.completion.chunk", "model": body.get("model"), "sent_ns": time.monotonic_ns(), "index": index,
@@ -83,11 +92,17 @@ def chunk(payload: bytes) -> bytes:
 
 async def stream(body: dict[str, Any], script: dict[str, Any], writer: asyncio.StreamWriter) -> None:
     timings = read(body)
-    await asyncio.sleep(script.get("first_ms", 0) / 1000)
     writer.write(
         b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
         b"Keep-Alive: timeout=5, max=100\r\n\r\n"
     )
+    steps = script.get("read_steps", 1)
+    for step in range(steps + 1):
+        if step:
+            await asyncio.sleep(script.get("first_ms", 0) / 1000 / steps)
+        if body.get("return_progress") and not writer.is_closing():
+            writer.write(chunk(b"data: " + json.dumps(progress(timings, step / steps)).encode() + b"\n\n"))
+            await writer.drain()
     pad, gap_s = "x" * script.get("pad", 0), script.get("gap_ms", 0) / 1000
     for index in range(script.get("tokens", 1)):
         if index == script.get("die_at"):

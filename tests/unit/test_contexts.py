@@ -62,7 +62,7 @@ class Scene:
 
     def lease(self, slot: int | None = 0, *, alone: bool = True) -> Lease:
         self._requests += 1
-        return Lease(self._requests, "m", 1, slot, 2, alone, self.upstream, 0.0)
+        return Lease(self._requests, "m", 1, slot, 2, alone, self.upstream, 0.0, 0.0)
 
     async def talk(
         self, of: Chain, *, slot: int = 0, lasting: bool = True, tokens: int = 1_000, cached: int = 0

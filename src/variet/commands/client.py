@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 
 from variet import connection
 from variet.errors import ConnectionFailed, TrustError, VarietError
+
+_SILENCE_S = 60.0  # an events stream of the engine says something every 15
 
 
 def engine_url() -> str:
@@ -22,13 +26,37 @@ def call(method: str, path: str, body: dict[str, Any] | None = None, *, timeout_
             answer = http.request(method, path, json=body)
         except httpx.TransportError as error:
             raise unreachable(engine.url, error) from None
-    if answer.status_code == 401:
-        raise TrustError(words(answer), where=engine.url, next_step="Pair with it, or set VARIET_API_KEY")
-    if answer.status_code == 403:
-        raise TrustError(words(answer), where=engine.url, next_step="Its owner can allow that: `variet pair --admin`")
-    if answer.status_code >= 400:
-        raise VarietError(words(answer), where=engine.url)
+    _check(answer, engine.url)
     return answer
+
+
+def events(path: str) -> Iterator[tuple[str, Any]]:
+    """Server-sent events of the engine as (kind, data), until it ends them. Raises what `call` raises."""
+    engine = connection.find()
+    with client(engine, _SILENCE_S) as http:
+        try:
+            with http.stream("GET", path, headers={"accept": "text/event-stream"}) as answer:
+                if answer.status_code >= 400:
+                    answer.read()
+                    _check(answer, engine.url)
+                kind = ""
+                for line in answer.iter_lines():
+                    field, _, value = line.partition(": ")
+                    if field == "event":
+                        kind = value
+                    elif field == "data":
+                        yield kind, json.loads(value)
+        except httpx.TransportError as error:
+            raise unreachable(engine.url, error) from None
+
+
+def _check(answer: httpx.Response, url: str) -> None:
+    if answer.status_code == 401:
+        raise TrustError(words(answer), where=url, next_step="Pair with it, or set VARIET_API_KEY")
+    if answer.status_code == 403:
+        raise TrustError(words(answer), where=url, next_step="Its owner can allow that: `variet pair --admin`")
+    if answer.status_code >= 400:
+        raise VarietError(words(answer), where=url)
 
 
 def client(engine: connection.Connection, timeout_s: float | None = 10) -> httpx.Client:

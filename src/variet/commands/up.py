@@ -84,7 +84,7 @@ def _greet(engine: Engine, urls: Sequence[str], authority: Path | None) -> None:
     click.echo(f"llama-server   {engine.servers[None].version} from {engine.servers[None].origin}")
     width = max(len(tier) for tier in engine.config.tiers)
     for tier, spec in engine.config.tiers.items():
-        state = engine.state_of(spec.model)
+        state = engine.view.state_of(spec.model)
         click.echo(f"  {tier:<{width}}  {spec.model}  {'' if state == 'unloaded' else state}".rstrip())
     body = '{"model":"fast","stream":true,"messages":[{"role":"user","content":"Say hello."}]}'
     trust = f'--cacert {authority} -H "Authorization: Bearer $VARIET_API_KEY" ' if authority else ""

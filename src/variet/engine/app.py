@@ -17,6 +17,7 @@ from variet.engine import apis
 from variet.engine.downstream import Receive, Send
 from variet.engine.engine import Engine
 from variet.engine.pairing import Pairing
+from variet.engine.relay import MARKS
 from variet.engine.trust import Guard, KeyStore
 
 _OWN_BELOW = ("/engine/", "/v1/models/")
@@ -55,7 +56,7 @@ def build(engine: Engine, identity: Identity) -> Any:
         allow_origin_regex=origin.pattern,
         allow_methods=["GET", "POST", "HEAD", "OPTIONS"],
         allow_headers=["*"],
-        expose_headers=["x-variet-tier", "x-variet-model", "x-variet-queue-ms"],
+        expose_headers=list(MARKS),
     )
 
     async def entry(scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -104,7 +105,7 @@ def _own_app(engine: Engine, identity: Identity, store: KeyStore) -> Any:
     from fastapi import FastAPI
     from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 
-    from variet.engine.api import contexts, control, models, pairing
+    from variet.engine.api import contexts, control, live, models, pairing
 
     own = FastAPI(
         title="Variet Engine",
@@ -119,6 +120,7 @@ def _own_app(engine: Engine, identity: Identity, store: KeyStore) -> Any:
     own.include_router(models.router)
     own.include_router(pairing.router)
     own.include_router(contexts.router)
+    own.include_router(live.router)
     own.include_router(control.router)
 
     @own.api_route("/", methods=["GET", "HEAD"], response_class=PlainTextResponse, include_in_schema=False)

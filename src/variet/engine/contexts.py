@@ -142,6 +142,11 @@ class Contexts:
         while self._sealing:
             await asyncio.wait(self._sealing)
 
+    def read_ms_per_token(self, model: str) -> float | None:
+        """How quickly a model that is loaded reads, where that was measured."""
+        home = next((one for one in self._homes.values() if one.model == model), None)
+        return self._model(home).speeds.read_ms_per_token if home else None
+
     # --- a request ---
 
     async def prepare(self, lease: Lease, chain: Chain, *, lasting: bool) -> Prepared:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any, Protocol
+
+import orjson
 
 from variet.engine.apis import Family
 from variet.engine.config import EngineConfig
@@ -17,9 +19,12 @@ from variet.engine.problems import Problem
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+Headers = Sequence[tuple[bytes, bytes]]
+Facts = Callable[[], Mapping[str, Any]]
 
 _TAIL_BYTES = 16_384
 _PIECE_BYTES = 65_536
+_LIVE_S = 0.25
 
 
 class Client(Protocol):
@@ -77,19 +82,33 @@ class Downstream:
         self._stalled = False
         self._stall_timer: asyncio.TimerHandle | None = None
 
-    def hold(self) -> None:
-        """Keep a stream's headers back until there is something to say, or for so long at most."""
-        self._hold = self._loop.call_later(self._server.hold_headers_s, self._begin_ticking)
+    def hold(self, tell: Facts, *, live: bool) -> None:
+        """Keep a stream's headers back until there is something to say, or for so long at most. From then on the client
+        hears what `tell` says of its request: whenever that changed if it wants it `live`, else now and then."""
+        patience_s = 0.0 if live else self._server.hold_headers_s
+        pause_s = _LIVE_S if live else self._server.keepalive_s
+        self._hold = self._loop.call_later(patience_s, self._begin_ticking, tell, pause_s)
 
-    def _begin_ticking(self) -> None:
-        self._ticker = asyncio.create_task(self._tick())
+    def _begin_ticking(self, tell: Facts, pause_s: float) -> None:
+        self._ticker = asyncio.create_task(self._tick(tell, pause_s))
 
-    async def _tick(self) -> None:
-        """Comments that a waiting stream gets once its headers could be held no longer."""
+    async def _tick(self, tell: Facts, pause_s: float) -> None:
+        """What a waiting stream gets once its headers are held no longer."""
         await self._begin(200, [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")], stream=True)
+        said, said_at = b"", 0.0
         while True:
-            await self._send({"type": "http.response.body", "body": b": waiting\n\n", "more_body": True})
-            await asyncio.sleep(self._server.keepalive_s)
+            note = self._note(tell())
+            if note != said or self._loop.time() - said_at >= self._server.keepalive_s:
+                said, said_at = note, self._loop.time()
+                await self._send({"type": "http.response.body", "body": note, "more_body": True})
+            await asyncio.sleep(pause_s)
+
+    def _note(self, facts: Mapping[str, Any]) -> bytes:
+        """Something that no client takes for a part of the answer: Anthropic's API has an event for that, with the
+        others it is a comment (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+        if self._family == "messages":
+            return b"event: ping\ndata: %s\n\n" % orjson.dumps({"type": "ping", "variet": facts})
+        return b": variet %s\n\n" % orjson.dumps(facts)
 
     async def _stop_ticking(self) -> None:
         if self._hold is not None:
@@ -136,18 +155,22 @@ class Downstream:
             self._stalled = True
             task.cancel()
 
-    async def _begin(self, status: int, headers: list[tuple[bytes, bytes]], *, stream: bool) -> None:
+    async def _begin(self, status: int, headers: Headers, *, stream: bool) -> None:
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         self.started, self._stream = True, stream  # only now: the ticker may be ended while it waits to send
 
-    async def start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        """The child's status and headers, unless the hold ran out and others were sent already."""
+    async def start(self, status: int, headers: Headers, marks: Headers) -> None:
+        """The child's status and headers, unless the hold ran out and others were sent already; with what the engine
+        has to say of this answer."""
         await self._stop_ticking()
         self.answered = True
         if self.started:
             if status >= 400:
                 raise Problem(status, "upstream_error", f"the model server answered {status}")
+            note = self._note({name.decode(): value.decode() for name, value in marks})
+            await self._send({"type": "http.response.body", "body": note, "more_body": True})
             return
+        headers = [*headers, *marks]
         stream = any(name == b"content-type" and value.startswith(b"text/event-stream") for name, value in headers)
         await self._begin(status, headers, stream=stream)
 
@@ -217,7 +240,7 @@ class Downstream:
         self.complete = True  # from here on a disconnect is the normal end
         await self._send({"type": "http.response.body", "body": self._last, "more_body": False})
 
-    async def fail(self, problem: Problem) -> None:
+    async def fail(self, problem: Problem, marks: Headers = ()) -> None:
         """Say what went wrong: as an answer, or inside a stream and then with an aborted body, so that no client
         takes what it has for whole."""
         if problem.code == "client_stalled":
@@ -228,7 +251,7 @@ class Downstream:
         if not self.started:
             body = problem.body(self._family)
             length = (b"content-length", str(len(body)).encode())
-            await self._begin(problem.status, [*problem.headers(), length], stream=False)
+            await self._begin(problem.status, [*problem.headers(), *marks, length], stream=False)
             self.complete = True
             await self._send({"type": "http.response.body", "body": body, "more_body": False})
         elif self._stream:

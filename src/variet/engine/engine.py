@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ from variet.engine.awake import Wakefulness, inhibitor_for
 from variet.engine.backends.base import LaunchSpec
 from variet.engine.backends.local import LocalBackend
 from variet.engine.config import EngineConfig, ModelConfig
-from variet.engine.contexts import Contexts
+from variet.engine.contexts import Contexts, Happening
+from variet.engine.feed import Feed
 from variet.engine.fleet import Fleet, Moment
 from variet.engine.hardware import Hardware, detect
 from variet.engine.instance import child_environment
@@ -29,7 +32,7 @@ from variet.engine.relay import Relay
 from variet.engine.scheduler import Phase
 from variet.engine.snapshots import Snapshots, validity
 from variet.engine.sources.base import ModelPaths, model_paths
-from variet.tiers import TIERS
+from variet.engine.view import View, swap_row
 
 log = logging.getLogger("variet.engine")
 _FIXED_AT_START = ("host", "port", "hosts", "cors_origins", "plain_http_on_lan")
@@ -49,6 +52,10 @@ class Engine:
         self.models_dir = paths.models_dir()
         self.started_at = int(time.time())
         self.requests_done = 0
+        self.recent: deque[Record] = deque(maxlen=200)  # requests that are over
+        self.feed = Feed()
+        self.listeners = 0  # to the feed, at the moment
+        self.view = View(self)
         self.learned = Learned()
         self.tell: Callable[[Moment], None] = lambda _moment: None  # whoever shows a person what happens
         self.plan = self._make_plan()
@@ -63,13 +70,14 @@ class Engine:
         self.fleet.on_moment = self._on_moment
         self.fleet.on_load_failed = self._on_load_failed
         self.fleet.on_phases = self.metrics.phases
+        self.fleet.on_swap = lambda swap: self.feed.publish("swap", swap_row(swap))
         self.contexts = Contexts(
             Snapshots(
                 paths.state_dir() / "snapshots",
                 int(config.context.disk_gib * 2**30),
                 int(config.context.free_gib * 2**30),
             ),
-            self.metrics.context,
+            self._on_context,
         )
         self.contexts.enabled = config.context.keep
         self.fleet.keeper = self.contexts
@@ -97,6 +105,7 @@ class Engine:
         await self.puller.stop()
         cut = await self.fleet.shut_down(self.config.server.shutdown_s, hurry or asyncio.Event())
         await self.contexts.settle()
+        self.feed.close()
         if self._watching_sleep is not None:
             self._watching_sleep.cancel()
             await asyncio.wait([self._watching_sleep])
@@ -154,106 +163,16 @@ class Engine:
             state_key=_state_key(server, args, env, files),
         )
 
+    def facts_of(self, record: Record) -> dict[str, Any]:
+        """Where a request stands now, for whoever waits for it."""
+        return self.view.facts_of(record)
+
     # --- for people ---
-
-    def state_of(self, model: str) -> str:
-        state = self.fleet.scheduler
-        live = next((one for one in state.instances.values() if one.model == model), None)
-        if live is not None:
-            return live.phase.value if live.gate_since_ms is None else "draining"
-        if model in state.pulling:
-            return "pulling"
-        if model in state.missing:
-            return "missing"
-        return "failed" if self.problem_of(model) else "unloaded"
-
-    def problem_of(self, model: str) -> str | None:
-        """Why a model cannot answer now, in a sentence."""
-        state = self.fleet.scheduler
-        trouble = state.trouble.get(model)
-        failed = trouble.detail if trouble and trouble.failures else None
-        return state.missing.get(model) or failed or self.plan.models[model].problem
-
-    def status(self) -> dict[str, Any]:
-        """Everything `variet status` shows; MiB, milliseconds and UNIX seconds."""
-        state = self.fleet.scheduler
-        now_ms, server = time.monotonic() * 1000, self.servers[None]
-        instances = []
-        for one in state.instances.values():
-            running = self.fleet.running.get(one.instance_id)
-            instances.append(
-                {
-                    "id": one.instance_id, "model": one.model, "phase": self.state_of(one.model),
-                    "slots": len(one.slots), "leases": len(one.leases), "memory_mib": _memory(one.demand),
-                    "stage": running.progress[0] if running else None,
-                    "progress": running.progress[1] if running else None,
-                    "pid": running.child.pid if running and running.child else None,
-                    "idle_ms": None if one.leases or one.last_end_ms < 0 else round(now_ms - one.last_end_ms),
-                }
-            )  # fmt: skip
-        return {
-            "started_at": self.started_at,
-            "configuration": str(self.config_path),
-            "llama_server": {
-                "path": server.path,
-                "version": server.version,
-                "origin": server.origin,
-            },
-            "tiers": {
-                tier: {
-                    "model": self.config.tiers[tier].model,
-                    "state": self.state_of(self.config.tiers[tier].model),
-                    "description": self.config.tiers[tier].description,
-                    "context_length": self.config.models[self.config.tiers[tier].model].context_tokens,
-                    "problem": self.problem_of(self.config.tiers[tier].model),
-                    "expected_tokens_per_s": self.config.tiers[tier].expected_tokens_per_s,
-                }
-                for tier in TIERS
-            },
-            "instances": instances,
-            "commands": [
-                {"kind": one.kind, "model": one.model, "waited_ms": round(now_ms - one.since_ms)}
-                for one in state.commands
-            ],
-            "waiting": [
-                {
-                    "request_id": w.ask.request_id,
-                    "model": w.ask.model,
-                    "waited_ms": round(now_ms - w.since_ms),
-                }
-                for w in state.waiters.values()
-            ],
-            "pulls": {
-                name: {
-                    "file": p.file,
-                    "bytes": p.so_far,
-                    "total": p.total,
-                    "problem": p.problem,
-                    "done": p.done,
-                }
-                for name, p in self.puller.pulls.items()
-            },
-            "capacity_mib": _memory(self.plan.capacity_mib),
-            "load_ms": {name: round(ms) for name, ms in state.load_ms.items()},
-            "swaps": [
-                {
-                    "model": one.model,
-                    "gave_way": list(one.gave_way),
-                    "phases_ms": {name: round(ms, 1) for name, ms in one.phases_ms.items()},
-                }
-                for one in list(self.fleet.swaps.recent)[-20:]
-            ],
-            "requests": {"active": len(self.relay.active), "done": self.requests_done},
-            "journal": [
-                {"at": m.at, "kind": m.kind, "model": m.model, "ms": m.ms, "detail": m.detail}
-                for m in list(self.fleet.journal)[-20:]
-            ],
-        }
 
     def metrics_text(self) -> bytes:
         """The page of /metrics."""
         return self.metrics.text(
-            self._planned_now(), _memory(self.plan.capacity_mib), len(self.fleet.scheduler.waiters)
+            self._planned_now(), events.without_count(self.plan.capacity_mib), len(self.fleet.scheduler.waiters)
         )
 
     def log_tail(self, name: str, lines: int) -> str | None:
@@ -322,8 +241,13 @@ class Engine:
     def _on_moment(self, moment: Moment) -> None:
         self.tell(moment)
         self.metrics.moment(moment)
+        self.feed.publish("moment", asdict(moment))
         if moment.kind == "loaded" and moment.ms is not None and moment.model in self.config.all_models():
             self.learned.loaded(moment.model, self.config.model(moment.model), moment.ms)
+
+    def _on_context(self, what: Happening) -> None:
+        self.metrics.context(what)
+        self.feed.publish("context", asdict(what))
 
     def _on_load_failed(self, model: str, last_lines: Sequence[str]) -> bool:
         """Where an allocation failed on a GPU, count more for it and plan again, smaller."""
@@ -355,7 +279,7 @@ class Engine:
         for one in self.fleet.scheduler.instances.values():
             if one.model == without:
                 continue
-            for device, amount in _memory(one.demand).items():
+            for device, amount in events.without_count(one.demand).items():
                 used[device] = used.get(device, 0) + amount
         return used
 
@@ -365,6 +289,8 @@ class Engine:
     def _on_done(self, record: Record) -> None:
         self.requests_done += 1
         self.metrics.request(record)
+        self.recent.append(record)
+        self.feed.publish("request", self.view.request(record))
         first = None if record.first_byte_ms is None else round(record.first_byte_ms, 1)
         fields = {
             "request": record.request_id, "path": record.path, "tier": record.tier, "model": record.model,
@@ -392,7 +318,3 @@ async def _servers(config: EngineConfig) -> Servers:
     named = {model.llama_server for model in config.all_models().values()} - {None}
     found: Servers = {None: await llama_server.discover(config.llama_server.path)}
     return found | {path: await llama_server.discover(path) for path in named}
-
-
-def _memory(demand: Mapping[str, int]) -> dict[str, int]:
-    return {device: amount for device, amount in demand.items() if device != events.RESIDENT_COUNT}

@@ -12,6 +12,11 @@ from variet.engine.ledger import Demand
 RESIDENT_COUNT = "resident models"  # the device that stands for `max_resident`
 
 
+def without_count(demand: Demand) -> dict[str, int]:
+    """The memory of a demand, by device."""
+    return {device: amount for device, amount in demand.items() if device != RESIDENT_COUNT}
+
+
 class Priority(IntEnum):
     INTERACTIVE = 0
     BACKGROUND = 1

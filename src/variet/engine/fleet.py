@@ -21,7 +21,7 @@ from variet.engine import events
 from variet.engine import scheduler as rules
 from variet.engine.backends.base import Backend, Child, LaunchSpec
 from variet.engine.instance import first_of
-from variet.engine.swaps import SwapBook
+from variet.engine.swaps import Swap, SwapBook
 from variet.engine.upstream import Upstream, UpstreamError
 from variet.errors import LaunchFailed, VarietError
 
@@ -71,6 +71,7 @@ class Lease:
     alone: bool  # nobody else is answered by the instance
     upstream: Upstream
     queue_ms: float
+    swap_ms: float  # of that, until the model was loaded
 
 
 class Keeper(Protocol):
@@ -144,6 +145,7 @@ class Fleet:
         self.on_moment: Callable[[Moment], None] = lambda _moment: None
         # Whether a load that ended with these lines is worth another try now, since the plan became smaller.
         self.on_load_failed: Callable[[str, Sequence[str]], bool] = lambda _model, _lines: False
+        self.on_swap: Callable[[Swap], None] = lambda _swap: None  # it is complete
         self.on_phases: Callable[[str, Mapping[str, float]], None] = lambda _model, _phases_ms: None  # of a swap
 
     # --- for the relay ---
@@ -182,6 +184,7 @@ class Fleet:
         swap = self.swaps.first_byte(instance_id, asked_ms, _now_ms())
         if swap is not None:
             self.on_phases(swap.model, {name: swap.phases_ms[name] for name in ("restore", "first")})
+            self.on_swap(swap)
             phases = ", ".join(f"{name} {ms:.0f}" for name, ms in swap.phases_ms.items())
             log.info("%s answers %.0f ms after it was asked for (%s)", swap.model, swap.total_ms, phases)
 
@@ -321,6 +324,7 @@ class Fleet:
                 len(instance.leases) == 1,
                 one.upstream,
                 waited,
+                max(0.0, instance.ready_ms - asked_at * 1000),
             )
         )
 

@@ -59,8 +59,6 @@ def to_chat(body: Mapping[str, Any]) -> dict[str, Any]:
             chat["thinking_budget_tokens"] = thinking.get("budget_tokens", 10_000)
         elif thinking.get("type") == "disabled":
             chat["chat_template_kwargs"] = {"enable_thinking": False, **(chat.get("chat_template_kwargs") or {})}
-    if chat.get("stream") is True:
-        chat["return_progress"] = True  # tells how long the prompt is, which a stream says first
     return chat
 
 
@@ -173,9 +171,9 @@ def _usage(prompt: int, cached: int, output: int) -> Event:
 class _Events:
     """Chat chunks in, Messages events out, as text/event-stream."""
 
-    def __init__(self) -> None:
+    def __init__(self, prompt: int, cached: int) -> None:
         self._started = False
-        self._prompt, self._cached = 0, 0
+        self._prompt, self._cached = prompt, cached
         self._index = -1  # of the block that is open
         self._open = ""  # its kind; a call's has its number
         self._end: Event | None = None
@@ -183,10 +181,6 @@ class _Events:
         self.stopped = False
 
     def take(self, chunk: Event) -> list[Event]:
-        progress = chunk.get("prompt_progress")
-        if progress:
-            self._prompt, self._cached = progress.get("total", 0), progress.get("cache", 0)
-            return []
         out: list[Event] = []
         if not self._started:
             self._started = True
@@ -246,13 +240,14 @@ class _Events:
 
 
 class MessagesStream:
-    """A chat stream as it is read by a client of Messages. Raises Broken where the child's told an error."""
+    """A chat stream as it is read by a client of Messages. `prompt` and `cached`: tokens, which such a stream tells
+    first. Raises Broken where the child's told an error."""
 
-    def __init__(self, chat: Source) -> None:
+    def __init__(self, chat: Source, prompt: int, cached: int) -> None:
         self.headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
         self.tail = b""  # the child's own last words: they count what was read and written
         self._chat = chat
-        self._parser, self._events = Events(), _Events()
+        self._parser, self._events = Events(), _Events(prompt, cached)
         self._ready = b""
 
     @property
@@ -260,7 +255,7 @@ class MessagesStream:
         return self._events.stopped and not self._ready
 
     async def begun(self) -> None:
-        """Wait for the first event that a client gets to see: what comes while the prompt is read is for us."""
+        """Wait for the first event that a client gets to see."""
         self._ready = await self._next()
 
     async def read(self) -> bytes:

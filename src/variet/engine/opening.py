@@ -55,18 +55,18 @@ class Opening:
         *events, self._rest = (self._rest + piece).split(_END)
         for index, event in enumerate(events):
             told = _progress(event)
-            if told is not None:
-                self._record.reading(*told)
-                if self._shown:
-                    self._ready += self._announced + event + _END
-                    self._announced = b""
-                elif event.startswith(b"event: response.") and not self._said_in_progress:
-                    self._announced += _without_progress(event) + _END
-            elif event.startswith(b"event: response.created") and not self._shown:
-                self._announced += event + _END  # without progress it comes with the answer's first word, too
-            else:
+            created = event.startswith(b"event: response.created")
+            if told is None and not created:
                 self._let_through(_END.join([*events[index:], self._rest]))
                 return
+            if told is not None:
+                self._record.reading(*told)
+            if self._shown:
+                self._ready += event + _END
+            elif created:
+                self._announced = event + _END  # without progress it comes with the answer's first word, too
+            elif self._announced and not self._said_in_progress:
+                self._announced += _without_progress(event) + _END
 
     @property
     def _said_in_progress(self) -> bool:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from variet.engine.pulls import Pull
 from variet.engine.record import Record
 from variet.engine.scheduler import Phase, Scheduler
 
@@ -33,34 +32,34 @@ class Progress:
 def progress_of(
     record: Record,
     scheduler: Scheduler,
-    loads: Mapping[str, float],
-    pulls: Mapping[str, Pull],
+    shares: Mapping[str, float],
+    now_s: float,
     read_ms_per_token: float | None = None,
 ) -> Progress:
-    """`loads`: the share done of each model that is being loaded."""
+    """`shares`: what is done of each model that is being fetched or loaded; `now_s`: by the record's clock."""
     waiter = scheduler.waiters.get(record.request_id)
     if waiter is None:
-        return _at_work(record, read_ms_per_token)
+        return _at_work(record, now_s, read_ms_per_token)
     model = waiter.ask.model
     if model in scheduler.pulling:
-        pull = pulls.get(model)
-        share = pull.so_far / pull.total if pull and pull.total else None
-        return Progress("pull", percent=_percent(share), reason=f"{model} is being fetched")
+        return Progress("pull", percent=_percent(shares.get(model)), reason=f"{model} is being fetched")
     position = scheduler.position(record.request_id)
     live = [one for one in scheduler.instances.values() if one.model == model and one.live]
     if any(one.phase is Phase.STARTING for one in live):
-        share, whole_ms = loads.get(model, 0.0), scheduler.load_ms.get(model)
+        share, whole_ms = shares.get(model, 0.0), scheduler.load_ms.get(model)
         left = None if whole_ms is None else round(whole_ms * (1 - share))
         return Progress("load", percent=_percent(share), position=position, left_ms=left)
     return Progress("queue", position=position, reason=_why(scheduler, model, loaded=bool(live)))
 
 
-def _at_work(record: Record, read_ms_per_token: float | None) -> Progress:
+def _at_work(record: Record, now_s: float, read_ms_per_token: float | None) -> Progress:
     if record.stage != "prefill" or not record.prompt_tokens:
         return Progress(record.stage)
     to_read = record.prompt_tokens - record.cached_tokens
     done = record.read_tokens - record.cached_tokens
-    left = None if read_ms_per_token is None else round(read_ms_per_token * max(0, to_read - done))
+    left = None
+    if read_ms_per_token is not None:
+        left = max(0, round(read_ms_per_token * (to_read - done) - (now_s - record.told_at) * 1000))
     return Progress("prefill", percent=_percent(done / to_read if to_read > 0 else 1.0), left_ms=left)
 
 

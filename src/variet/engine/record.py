@@ -29,15 +29,28 @@ class Record:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     read_tokens: int = 0  # of the prompt so far, with those that were cached
+    told_at: float = 0.0  # when the child said so
     output_tokens: int = 0
     pieces: int = 0  # of the answer so far: events of its stream, a token each, nearly
+    write_ms: float | None = None  # writing the answer, by the child's clock
     prefill_ms: float | None = None  # reading the part of the prompt that was not cached, by the child's clock
     restored_tokens: int = 0  # of a conversation that was brought back from disk
     restore_ms: float = 0.0
 
+    @property
+    def tokens_per_s(self) -> float | None:
+        """How quickly the answer is written, or was."""
+        if self.write_ms:
+            return round(self.output_tokens / self.write_ms * 1000, 1)
+        if self.stage != "answer" or self.first_byte_ms is None or self.pieces < 2:
+            return None
+        writing_s = time.monotonic() - self.began - self.first_byte_ms / 1000
+        return round(self.pieces / writing_s, 1) if writing_s > 0 else None
+
     def reading(self, prompt: int, cached: int, read: int) -> None:
         """The child told how far it is with the prompt, in tokens."""
         self.prompt_tokens, self.cached_tokens, self.read_tokens = prompt, cached, read
+        self.told_at = time.monotonic()
 
     def again(self) -> None:
         """Another child is asked: what the first one said of the prompt holds no more."""
@@ -53,15 +66,16 @@ def read_usage(record: Record, head: bytes, tail: bytes) -> None:
         record.cached_tokens = _count(timings, "cache_n")
         record.prompt_tokens = _count(timings, "prompt_n") + record.cached_tokens
         record.output_tokens = _count(timings, "predicted_n")
-        prompt_ms = timings.get("prompt_ms")
-        record.prefill_ms = float(prompt_ms) if isinstance(prompt_ms, int | float) else None
+        record.prefill_ms, record.write_ms = _ms(timings, "prompt_ms"), _ms(timings, "predicted_ms")
         return
     usage = {**_last_object(head, b'"usage":'), **_last_object(tail, b'"usage":')}
     details = usage.get("input_tokens_details")
-    record.cached_tokens = _count(usage, "cache_read_input_tokens") or _count(details, "cached_tokens")
-    record.prompt_tokens = _count(usage, "prompt_tokens") or _count(usage, "input_tokens")
+    cached = _count(usage, "cache_read_input_tokens") or _count(details, "cached_tokens")
+    record.cached_tokens = cached or record.cached_tokens
+    prompt = _count(usage, "prompt_tokens") or _count(usage, "input_tokens")
     if "cache_read_input_tokens" in usage:
-        record.prompt_tokens += record.cached_tokens  # Anthropic counts them apart
+        prompt += record.cached_tokens  # Anthropic counts them apart
+    record.prompt_tokens = prompt or record.prompt_tokens
     record.output_tokens = _count(usage, "completion_tokens") or _count(usage, "output_tokens")
 
 
@@ -75,6 +89,11 @@ def _last_object(text: bytes, key: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _ms(timings: dict[str, Any], name: str) -> float | None:
+    value = timings.get(name)
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _count(of: Any, name: str) -> int:

@@ -26,6 +26,7 @@ from variet.engine.downstream import Client, Downstream, Receive, Send
 from variet.engine.events import Arrived, Priority
 from variet.engine.fleet import Fleet, Lease, Refused
 from variet.engine.messages import MessagesStream, to_message
+from variet.engine.opening import Opening
 from variet.engine.problems import Problem
 from variet.engine.record import Record, read_usage
 from variet.engine.request import Call, Left, Settings, read_body, understand
@@ -34,6 +35,13 @@ from variet.engine.upstream import Answer, UpstreamError
 log = logging.getLogger("variet.engine.relay")
 
 _DROPPED_FROM_CHILD = {b"connection", b"keep-alive", b"transfer-encoding", b"server", b"date"}
+MARKS = tuple(
+    f"x-variet-{name}"
+    for name in (
+        "request", "tier", "model", "queue-ms", "swap-ms", "restored-tokens", "restore-ms", "prompt-tokens",
+        "cached-tokens",
+    )
+)  # fmt: skip
 _REFUSAL_STATUS = {"queue_full": 429, "unknown_model": 404}  # all others: 503
 _POISON_S = 600.0
 _DEATH_NOTICE_S = 2.0
@@ -86,8 +94,7 @@ class Relay:
             return
         except Left:
             return
-        record = Record(self._fleet.new_id(), path, call.target.tier or "", call.target.model)
-        self.active[record.request_id] = record
+        record = self._record(call, path)
         task = asyncio.current_task()
         assert task is not None
 
@@ -102,7 +109,7 @@ class Relay:
                 await self._serve(call, record, client)
             except Problem as problem:
                 record.outcome = problem.code
-                await client.fail(problem)
+                await client.fail(problem, _marks(record))
         except asyncio.CancelledError:
             if not client.left:
                 raise  # the server itself is going down
@@ -133,11 +140,17 @@ class Relay:
             )
         self._poison = {key: end for key, end in self._poison.items() if end > now}
 
+    def _record(self, call: Call, path: str) -> Record:
+        number = self._fleet.new_id()
+        record = Record(number, path, call.target.tier or "", call.target.model, call.name or str(number), call.stream)
+        self.active[number] = record
+        return record
+
     # --- serving ---
 
     async def _serve(self, call: Call, record: Record, client: Downstream) -> None:
         if call.stream:
-            client.hold()
+            client.hold(lambda: self._settings.facts_of(record), live=call.live)
         config = self._settings.config
         tier = config.tiers[call.target.tier] if call.target.tier else None
         chain = conversation.chain(call.body, orjson.dumps) if call.body and call.api.conversation else NOTHING
@@ -158,12 +171,13 @@ class Relay:
             except Refused as refused:
                 status = _REFUSAL_STATUS.get(refused.kind, 503)
                 raise Problem(status, refused.kind, refused.what, refused.retry_after_s) from None
-            record.queue_ms = lease.queue_ms
+            record.queue_ms, record.swap_ms = lease.queue_ms, lease.swap_ms
             if call.target.anywhere:
                 home = self._settings.names.tier_of(lease.model)
                 record.model, record.tier = lease.model, home or ""
                 tier = config.tiers[home] if home else None
-            served, record.first_byte_ms = False, None
+            served = False
+            record.again()
             errand = Errand(call, tier, lease, chain)
             try:
                 await self._bring_context(errand, record)
@@ -194,6 +208,7 @@ class Relay:
                     raise Problem(500, "model_server_died", text, _POISON_S) from None
                 log.warning("request %s: %s; trying once more on a fresh instance", record.request_id, death)
             finally:
+                record.stage = "queue"
                 self._contexts.left(lease, read=record.first_byte_ms is not None)
                 self._fleet.end(record.request_id, served=served)
 
@@ -201,6 +216,7 @@ class Relay:
         """Before the child is asked, the slot gets the conversation, where it is kept and worth it."""
         if errand.lease.slot is None:
             return
+        record.stage = "restore"
         prepared = await self._contexts.prepare(errand.lease, errand.chain, lasting=errand.lasting)
         if prepared.restored:
             record.restored_tokens, record.restore_ms = prepared.tokens, prepared.ms
@@ -210,27 +226,34 @@ class Relay:
         self, errand: Errand, record: Record, client: Downstream, *, assembly: Assembly | None = None
     ) -> None:
         call, lease = errand.call, errand.lease
-        data = call.raw
+        data, streams = call.raw, False
         if call.asked.body is not None:
             body = call.asked.body if assembly is None else {**call.asked.body, "stream": True}
+            streams = call.asked.api.conversation and body.get("stream") is True
+            if streams:
+                body = {**body, "return_progress": True}
             data = orjson.dumps(shaping.shape(body, call.asked.api, lease.model, errand.tier, lease.slot))
+        record.stage = "prefill"
         try:
             answer = await lease.upstream.ask(call.method, call.asked.path, call.headers, data)
             try:
                 if answer.status >= 400 and (call.api.family == "messages" or client.started):
                     raise _translated(answer.status, await answer.read_all())
-                if assembly is not None:
-                    self._mark_first_byte(record, lease)
-                source = answer if answer.status >= 400 else await _read(answer, call, assembly)
-                if assembly is None:
-                    self._mark_first_byte(record, lease)
-                await client.start(answer.status, _downstream_headers(source.headers, record, lease))
+                opening: Answer | Opening = answer
+                if streams and answer.status < 400:
+                    opening = Opening(answer, record, shown=_wants_progress(call))
+                    await opening.begun()
+                record.stage = "answer"
+                self._mark_first_byte(record, lease)
+                source = opening if answer.status >= 400 else await _read(opening, call, record, assembly)
+                headers = answer.headers if isinstance(source, Answer | Opening) else source.headers
+                await client.start(answer.status, _downstream_headers(headers), _marks(record))
                 first, tail = await client.pump(source)
             finally:
                 answer.close()
         except UpstreamError as error:
             await self._explain(lease, error)
-        if call.asked.translated and not isinstance(source, Answer):
+        if call.asked.translated and not isinstance(source, Answer | Opening):
             tail = source.tail  # the child's own words count more than Anthropic's do
         read_usage(record, first, tail)
         self._contexts.answered(lease, errand.chain, record, lasting=errand.lasting)
@@ -262,7 +285,9 @@ def _assembly(call: Call, lease: Lease) -> Assembly | None:
     return assembly_for(asked.api, asked.body) if asked.body is not None and lease.slots > 1 else None
 
 
-async def _read(answer: Answer, call: Call, assembly: Assembly | None) -> Answer | Whole | MessagesStream:
+async def _read(
+    answer: Answer | Opening, call: Call, record: Record, assembly: Assembly | None
+) -> Answer | Opening | Whole | MessagesStream:
     """What the client gets of an answer that is no error. Raises Broken and UpstreamError."""
     translated = call.asked.translated
     if assembly is not None:
@@ -270,11 +295,16 @@ async def _read(answer: Answer, call: Call, assembly: Assembly | None) -> Answer
         return _message(whole) if translated else Whole(whole)
     if not translated:
         return answer
-    if not call.stream:
+    if isinstance(answer, Answer):
         return _message(await answer.read_all())
-    stream = MessagesStream(answer)
+    stream = MessagesStream(answer, record.prompt_tokens, record.cached_tokens)
     await stream.begun()
     return stream
+
+
+def _wants_progress(call: Call) -> bool:
+    """Whether the client asked for the child's own words about its prompt; Anthropic's API has none."""
+    return not call.asked.translated and bool(call.body and call.body.get("return_progress") is True)
 
 
 def _message(raw: bytes | dict[str, Any]) -> Whole:
@@ -283,20 +313,27 @@ def _message(raw: bytes | dict[str, Any]) -> Whole:
         return Whole(to_message(chat), tail=orjson.dumps({name: chat.get(name) for name in ("usage", "timings")}))
 
 
-def _downstream_headers(
-    upstream: Iterable[tuple[bytes, bytes]], record: Record, lease: Lease
-) -> list[tuple[bytes, bytes]]:
-    headers = [
+def _downstream_headers(upstream: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    return [
         pair for pair in upstream if pair[0] not in _DROPPED_FROM_CHILD and not pair[0].startswith(b"access-control-")
     ]
-    headers.append((b"x-variet-model", lease.model.encode()))
+
+
+def _marks(record: Record) -> list[tuple[bytes, bytes]]:
+    """What the engine says of an answer in its headers: who gives it, and what there was to wait for."""
+    marks = [(b"x-variet-request", record.name.encode()), (b"x-variet-model", record.model.encode())]
     if record.tier:
-        headers.append((b"x-variet-tier", record.tier.encode()))
-    headers.append((b"x-variet-queue-ms", b"%.1f" % lease.queue_ms))
+        marks.append((b"x-variet-tier", record.tier.encode()))
+    marks.append((b"x-variet-queue-ms", b"%.1f" % record.queue_ms))
+    if record.swap_ms:
+        marks.append((b"x-variet-swap-ms", b"%.1f" % record.swap_ms))
     if record.restored_tokens:
-        headers.append((b"x-variet-restored-tokens", b"%d" % record.restored_tokens))
-        headers.append((b"x-variet-restore-ms", b"%.1f" % record.restore_ms))
-    return headers
+        marks.append((b"x-variet-restored-tokens", b"%d" % record.restored_tokens))
+        marks.append((b"x-variet-restore-ms", b"%.1f" % record.restore_ms))
+    if record.prompt_tokens:
+        marks.append((b"x-variet-prompt-tokens", b"%d" % record.prompt_tokens))
+        marks.append((b"x-variet-cached-tokens", b"%d" % record.cached_tokens))
+    return marks
 
 
 def _translated(status: int, body: bytes) -> Problem:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import parse_qs
@@ -18,13 +18,16 @@ from variet.engine.downstream import Receive
 from variet.engine.messages import CHAT_PATH, to_chat
 from variet.engine.names import Names, Target, UnknownName
 from variet.engine.problems import Problem
+from variet.engine.record import Record
 
 _DROPPED_FROM_CLIENT = {
     b"host", b"connection", b"keep-alive", b"transfer-encoding", b"content-length", b"authorization", b"x-api-key",
     b"accept-encoding", b"origin", b"referer", b"cookie", b"expect", b"x-conversation-id", b"te", b"upgrade",
-    b"range", b"if-range", b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since",
+    b"x-variet-request", b"x-variet-progress", b"range", b"if-range", b"if-match", b"if-none-match",
+    b"if-modified-since", b"if-unmodified-since",
 }  # fmt: skip
 _JSON = (b"content-type", b"application/json")
+_NAME = re.compile(rb"[A-Za-z][A-Za-z0-9._-]{0,63}")  # a letter first: the engine's own are numbers
 _DEEPEST = 200  # what every JSON library on the way can write again
 
 
@@ -33,6 +36,10 @@ class Settings(Protocol):
 
     config: EngineConfig
     names: Names
+
+    def facts_of(self, record: Record) -> dict[str, Any]:
+        """Where a request stands now, for whoever waits for it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,8 @@ class Call:
     target: Target
     stream: bool
     asked: Asked
+    name: str  # what its client calls it; empty: nothing
+    live: bool  # its client wants to hear at once how a stream fares, and takes its headers early for that
 
 
 class Left(Exception):
@@ -131,7 +140,20 @@ def understand(scope: MutableMapping[str, Any], raw: bytes, settings: Settings) 
         raw=raw,
         target=target,
         stream=bool(body and body.get("stream") is True),
+        name=_name(sent),
+        live=sent.get(b"x-variet-progress", b"").strip().lower() == b"live",
     )
+
+
+def _name(headers: Mapping[bytes, bytes]) -> str:
+    name = headers.get(b"x-variet-request", b"")
+    if name and not _NAME.fullmatch(name):
+        raise Problem(
+            400,
+            "invalid_request_name",
+            "x-variet-request takes 1 to 64 letters, digits, dots, dashes and underscores, a letter first",
+        )
+    return name.decode()
 
 
 def _refuse_body(body: dict[str, Any], config: EngineConfig) -> None:

@@ -25,7 +25,7 @@ class Wish(BaseModel):
 @router.get("/status")
 async def status(request: Request) -> dict[str, Any]:
     """Tiers, instances, queue and memory, as they are now."""
-    result: dict[str, Any] = request.app.state.engine.status()
+    result: dict[str, Any] = request.app.state.engine.view.status()
     return result
 
 

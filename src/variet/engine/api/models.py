@@ -54,5 +54,5 @@ def _entry(engine: Any, name: str, model: str, kind: str, description: str) -> d
     return {
         "id": name, "object": "model", "owned_by": "variet", "created": engine.started_at, "kind": kind, "model": model,
         "description": description, "context_length": spec.context_tokens, "max_model_len": spec.context_tokens,
-        "capabilities": capabilities, "state": engine.state_of(model),
+        "capabilities": capabilities, "state": engine.view.state_of(model),
     }  # fmt: skip
