@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,36 @@ async def test_a_loaded_model_is_announced_and_logs_outlive_the_engine(tmp_path:
     assert code == 0 and json.loads(text.splitlines()[-1])["message"].startswith("stopped")
     code, text = await engine.variet("logs", "nope")
     assert code == 1 and "smollm2-135m" in text
+
+
+async def test_status_can_be_watched_by_programs_and_by_people(engine: EngineProcess) -> None:
+    watching = await engine.start_variet("status", "--watch", "--json")
+    assert watching.stdout is not None
+    first = json.loads(await asyncio.wait_for(watching.stdout.readline(), 30))
+    assert first["event"] == "status" and first["data"]["tiers"]["fast"]["state"] == "unloaded"
+    screen, terminal = os.openpty()
+    drawing = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "variet", "status", "--watch", stdin=terminal, stdout=terminal, stderr=terminal,
+        env={**os.environ, "VARIET_HOME": str(engine.home), "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"},
+    )  # fmt: skip
+    os.close(terminal)
+    asking = asyncio.create_task(engine.post("/v1/chat/completions", chat("fast", "words " * 800, tokens=40)))
+    drawn = ""
+    while "answers: " not in drawn:
+        drawn += (await asyncio.to_thread(os.read, screen, 65536)).decode(errors="replace")
+    words = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", drawn)
+    assert "1 active" in words and " loads" in words and " reads" in words
+    assert (await asking)[0] == 200
+    async for line in watching.stdout:
+        event = json.loads(line)
+        if event["event"] == "request":
+            assert event["data"]["outcome"] == "done"
+            break
+    for one in (watching, drawing):
+        one.send_signal(signal.SIGINT)
+    assert await asyncio.wait_for(drawing.wait(), 20) == 0
+    await asyncio.wait_for(watching.wait(), 20)
+    os.close(screen)
 
 
 async def test_bench_measures_a_tier_beside_what_is_expected(engine: EngineProcess) -> None:
