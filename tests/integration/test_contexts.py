@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +129,35 @@ async def test_a_model_whose_restores_do_not_hold_is_left_alone(tmp_path: Path, 
         counted = await outcomes(engine)
         assert counted == {"saved": 2, "restored": 2, "did not hold": 2}, "two tries, not one a swap"
         assert any("no more conversations of it are kept" in line for line in engine.output)
+        assert "restores spared nothing" in (await engine.variet("context", "list"))[1]
+    async with running(tmp_path / "home", models, two_models(models, SCRIPT_SLOTS="forgets")) as again:
+        talk = Talk(again, "shoes")
+        await talk.turn()
+        await again.post("/v1/chat/completions", chat("ultra"))
+        assert not await outcomes(again), "it knows that from before"
+        assert (await again.variet("context", "purge", "--yes"))[0] == 0
+        await talk.turn()
+        await again.post("/v1/chat/completions", chat("ultra"))
+        assert (await outcomes(again))["saved"] == 1, "a person lets it try again"
+
+
+async def test_what_was_said_is_kept_once_its_model_rests(tmp_path: Path, models: Path) -> None:
+    """Then a crash costs no reading, and a swap need not save."""
+    config = two_models(models)
+    config["context"] = {"idle_save_s": 0.5}
+    async with running(tmp_path / "home", models, config) as engine:
+        talk = Talk(engine, "ships")
+        await talk.turn()
+        while await outcomes(engine) != {"saved": 1}:
+            await asyncio.sleep(0.05)
+        os.kill((await engine.status())["instances"][0]["pid"], signal.SIGKILL)
+        await engine.until("the crash", lambda now: not now["instances"])
+        await talk.turn()
+        assert talk.reused == 203
+        while (await outcomes(engine))["saved"] < 2:
+            await asyncio.sleep(0.05)
+        await engine.post("/v1/chat/completions", chat("ultra"))
+        assert (await outcomes(engine))["saved"] == 2, "the swap had nothing left to save"
 
 
 @pytest.mark.parametrize("where", ["tier", "engine"])

@@ -197,7 +197,7 @@ async def test_a_lost_folder_fails_no_request(scene: Scene) -> None:
 async def test_beside_other_answers_only_quick_saves_are_made(scene: Scene) -> None:
     await scene.talk(SHIPS)
     await scene.talk(KINGS)  # measures how quick a save is
-    model = scene.contexts._models["k"]
+    model = scene.contexts.book.of("k", "m")
     model.speeds = model.speeds.saved(1_000, 1_000, 60_000).saved(1_000, 1_000, 60_000).read(1_000, 1e9)
     before = len(scene.child.done)
     await scene.contexts.prepare(scene.lease(alone=False), SHOES, lasting=True)

@@ -28,6 +28,8 @@ def list_kept(as_json: bool) -> None:
     if as_json:
         print_json(answer)
         return
+    for model in answer["unfit"]:
+        click.echo(f"{model}: nothing is kept of it, since its restores spared nothing; `purge` lets it try again")
     if not answer["kept"]:
         click.echo("no conversation is kept")
         return
@@ -70,7 +72,7 @@ Examples:
 @click.option("--model", help="Only what is kept of this model.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def purge(model: str | None, yes: bool) -> None:
-    """Forget all of them. Conversations go on, each is read once more."""
+    """Forget all of them. Conversations go on, each is read once more; a model that was given up tries again."""
     if not yes:
         click.confirm(f"Forget every kept conversation{f' of {model}' if model else ''}?", abort=True)
     answer = client.call("DELETE", f"/engine/contexts{f'?model={model}' if model else ''}").json()

@@ -231,6 +231,11 @@ class ContextConfig(_Strict):
     keep: bool = Field(True, description="false: nothing is kept, a swap costs a re-read")
     disk_gib: float = Field(20, gt=0, description="what all kept conversations may take; the longest unused go first")
     free_gib: float = Field(5, ge=0, description="left free on that disk in any case")
+    idle_save_s: float | None = Field(
+        120, gt=0,
+        description="kept already once its model had nothing to do for so long: a crash then costs no reading, and a "
+        "swap no saving; null: only before it would be lost",
+    )  # fmt: skip
 
 
 class ServerConfig(_Strict):

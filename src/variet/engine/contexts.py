@@ -7,6 +7,7 @@ read again. Nothing here may fail a request: what cannot be saved or restored is
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -16,17 +17,17 @@ from typing import Any, Literal
 
 from variet.engine.backends.base import LaunchSpec
 from variet.engine.conversation import Chain
+from variet.engine.fitness import Fitness, FitnessBook
 from variet.engine.fleet import Lease
 from variet.engine.record import Record
 from variet.engine.snapshots import Snapshot, Snapshots
 from variet.engine.upstream import Upstream, UpstreamError
-from variet.engine.worth import Speeds, worth_restoring, worth_saving
+from variet.engine.worth import worth_restoring, worth_saving
 
 log = logging.getLogger("variet.engine.contexts")
 _ACTION_S = 60.0  # a save or restore that takes longer is given up
 _STALL_MS = 200.0  # a save holds up the other answers of its child; so long is borne
 _HELD_SHARE = 0.5  # of the tokens expected, from which on a restore held
-_TRIES = 2  # restores in a row that did not hold, after which a model is left alone
 
 Outcome = Literal["saved", "save failed", "restored", "restore failed", "corrupt", "held", "did not hold"]
 
@@ -69,20 +70,7 @@ class _Home:
     upstream: Upstream
     slots: dict[int, _Held] = field(default_factory=dict)
     litter: set[str] = field(default_factory=set)  # saves that were given up: the child may still write them
-
-
-@dataclass(slots=True)
-class _Model:
-    """What is known of one model in one validity: how quick it is, and whether its restores hold."""
-
-    speeds: Speeds = field(default_factory=Speeds)
-    bytes_per_token: float = 4.0  # of what clients write
-    held: int = 0
-    missed: int = 0  # in a row
-
-    @property
-    def unfit(self) -> bool:
-        return self.missed >= _TRIES and not self.held
+    keeping: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +88,9 @@ class Contexts:
     def __init__(self, snapshots: Snapshots, on_happening: Callable[[Happening], None] = lambda _: None) -> None:
         self.snapshots = snapshots
         self.enabled = True
+        self.book = FitnessBook(snapshots.folder / "fitness.json")
         self._on_happening = on_happening
         self._homes: dict[int, _Home] = {}
-        self._models: dict[str, _Model] = {}
         self._sealing: set[asyncio.Task[None]] = set()
 
     # --- children come and go ---
@@ -111,6 +99,7 @@ class Contexts:
         """A child is ready, with empty slots. Without a `state_key` nothing of it is kept."""
         if spec.state_key:
             self._homes[instance_id] = _Home(spec.model, spec.state_key, upstream)
+            self.book.seen(spec.state_key, spec.model)
 
     def overwritten(self, instance_id: int, slot: int | None) -> None:
         home = self._homes.get(instance_id)
@@ -122,13 +111,23 @@ class Contexts:
         home = self._homes.pop(instance_id, None)
         if home is not None:
             self._sweep(home)
+            self.book.save()
 
     async def keep(self, instance_id: int, patience_s: float) -> None:
-        """Save what is worth it of a child that is about to stop and answers nobody."""
+        """Save what is worth it of a child that answers nobody: it is about to stop, or had nothing to do for long."""
         home = self._homes.get(instance_id)
         if home is None:
             return
         ends = time.monotonic() + patience_s
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience_s):
+                await home.keeping.acquire()  # what is being saved already need not be saved twice
+            try:
+                await self._keep_all(home, ends)
+            finally:
+                home.keeping.release()
+
+    async def _keep_all(self, home: _Home, ends: float) -> None:
         for slot in sorted(home.slots, key=lambda slot: -home.slots[slot].tokens):
             left = ends - time.monotonic()
             held = home.slots.get(slot)  # a request may have come meanwhile
@@ -220,8 +219,8 @@ class Contexts:
 
     # --- inside ---
 
-    def _model(self, home: _Home) -> _Model:
-        return self._models.setdefault(home.key, _Model())
+    def _model(self, home: _Home) -> Fitness:
+        return self.book.of(home.key, home.model)
 
     def _lost_with(self, home: _Home, held: _Held) -> bool:
         """Whether it is worth a save that this is not lost."""
@@ -307,7 +306,7 @@ class Contexts:
         said: dict[str, Any] = json.loads(text)
         return said
 
-    def _judge(self, home: _Home, model: _Model, one: Snapshot, expected: float, cached: int) -> None:
+    def _judge(self, home: _Home, model: Fitness, one: Snapshot, expected: float, cached: int) -> None:
         """Whether a restore spared what it promised, by the child's own count."""
         if cached >= expected * _HELD_SHARE:
             model.held, model.missed = model.held + 1, 0
@@ -316,7 +315,12 @@ class Contexts:
         model.missed += 1
         self.snapshots.forget(one)
         self._on_happening(Happening("did not hold", home.model, cached))
-        more = "; no more conversations of it are kept until the engine starts again" if model.unfit else ""
+        self.book.save()
+        more = (
+            "; no more conversations of it are kept until its file, flags or llama.cpp build change"
+            if model.unfit
+            else ""
+        )
         log.warning(
             "%s: a restored conversation was read again (%d of about %d tokens reused)%s",
             home.model, cached, expected, more,

@@ -19,7 +19,7 @@ from variet.engine.backends.local import LocalBackend
 from variet.engine.config import EngineConfig, ModelConfig
 from variet.engine.contexts import Contexts, Happening
 from variet.engine.feed import Feed
-from variet.engine.fleet import Fleet, Moment
+from variet.engine.fleet import KEEP_PATIENCE_S, Fleet, Moment
 from variet.engine.hardware import Hardware, detect
 from variet.engine.instance import child_environment
 from variet.engine.learned import Learned
@@ -36,6 +36,7 @@ from variet.engine.view import View, swap_row
 
 log = logging.getLogger("variet.engine")
 _FIXED_AT_START = ("host", "port", "hosts", "cors_origins", "plain_http_on_lan")
+_IDLE_LOOK_S = 1.0
 _NOISE_MIB = 300  # what a desktop takes and gives back
 Servers = dict[str | None, llama_server.LlamaServer]  # by the path that a model names; None: the default
 
@@ -83,7 +84,7 @@ class Engine:
         self.fleet.keeper = self.contexts
         self.relay = Relay(self.fleet, self.contexts, self, self._on_done)
         self._awake = Wakefulness(inhibitor_for(), self.busy, self.fleet.probe)
-        self._watching_sleep: asyncio.Task[None] | None = None
+        self._watching: list[asyncio.Task[None]] = []
 
     @classmethod
     async def create(cls, config_path: Path) -> Engine:
@@ -92,7 +93,7 @@ class Engine:
         return cls(config, config_path, await _servers(config), detect(config.hardware))
 
     async def start(self) -> None:
-        self._watching_sleep = asyncio.create_task(self._awake.run())
+        self._watching = [asyncio.create_task(self._awake.run()), asyncio.create_task(self._keep_idle())]
         self._pull_missing()
         for name in self.config.scheduling.preload:
             self._preload(self.names.resolve(name).model)
@@ -106,9 +107,9 @@ class Engine:
         cut = await self.fleet.shut_down(self.config.server.shutdown_s, hurry or asyncio.Event())
         await self.contexts.settle()
         self.feed.close()
-        if self._watching_sleep is not None:
-            self._watching_sleep.cancel()
-            await asyncio.wait([self._watching_sleep])
+        for task in self._watching:
+            task.cancel()
+        await asyncio.gather(*self._watching, return_exceptions=True)
         self.backend.close()
         return cut
 
@@ -118,6 +119,20 @@ class Engine:
         loading = any(one.phase is Phase.STARTING for one in state.instances.values())
         pulling = any(not (pull.done or pull.problem) for pull in self.puller.pulls.values())
         return bool(state.leases or state.waiters or loading or pulling)
+
+    async def _keep_idle(self) -> None:
+        """Keep conversations of models that had nothing to do for a while, once for each such while."""
+        kept: dict[int, float] = {}
+        while True:
+            await asyncio.sleep(_IDLE_LOOK_S)
+            patience_s, now_ms = self.config.context.idle_save_s, time.monotonic() * 1000
+            instances = list(self.fleet.scheduler.instances.values())
+            kept = {one.instance_id: at for one in instances if (at := kept.get(one.instance_id)) is not None}
+            for one in instances:
+                idle = one.phase is Phase.READY and not one.leases and kept.get(one.instance_id) != one.last_end_ms
+                if patience_s is not None and idle and now_ms - one.last_end_ms >= patience_s * 1000:
+                    kept[one.instance_id] = one.last_end_ms
+                    await self.contexts.keep(one.instance_id, KEEP_PATIENCE_S)
 
     async def reload(self) -> tuple[set[str], list[str]]:
         """Take the changed file in. Returns the models that will restart, and the keys that hold only after a restart

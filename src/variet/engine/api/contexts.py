@@ -13,17 +13,18 @@ router = APIRouter(prefix="/engine/contexts")
 
 @router.get("")
 async def kept(request: Request) -> dict[str, Any]:
-    """What is kept, the last used first."""
-    return told(_snapshots(request))
+    """What is kept, the last used first; `unfit`: models of which nothing is, since their restores spared nothing."""
+    return {**told(_snapshots(request)), "unfit": request.app.state.engine.contexts.book.unfit()}
 
 
 @router.delete("")
 async def purge(request: Request, model: str | None = None) -> dict[str, Any]:
-    """Forget all of them, or all of one model."""
+    """Forget all of them, or all of one model; what is unfit to be kept is tried again."""
     snapshots = _snapshots(request)
     gone = [one for one in snapshots if model in (None, one.model)]
     for one in gone:
         snapshots.forget(one)
+    request.app.state.engine.contexts.book.forgive(model)
     return {"forgotten": len(gone), "bytes": sum(one.size for one in gone)}
 
 
