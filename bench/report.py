@@ -43,6 +43,10 @@ def text(results: Results, machine: dict[str, Any]) -> str:
         parts.append(_table(title, contexts, _with_ratio))
         rows = [{"case": row["case"], "median": {**_tokens(row), **row["kept"]}} for row in contexts]
         parts.append(_table("Of which", rows, lambda row, name: f"{row['median'][name]:,.0f}"))
+    ahead = results.of("prefetch")
+    if ahead:
+        title = "From the end of the answer before it to a model's first token, ms, by where its file is"
+        parts.append(_table(title, ahead, lambda row, name: f"{row['median'][name]:,.0f}"))
     return "\n".join(parts)
 
 

@@ -46,7 +46,7 @@ async def run(results: Results, rounds: int) -> None:
                         continue
                     times[peer.name].setdefault(pair, []).append(taken)
                     if peer is peers[-1]:
-                        phases.setdefault(pair, []).append(await _last_swap(peer, pair[1]))
+                        phases.setdefault(pair, []).append(await last_swap(peer, pair[1]))
             print(f"  swap round {number + 1} of {rounds} done", flush=True)
         for pair in pairs:
             medians = {name: median(taken[pair]) for name, taken in times.items()}
@@ -61,7 +61,7 @@ async def run(results: Results, rounds: int) -> None:
 async def _ask(peer: servers.Peer, model: str) -> float:
     """Milliseconds to the first token, over a connection of its own."""
     await asyncio.sleep(PAUSE_S)
-    _warm_memory()
+    warm_memory()
     body: dict[str, Any] = {"model": model, "prompt": "Once upon a time", "max_tokens": 1, "stream": True}
     line = Connection(peer.door())
     timed = await line.ask(request("/v1/completions", body))
@@ -71,7 +71,7 @@ async def _ask(peer: servers.Peer, model: str) -> float:
     return timed.first_ms
 
 
-def _warm_memory() -> None:
+def warm_memory() -> None:
     with mmap.mmap(-1, WARM_BYTES) as memory:
         if hasattr(mmap, "MADV_HUGEPAGE"):
             memory.madvise(mmap.MADV_HUGEPAGE)
@@ -80,7 +80,7 @@ def _warm_memory() -> None:
             memory.write(page)
 
 
-async def _last_swap(peer: servers.Peer, model: str) -> dict[str, float]:
+async def last_swap(peer: servers.Peer, model: str) -> dict[str, float]:
     async with aiohttp.ClientSession() as session, session.get(f"{peer.url}/engine/status") as answer:
         last = (await answer.json())["swaps"][-1]
     assert last["model"] == model, last

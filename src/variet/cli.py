@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "swap": ("variet.commands.control", "Make a tier resident; what must give way does."),
     "load": ("variet.commands.control", "Load a tier beside the others, if it fits."),
     "unload": ("variet.commands.control", "Unload a tier's model after its answers are done."),
+    "prefetch": ("variet.commands.control", "Read a tier's file into memory ahead of its load."),
     "reload": ("variet.commands.control", "Take the changed configuration in."),
     "logs": ("variet.commands.control", "Show the end of the engine's or a model's log."),
     "context": ("variet.commands.context", "List and forget conversations that are kept on disk."),

@@ -86,6 +86,9 @@ def _picture(answer: dict[str, Any]) -> RenderableType:
     for one in answer["instances"]:
         if one["phase"] == "starting":
             parts.append(f"{one['model']} loads: {_bar(one['progress'] or 0.0, 1.0)} {one['progress'] or 0.0:.0%}")
+    ahead = answer["prefetch"]
+    if ahead and ahead["total"]:
+        parts.append(f"{ahead['model']} is read ahead ({ahead['why']}): {_bar(ahead['bytes'], ahead['total'])}")
     for one in answer["commands"]:
         busy = sum(each["leases"] for each in answer["instances"] if each["phase"] == "draining")
         parts.append(f"{one['kind']} {one['model']} waits{f' for {busy} answers to end' if busy else ''}")

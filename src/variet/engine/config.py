@@ -222,6 +222,11 @@ class SchedulingConfig(_Strict):
     )
     linger_max_s: float = Field(3, ge=0, description="the longest such wait")
     max_resident: int | None = Field(None, ge=1, description="models resident at once, whatever memory would allow")
+    prefetch: bool = Field(
+        True,
+        description="read the file of the model that comes next into memory ahead: while somebody waits for it, and at "
+        "times of the day at which it often came (hints are heeded in any case)",
+    )
     preload: tuple[str, ...] = Field(("fast",), description="tiers or models loaded when the engine starts")
 
 

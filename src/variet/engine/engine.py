@@ -19,24 +19,28 @@ from variet.engine.backends.local import LocalBackend
 from variet.engine.config import EngineConfig, ModelConfig
 from variet.engine.contexts import Contexts, Happening
 from variet.engine.feed import Feed
-from variet.engine.fleet import KEEP_PATIENCE_S, Fleet, Moment
+from variet.engine.fleet import Fleet, Moment
+from variet.engine.habits import Habits
 from variet.engine.hardware import Hardware, detect
+from variet.engine.housekeeping import Housekeeping
 from variet.engine.instance import child_environment
 from variet.engine.learned import Learned
 from variet.engine.metrics import Metrics
 from variet.engine.names import Names, UnknownName
 from variet.engine.plan import Plan, make_plan
+from variet.engine.prefetch import Prefetch
 from variet.engine.pulls import Puller, missing_models
 from variet.engine.record import Record
 from variet.engine.relay import Relay
 from variet.engine.scheduler import Phase
 from variet.engine.snapshots import Snapshots, validity
 from variet.engine.sources.base import ModelPaths, model_paths
+from variet.engine.swaps import Swap
 from variet.engine.view import View, swap_row
 
 log = logging.getLogger("variet.engine")
 _FIXED_AT_START = ("host", "port", "hosts", "cors_origins", "plain_http_on_lan")
-_IDLE_LOOK_S = 1.0
+_PAST_THE_CACHE = frozenset({"--direct-io", "-dio"})
 _NOISE_MIB = 300  # what a desktop takes and gives back
 Servers = dict[str | None, llama_server.LlamaServer]  # by the path that a model names; None: the default
 
@@ -71,7 +75,7 @@ class Engine:
         self.fleet.on_moment = self._on_moment
         self.fleet.on_load_failed = self._on_load_failed
         self.fleet.on_phases = self.metrics.phases
-        self.fleet.on_swap = lambda swap: self.feed.publish("swap", swap_row(swap))
+        self.fleet.on_swap = self._on_swap
         self.contexts = Contexts(
             Snapshots(
                 paths.state_dir() / "snapshots",
@@ -82,6 +86,8 @@ class Engine:
         )
         self.contexts.enabled = config.context.keep
         self.fleet.keeper = self.contexts
+        habits = Habits(paths.state_dir() / "habits.json")
+        self.housekeeping = Housekeeping(self.fleet, self.contexts, habits, self._files_ahead, self._on_prefetch)
         self.relay = Relay(self.fleet, self.contexts, self, self._on_done)
         self._awake = Wakefulness(inhibitor_for(), self.busy, self.fleet.probe)
         self._watching: list[asyncio.Task[None]] = []
@@ -93,7 +99,10 @@ class Engine:
         return cls(config, config_path, await _servers(config), detect(config.hardware))
 
     async def start(self) -> None:
-        self._watching = [asyncio.create_task(self._awake.run()), asyncio.create_task(self._keep_idle())]
+        self._watching = [
+            asyncio.create_task(self._awake.run()),
+            asyncio.create_task(self.housekeeping.run(lambda: self.config)),
+        ]
         self._pull_missing()
         for name in self.config.scheduling.preload:
             self._preload(self.names.resolve(name).model)
@@ -119,20 +128,6 @@ class Engine:
         loading = any(one.phase is Phase.STARTING for one in state.instances.values())
         pulling = any(not (pull.done or pull.problem) for pull in self.puller.pulls.values())
         return bool(state.leases or state.waiters or loading or pulling)
-
-    async def _keep_idle(self) -> None:
-        """Keep conversations of models that had nothing to do for a while, once for each such while."""
-        kept: dict[int, float] = {}
-        while True:
-            await asyncio.sleep(_IDLE_LOOK_S)
-            patience_s, now_ms = self.config.context.idle_save_s, time.monotonic() * 1000
-            instances = list(self.fleet.scheduler.instances.values())
-            kept = {one.instance_id: at for one in instances if (at := kept.get(one.instance_id)) is not None}
-            for one in instances:
-                idle = one.phase is Phase.READY and not one.leases and kept.get(one.instance_id) != one.last_end_ms
-                if patience_s is not None and idle and now_ms - one.last_end_ms >= patience_s * 1000:
-                    kept[one.instance_id] = one.last_end_ms
-                    await self.contexts.keep(one.instance_id, KEEP_PATIENCE_S)
 
     async def reload(self) -> tuple[set[str], list[str]]:
         """Take the changed file in. Returns the models that will restart, and the keys that hold only after a restart
@@ -181,6 +176,10 @@ class Engine:
     def facts_of(self, record: Record) -> dict[str, Any]:
         """Where a request stands now, for whoever waits for it."""
         return self.view.facts_of(record)
+
+    def hint(self, name: str) -> None:
+        """Somebody expects to need this tier or model next. Raises UnknownName."""
+        self.housekeeping.hint(self.names.resolve(name).model)
 
     # --- for people ---
 
@@ -259,6 +258,22 @@ class Engine:
         self.feed.publish("moment", asdict(moment))
         if moment.kind == "loaded" and moment.ms is not None and moment.model in self.config.all_models():
             self.learned.loaded(moment.model, self.config.model(moment.model), moment.ms)
+
+    def _on_swap(self, swap: Swap) -> None:
+        self.feed.publish("swap", swap_row(swap))
+        self.housekeeping.prefetcher.forget(swap.model)
+        self.housekeeping.came(swap.model)
+
+    def _on_prefetch(self, one: Prefetch) -> None:
+        self.metrics.prefetch(one)
+        self.fleet.note("read ahead", one.model, one.ms, f"{one.read >> 20} MiB ({one.why}): {one.ended}")
+
+    def _files_ahead(self, name: str) -> Sequence[Path]:
+        """What the load of a model reads by way of the page cache."""
+        model = self.config.model(name)
+        if _PAST_THE_CACHE.intersection((*model.args, *self.config.llama_server.args)):
+            return ()
+        return [path for path in model_paths(name, model, self.models_dir).all() if path.is_file()]
 
     def _on_context(self, what: Happening) -> None:
         self.metrics.context(what)

@@ -228,7 +228,7 @@ class Fleet:
         finally:
             self.end(request_id)
         if not healthy and not one.child.gone.done():
-            self._note("probe failed", one.model, detail="it does not answer any more and is ended")
+            self.note("probe failed", one.model, detail="it does not answer any more and is ended")
             await one.child.stop(CUT_PATIENCE_S)
 
     # --- the owner ---
@@ -344,7 +344,7 @@ class Fleet:
     async def _live(self, one: Running) -> None:
         """From the start to the memory's return; every step is reported as an event."""
         demand = self.scheduler.instances[one.instance_id].demand
-        self._note("loading", one.model)
+        self.note("loading", one.model)
         try:
             await self._load(one)
             assert one.child is not None
@@ -352,7 +352,7 @@ class Fleet:
         except LaunchFailed as error:
             gone = one.child.gone.result() if one.child and one.child.gone.done() else None
             if not one.stopping.is_set():
-                self._note("load failed", one.model, detail=error.what)
+                self.note("load failed", one.model, detail=error.what)
                 again = gone is not None and self.on_load_failed(one.model, gone.log_tail)
                 self.post(events.Exited(one.instance_id, bool(gone and gone.by_signal), str(error), again))
         except Exception as error:  # a fault of ours in one instance's life: its requests are told, the others live on
@@ -394,7 +394,7 @@ class Fleet:
         one.upstream = Upstream(one.child.address)
         self.keeper.opened(one.instance_id, spec, one.upstream)
         one.progress = ("ready", 1.0)
-        self._note("loaded", one.model, load_ms)
+        self.note("loaded", one.model, load_ms)
         swap = self.swaps.ready(one.instance_id, _now_ms())
         if swap is not None:
             self.on_phases(swap.model, swap.phases_ms)
@@ -413,10 +413,10 @@ class Fleet:
                 close = one.upstream.close if one.cut else one.upstream.close_idle
                 close()
             await one.child.stop(CUT_PATIENCE_S if one.cut else STOP_PATIENCE_S)
-            self._note("stopped", one.model, (time.monotonic() - began) * 1000, one.stop_reason)
+            self.note("stopped", one.model, (time.monotonic() - began) * 1000, one.stop_reason)
             return
         gone = one.child.gone.result()
-        self._note("crashed", one.model, detail=gone.explain())
+        self.note("crashed", one.model, detail=gone.explain())
         self.post(events.Exited(one.instance_id, gone.by_signal, gone.explain()))
 
     async def _keep(self, one: Running) -> None:
@@ -428,7 +428,8 @@ class Fleet:
             task.cancel()
         self.swaps.kept(one.instance_id, _now_ms())
 
-    def _note(self, kind: str, model: str, ms: float | None = None, detail: str = "") -> None:
+    def note(self, kind: str, model: str, ms: float | None = None, detail: str = "") -> None:
+        """A line for the journal, the log, and whoever listens."""
         moment = Moment(time.time(), kind, model, ms, detail)
         self.journal.append(moment)
         self.on_moment(moment)

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from variet.engine.contexts import Happening
 from variet.engine.fleet import Moment
+from variet.engine.prefetch import Prefetch
 from variet.engine.record import Record
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -31,7 +32,8 @@ class Metrics:
         self._queue = Histogram("variet_queue_seconds", "Wait for a lease", ["model"], buckets=_SECONDS, registry=here)
         self._stop = Histogram("variet_stop_seconds", "Stop to gone", ["model"], buckets=_SECONDS, registry=here)
         self._swap = Histogram(
-            "variet_swap_phase_seconds", "pull, drain, stop, memory, load, first byte of a model that came in",
+            "variet_swap_phase_seconds",
+            "pull, drain, save, stop, memory, load, restore, first byte of a model that came in",
             ["model", "phase"], buckets=_SECONDS, registry=here,
         )  # fmt: skip
         self._context = Counter(
@@ -50,6 +52,9 @@ class Metrics:
         )  # fmt: skip
         self._context_seconds = Histogram(
             "variet_context_seconds", "A save, a restore", ["model", "outcome"], buckets=_SECONDS, registry=here
+        )
+        self._prefetch = Counter(
+            "variet_prefetch_bytes", "Bytes of model files read ahead of their load", ["model", "why"], registry=here
         )
         self._failures = Counter(
             "variet_failures", "Loads that failed and children that crashed", ["model", "kind"], registry=here
@@ -91,6 +96,9 @@ class Metrics:
         if what.outcome in ("saved", "restored"):
             self._of(self._context_bytes, what.model, what.outcome).inc(what.size)
             self._of(self._context_seconds, what.model, what.outcome).observe(what.ms / 1000)
+
+    def prefetch(self, one: Prefetch) -> None:
+        self._prefetch.labels(one.model, one.why).inc(one.read)
 
     def phases(self, model: str, phases_ms: Mapping[str, float]) -> None:
         for phase, ms in phases_ms.items():

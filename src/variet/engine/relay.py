@@ -7,6 +7,7 @@ done; a slow reader is served from a bounded buffer. A client that leaves ends t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import logging
@@ -26,6 +27,7 @@ from variet.engine.downstream import Client, Downstream, Receive, Send
 from variet.engine.events import Arrived, Priority
 from variet.engine.fleet import Fleet, Lease, Refused
 from variet.engine.messages import MessagesStream, to_message
+from variet.engine.names import UnknownName
 from variet.engine.opening import Opening
 from variet.engine.problems import Problem
 from variet.engine.record import Record, read_usage
@@ -95,6 +97,9 @@ class Relay:
         except Left:
             return
         record = self._record(call, path)
+        if call.next:
+            with contextlib.suppress(UnknownName):  # a hint: not worth a refusal
+                self._settings.hint(call.next)
         task = asyncio.current_task()
         assert task is not None
 

@@ -23,7 +23,7 @@ from variet.engine.record import Record
 _DROPPED_FROM_CLIENT = {
     b"host", b"connection", b"keep-alive", b"transfer-encoding", b"content-length", b"authorization", b"x-api-key",
     b"accept-encoding", b"origin", b"referer", b"cookie", b"expect", b"x-conversation-id", b"te", b"upgrade",
-    b"x-variet-request", b"x-variet-progress", b"range", b"if-range", b"if-match", b"if-none-match",
+    b"x-variet-request", b"x-variet-progress", b"x-variet-next", b"range", b"if-range", b"if-match", b"if-none-match",
     b"if-modified-since", b"if-unmodified-since",
 }  # fmt: skip
 _JSON = (b"content-type", b"application/json")
@@ -36,6 +36,10 @@ class Settings(Protocol):
 
     config: EngineConfig
     names: Names
+
+    def hint(self, name: str) -> None:
+        """Somebody expects to need this tier or model next. Raises UnknownName."""
+        ...
 
     def facts_of(self, record: Record) -> dict[str, Any]:
         """Where a request stands now, for whoever waits for it."""
@@ -66,6 +70,7 @@ class Call:
     stream: bool
     asked: Asked
     name: str  # what its client calls it; empty: nothing
+    next: str  # the tier or model that its client expects to ask next; empty: unknown
     live: bool  # its client wants to hear at once how a stream fares, and takes its headers early for that
 
 
@@ -141,6 +146,7 @@ def understand(scope: MutableMapping[str, Any], raw: bytes, settings: Settings) 
         target=target,
         stream=bool(body and body.get("stream") is True),
         name=_name(sent),
+        next=sent.get(b"x-variet-next", b"").decode("latin-1").strip(),
         live=sent.get(b"x-variet-progress", b"").strip().lower() == b"live",
     )
 

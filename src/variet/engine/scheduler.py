@@ -175,6 +175,12 @@ class Scheduler:
         order = (waiter.ask.request_id for waiter in self._ordered())
         return next((place for place, waiting in enumerate(order, 1) if waiting == request_id), None)
 
+    def wanted(self) -> list[str]:
+        """Models that somebody waits for and that are not live, in the order in which they will come."""
+        wished = [command.model for command in self.commands if command.kind != "unload"]
+        wished += [waiter.ask.model for waiter in self._ordered() if not waiter.ask.anywhere]
+        return [model for model in dict.fromkeys(wished) if self._can_start(model)]
+
     def _why_never(self, model: str) -> str | None:
         """Why a model of these terms can never run; worked out once, since every request asks."""
         if self._judged is not self.terms:

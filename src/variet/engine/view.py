@@ -77,6 +77,7 @@ class View:
                 }
                 for name, pull in engine.puller.pulls.items()
             },
+            "prefetch": self._prefetch(),
             "capacity_mib": events.without_count(engine.plan.capacity_mib),
             "load_ms": {name: round(ms) for name, ms in state.load_ms.items()},
             "swaps": [swap_row(one) for one in list(engine.fleet.swaps.recent)[-_LATEST:]],
@@ -90,6 +91,10 @@ class View:
                 for m in list(engine.fleet.journal)[-_LATEST:]
             ],
         }
+
+    def _prefetch(self) -> dict[str, Any] | None:
+        one = self._engine.housekeeping.prefetcher.current
+        return None if one is None else {"model": one.model, "why": one.why, "bytes": one.read, "total": one.to_read}
 
     def _instance(self, one: Instance) -> dict[str, Any]:
         running = self._engine.fleet.running.get(one.instance_id)

@@ -29,6 +29,17 @@ async def status(request: Request) -> dict[str, Any]:
     return result
 
 
+@router.post("/prefetch")
+async def prefetch(wish: Wish, request: Request) -> dict[str, Any]:
+    """A hint that this model comes next: its file is read into memory while others answer. Any key may give one."""
+    engine = request.app.state.engine
+    try:
+        engine.hint(wish.model)
+    except UnknownName as error:
+        raise HTTPException(404, f"there is no model {error.name!r}; there are: {', '.join(error.known)}") from None
+    return {"prefetch": engine.view.status()["prefetch"]}
+
+
 @router.post("/{kind}")
 async def command(kind: Literal["load", "swap", "unload"], wish: Wish, request: Request) -> dict[str, Any]:
     """Carry a wish out and answer when it is done; `unload` of what is not loaded is done at once."""
