@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from bench.results import Results, median
 from bench.swaps import warm_memory
 from variet.engine import page_cache
 
-_TOKENS = 60  # of the answer that the next model waits behind
+_TOKENS = 400  # of the answer that the next model waits behind
 
 
 async def run(results: Results, rounds: int) -> None:
@@ -23,20 +24,24 @@ async def run(results: Results, rounds: int) -> None:
         return
     file = servers.model_file(after)
     taken: dict[str, list[float]] = {}
-    for ahead in (False, True):
-        scheduling: dict[str, Any] = {"scheduling": {"preload": [], "prefetch": ahead}}
-        async with servers.engine(servers.MODELS, scheduling) as peer:
-            for _ in range(rounds):
-                for warm in (True, False) if not ahead else (False,):
-                    name = "in memory" if warm else "on disk, read ahead" if ahead else "on disk"
-                    taken.setdefault(name, []).append(await _swap(peer, before, after, file, warm=warm))
+    async with contextlib.AsyncExitStack() as stack:
+        plain, ahead = [
+            await stack.enter_async_context(
+                servers.engine(servers.MODELS, {"scheduling": {"preload": [], "prefetch": wished}})
+            )
+            for wished in (False, True)
+        ]
+        cases = (("in memory", plain, True), ("on disk", plain, False), ("on disk, read ahead", ahead, False))
+        for _ in range(rounds):
+            for name, peer, warm in cases:
+                taken.setdefault(name, []).append(await _swap(peer, before, after, file, warm=warm))
+                await _ask(peer, _question(before))  # the file must be nobody's when it is dropped
     results.add("prefetch", case, "ms", median={name: median(times) for name, times in taken.items()})
 
 
 async def _swap(peer: servers.Peer, before: str, after: str, file: Path, *, warm: bool) -> float:
     """Milliseconds from the end of the answer before it to the first token of the model that waited."""
-    body: dict[str, Any] = {"model": before, "prompt": "Once upon a time", "max_tokens": 1, "stream": True}
-    await _ask(peer, body)
+    await _ask(peer, _question(before))
     warm_memory()
     if warm:
         for offset, length in page_cache.absent(file):
@@ -44,13 +49,17 @@ async def _swap(peer: servers.Peer, before: str, after: str, file: Path, *, warm
     else:
         _drop(file)
     loop = asyncio.get_running_loop()
-    answering = asyncio.create_task(_ask(peer, {**body, "max_tokens": _TOKENS, "ignore_eos": True}))
+    answering = asyncio.create_task(_ask(peer, {**_question(before), "max_tokens": _TOKENS, "ignore_eos": True}))
     await asyncio.sleep(0.2)
-    waiting = asyncio.create_task(_ask(peer, {**body, "model": after}))
+    waiting = asyncio.create_task(_ask(peer, _question(after)))
     await answering
     began = loop.time()
     await waiting
     return (loop.time() - began) * 1000
+
+
+def _question(model: str) -> dict[str, Any]:
+    return {"model": model, "prompt": "Once upon a time", "max_tokens": 1, "stream": True}
 
 
 def _drop(file: Path) -> None:
