@@ -24,6 +24,7 @@ setup-dev: .venv/.dev-ready
 
 models: setup-dev
 	@$(BIN)/variet pull --all
+	@$(BIN)/variet pull --all --config tests/support/models.json
 
 check: setup-dev
 	$(BIN)/ruff format --check .

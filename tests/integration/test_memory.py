@@ -52,6 +52,6 @@ async def test_estimate_is_within_a_tenth(name: str, context: int, models: Path,
         taken = psutil.Process(child.pid).memory_info().rss / MIB
     finally:
         await child.stop()
-    planned = host_process_mib(facts, shape_of(config))
+    planned = host_process_mib(facts, shape_of(config, facts))
     print(f"{name} at {context}: planned {planned} MiB, taken {taken:.0f} MiB")
     assert planned == pytest.approx(taken, rel=0.10)

@@ -7,8 +7,10 @@ from variet.engine.placement import Split
 from variet.engine.sources.base import ModelPaths
 
 
-def flags(name: str, config: ModelConfig, files: ModelPaths, split: Split, snapshots: str | None) -> tuple[str, ...]:
-    """Everything but the address.
+def flags(
+    name: str, config: ModelConfig, files: ModelPaths, split: Split, snapshots: str | None, *, swa_full: bool = False
+) -> tuple[str, ...]:
+    """Everything but the address. `swa_full`: sliding-window layers keep every token.
 
     Explicit slots, each with a context of its own, and no prompt cache in the child: the engine, not the child, knows
     which conversation sits where. No memory fitting and no warm-up: the engine planned the memory, and the first
@@ -28,7 +30,7 @@ def flags(name: str, config: ModelConfig, files: ModelPaths, split: Split, snaps
     if config.kv_type != "f16":
         out += ["--cache-type-k", config.kv_type, "--cache-type-v", config.kv_type]
     out += ["--ctx-checkpoints", str(config.context_checkpoints)]
-    if config.swa_full:
+    if swa_full:
         out += ["--swa-full"]
     if snapshots is not None:
         out += [

@@ -147,7 +147,11 @@ class ModelConfig(_Strict):
     host_expert_layers: int | None = Field(
         None, ge=0, description="MoE: layers whose experts stay on the host; by default the fewest that fit"
     )
-    swa_full: bool = Field(False, description="keep the whole window of sliding-window layers (small models only)")
+    swa_full: bool | None = Field(
+        None,
+        description="sliding-window layers keep every token (`--swa-full`), without which most llama.cpp builds cannot "
+        "bring a conversation back; null: where that costs 256 MiB at most",
+    )
     batch_tokens: int | None = Field(
         None,
         ge=32,

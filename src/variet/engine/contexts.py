@@ -11,15 +11,16 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from variet.engine.backends.base import LaunchSpec
+from variet.engine.backends.base import LaunchSpec, StateMemory
 from variet.engine.conversation import Chain
 from variet.engine.fitness import Fitness, FitnessBook
 from variet.engine.fleet import Lease
 from variet.engine.record import Record
+from variet.engine.rewind import rewind
 from variet.engine.snapshots import Snapshot, Snapshots
 from variet.engine.upstream import Upstream, UpstreamError
 from variet.engine.worth import worth_restoring, worth_saving
@@ -49,7 +50,8 @@ class _Held:
 
     `asked_by`: the request under way in it. Until that one is answered nobody knows what the slot holds, and nothing of
     it is saved; `before` is what it held, and holds still if the request is refused. `restored`: the snapshot that was
-    brought back for it, whose worth the answer will tell.
+    brought back for it, whose worth the answer will tell. `asked` and `prompt_tokens`: the request that it answered
+    last, where a rewind needs to know.
     """
 
     chain: Chain
@@ -59,6 +61,8 @@ class _Held:
     asked_by: int | None = None
     before: _Held | None = None
     restored: Snapshot | None = None
+    asked: Mapping[str, Any] | None = None
+    prompt_tokens: int = 0
 
 
 @dataclass(slots=True)
@@ -68,6 +72,7 @@ class _Home:
     model: str
     key: str
     upstream: Upstream
+    memory: StateMemory = "plain"
     slots: dict[int, _Held] = field(default_factory=dict)
     litter: set[str] = field(default_factory=set)  # saves that were given up: the child may still write them
     keeping: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -98,7 +103,7 @@ class Contexts:
     def opened(self, instance_id: int, spec: LaunchSpec, upstream: Upstream) -> None:
         """A child is ready, with empty slots. Without a `state_key` nothing of it is kept."""
         if spec.state_key:
-            self._homes[instance_id] = _Home(spec.model, spec.state_key, upstream)
+            self._homes[instance_id] = _Home(spec.model, spec.state_key, upstream, spec.memory)
             self.book.seen(spec.state_key, spec.model)
 
     def overwritten(self, instance_id: int, slot: int | None) -> None:
@@ -113,10 +118,11 @@ class Contexts:
             self._sweep(home)
             self.book.save()
 
-    async def keep(self, instance_id: int, patience_s: float) -> None:
-        """Save what is worth it of a child that answers nobody: it is about to stop, or had nothing to do for long."""
+    async def keep(self, instance_id: int, patience_s: float, *, resting: bool = False) -> None:
+        """Save what is worth it of a child that answers nobody: it is about to stop, or is `resting`; then nothing is
+        saved that would have to be rewound for it."""
         home = self._homes.get(instance_id)
-        if home is None:
+        if home is None or (resting and self._is_exact(home)):
             return
         ends = time.monotonic() + patience_s
         with contextlib.suppress(TimeoutError):
@@ -160,9 +166,11 @@ class Contexts:
         held = home.slots.get(lease.slot)
         own_links = held.chain.common(chain) if held else 0
         own_tokens = held.tokens * held.chain.share(own_links) if held else 0.0
-        found = self.snapshots.find(home.key, chain) if self.enabled and lasting and chain.digests else None
+        found = None
+        if self.enabled and lasting and chain.digests:
+            found = self.snapshots.find(home.key, chain, whole=self._is_exact(home))
         expected, restoring = own_tokens, None
-        if found is not None and not self._model(home).unfit:
+        if found is not None and not self._is_unfit(home):
             tokens = found[0].tokens * found[0].chain.share(found[1])
             if worth_restoring(self._model(home).speeds, tokens - own_tokens, found[0].size):
                 expected, restoring = tokens, found[0]
@@ -179,8 +187,11 @@ class Contexts:
         )
         return Prepared(int(expected), restoring is not None, (time.monotonic() - began) * 1000)
 
-    def answered(self, lease: Lease, chain: Chain, record: Record, *, lasting: bool) -> None:
-        """The child is done: the slot holds prompt and answer now, or what it held if it refused the request."""
+    def answered(
+        self, lease: Lease, chain: Chain, record: Record, *, lasting: bool, asked: Mapping[str, Any] | None = None
+    ) -> None:
+        """The child is done: the slot holds prompt and answer now, or what it held if it refused the request. `asked`:
+        what the child was asked, as a chat or a completion."""
         home, held = self._asked(lease)
         if home is None or held is None or lease.slot is None:
             return
@@ -194,7 +205,10 @@ class Contexts:
         if chain.sizes:
             ratio = min(16.0, max(1.0, chain.sizes[-1] / record.prompt_tokens))
             model.bytes_per_token += 0.3 * (ratio - model.bytes_per_token)
-        home.slots[lease.slot] = _Held(chain, record.prompt_tokens + record.output_tokens, lasting)
+        now = _Held(chain, record.prompt_tokens + record.output_tokens, lasting)
+        if self._is_exact(home):
+            now.asked, now.prompt_tokens = asked, record.prompt_tokens
+        home.slots[lease.slot] = now
         if record.prefill_ms is not None:
             model.speeds = model.speeds.read(record.prompt_tokens - record.cached_tokens, record.prefill_ms)
         if held.restored is not None:
@@ -222,11 +236,21 @@ class Contexts:
     def _model(self, home: _Home) -> Fitness:
         return self.book.of(home.key, home.model)
 
+    def _is_exact(self, home: _Home) -> bool:
+        """Whether a state of this child serves only what goes on exactly where it ends (rewind.py)."""
+        return home.memory in ("recurrent", "full window") and not self._model(home).checkpoints
+
+    def _is_unfit(self, home: _Home) -> bool:
+        model = self._model(home)
+        return model.unfit or (home.memory == "window" and model.checkpoints is False)
+
     def _lost_with(self, home: _Home, held: _Held) -> bool:
         """Whether it is worth a save that this is not lost."""
         model = self._model(home)
         known = held.asked_by is None and not held.saved and bool(held.chain.digests)
-        if not self.enabled or not held.lasting or not known or model.unfit:
+        if not self.enabled or not held.lasting or not known or self._is_unfit(home):
+            return False
+        if self._is_exact(home) and held.asked is None:
             return False
         return worth_saving(model.speeds, held.tokens)
 
@@ -236,6 +260,8 @@ class Contexts:
         try:
             if not self.snapshots.room_for(int(model.speeds.size(held.tokens))):
                 log.info("%s: no room on disk to keep a conversation of %d tokens", home.model, held.tokens)
+                return
+            if self._is_exact(home) and not await self._rewound(home, slot, held, patience_s):
                 return
             home.litter.add(snapshot_id)
             said = await self._act(home, slot, "save", snapshot_id, patience_s)
@@ -252,7 +278,7 @@ class Contexts:
         held.saved = True
         ms = (time.monotonic() - began) * 1000
         model.speeds = model.speeds.saved(one.tokens, one.size, ms)
-        task = asyncio.get_running_loop().create_task(self._seal(one))
+        task = asyncio.get_running_loop().create_task(self._seal(home, one))
         self._sealing.add(task)
         task.add_done_callback(self._sealing.discard)
         self._on_happening(Happening("saved", home.model, one.tokens, one.size, ms))
@@ -262,11 +288,37 @@ class Contexts:
             self.snapshots.discard(home.model, snapshot_id)
         home.litter.clear()
 
-    async def _seal(self, one: Snapshot) -> None:
+    async def _rewound(self, home: _Home, slot: int, held: _Held, patience_s: float) -> bool:
+        """Whether the slot now ends where the next request will go on, whatever it says."""
+        assert held.asked is not None
+        async with asyncio.timeout(patience_s):
+            tokens = await rewind(home.upstream, slot, held.asked, held.prompt_tokens)
+        if tokens is None:
+            log.info("%s: a conversation of %d tokens cannot be rewound and is not kept", home.model, held.tokens)
+            return False
+        held.tokens = tokens
+        return True
+
+    async def _seal(self, home: _Home, one: Snapshot) -> None:
         try:
+            if home.memory in ("window", "recurrent") and self._model(home).checkpoints is None:
+                await self._look_for_checkpoints(home, one)
             self.snapshots.seal(one, await asyncio.to_thread(self.snapshots.checksum, one))
         except OSError as error:
             log.warning("%s: a kept conversation will not outlive the engine: %s", one.model, error)
+
+    async def _look_for_checkpoints(self, home: _Home, one: Snapshot) -> None:
+        """Newer builds save with a state what lets it be rolled back; without that a window's state is of no use."""
+        model = self._model(home)
+        model.checkpoints = await asyncio.to_thread(self.snapshots.has_checkpoints, one)
+        self.book.save()
+        if home.memory == "window" and not model.checkpoints:
+            self.snapshots.forget(one)
+            log.warning(
+                "%s: this llama.cpp build does not save what a sliding window needs, so conversations of it are not "
+                "kept; builds from b11506 on do, and so does `swa_full: true` for a small model",
+                home.model,
+            )
 
     async def _restore(self, home: _Home, slot: int, one: Snapshot) -> bool:
         began = time.monotonic()

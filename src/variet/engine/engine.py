@@ -14,10 +14,11 @@ from typing import Any
 from variet import paths
 from variet.engine import command_line, config_file, events, llama_server, logs
 from variet.engine.awake import Wakefulness, inhibitor_for
-from variet.engine.backends.base import LaunchSpec
+from variet.engine.backends.base import LaunchSpec, StateMemory
 from variet.engine.backends.local import LocalBackend
 from variet.engine.config import EngineConfig, ModelConfig
 from variet.engine.contexts import Contexts, Happening
+from variet.engine.facts import Facts
 from variet.engine.feed import Feed
 from variet.engine.fleet import Fleet, Moment
 from variet.engine.habits import Habits
@@ -27,7 +28,7 @@ from variet.engine.instance import child_environment
 from variet.engine.learned import Learned
 from variet.engine.metrics import Metrics
 from variet.engine.names import Names, UnknownName
-from variet.engine.plan import Plan, make_plan
+from variet.engine.plan import Plan, make_plan, shape_of
 from variet.engine.prefetch import Prefetch
 from variet.engine.pulls import Puller, missing_models
 from variet.engine.record import Record
@@ -159,7 +160,10 @@ class Engine:
         server = self.servers[model.llama_server]
         files = model_paths(name, model, self.models_dir)
         snapshots = self.contexts.snapshots.place(name)
-        flags = command_line.flags(name, model, files, self.plan.models[name].split, str(snapshots))
+        facts = self.plan.facts.get(name)
+        swa_full = shape_of(model, facts).swa_full if facts else bool(model.swa_full)
+        split = self.plan.models[name].split
+        flags = command_line.flags(name, model, files, split, str(snapshots), swa_full=swa_full)
         args = (*flags, *self.config.llama_server.args)
         visible = command_line.visible_gpus(self.plan.models[name].split)
         env = server.environment(child_environment({**visible, **self.config.llama_server.env, **model.env}))
@@ -171,6 +175,7 @@ class Engine:
             child_protocol=server.child_protocol,
             load_timeout_s=model.load_timeout_s,
             state_key=_state_key(server, args, env, files),
+            memory=_memory(facts, swa_full=swa_full),
         )
 
     def facts_of(self, record: Record) -> dict[str, Any]:
@@ -333,6 +338,12 @@ class Engine:
             "%s %s: %s in %.0f ms", record.path, record.tier or record.model, record.outcome, record.total_ms,
             extra={"fields": fields},
         )  # fmt: skip
+
+
+def _memory(facts: Facts | None, *, swa_full: bool) -> StateMemory:
+    if facts is None or facts.memory != "window":
+        return facts.memory if facts else "plain"
+    return "full window" if swa_full else "window"
 
 
 def _state_key(server: llama_server.LlamaServer, args: Sequence[str], env: Mapping[str, str], files: ModelPaths) -> str:

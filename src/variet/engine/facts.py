@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+# plain: every token of the past, which can be cut anywhere; window: some layers only the newest tokens; recurrent: some
+# layers a running state, which cannot be cut at all.
+Memory = Literal["plain", "window", "recurrent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,13 @@ class Facts:
     expert_feed_forward_length: int
     repacked_bytes: int  # weights of which llama.cpp keeps a second, rearranged copy when the processor runs them
     unused_bytes: int  # multi-token-prediction blocks that the main pass does not load
+
+    @property
+    def memory(self) -> Memory:
+        """How its layers remember what was read."""
+        if any(layer.recurrent_bytes for layer in self.layers):
+            return "recurrent"
+        return "window" if any(layer.window for layer in self.layers) else "plain"
 
     @property
     def weight_bytes(self) -> int:

@@ -29,6 +29,7 @@ class Fitness:
     held: int = 0
     missed: int = 0
     seen_at: float = 0.0
+    checkpoints: bool | None = None  # whether this build saves them with a state; None: not seen yet
 
     @property
     def unfit(self) -> bool:

@@ -122,7 +122,7 @@ def read_files(files: Iterable[Path], cache: Path | None = None) -> Facts:
             ) from None
         stamps.append((str(path.absolute()), status.st_size, status.st_mtime_ns))
     shape = [field.name for kind in (Facts, Layer) for field in fields(kind)]
-    key = hashlib.sha256(json.dumps([stamps, shape]).encode()).hexdigest()[:32]
+    key = hashlib.sha256(json.dumps([stamps, shape, _READING]).encode()).hexdigest()[:32]
     kept = cache / f"{key}.json" if cache is not None else None
     remembered = _recall(kept) if kept is not None else None
     if remembered is not None:
@@ -188,7 +188,7 @@ def facts_of(headers: Iterable[Header]) -> Facts:
     layers = blocks - unused
     dense, expert, largest = [0] * blocks, [0] * blocks, [0] * blocks
     embedding = output = 0
-    attention_layers = set()
+    attention_layers, recurrent_layers = set(), set()
     for tensor in tensors:
         if tensor.name.startswith("blk."):
             index = int(tensor.name.split(".", 2)[1])
@@ -201,6 +201,8 @@ def facts_of(headers: Iterable[Header]) -> Facts:
                 dense[index] += tensor.bytes
             if ".attn_k." in tensor.name or (".attn_qkv." in tensor.name and not keys.has("ssm.state_size")):
                 attention_layers.add(index)
+            if any(part in tensor.name for part in _RECURRENT):
+                recurrent_layers.add(index)
         elif tensor.name.startswith("token_embd"):
             embedding += tensor.bytes
         else:
@@ -209,7 +211,16 @@ def facts_of(headers: Iterable[Header]) -> Facts:
     if not has_head:
         output += embedding
     built = tuple(
-        _layer(keys, index, dense[index], expert[index], largest[index], index in attention_layers, blocks)
+        _layer(
+            keys,
+            index,
+            dense[index],
+            expert[index],
+            largest[index],
+            index in attention_layers,
+            index in recurrent_layers,
+            blocks,
+        )
         for index in range(layers)
     )
     vocabulary = metadata.get("tokenizer.ggml.tokens", 0)
@@ -232,6 +243,9 @@ def facts_of(headers: Iterable[Header]) -> Facts:
     )
 
 
+_READING = 2  # changes whenever a header is read to other facts
+# What a layer with a running state has: Mamba and gated delta nets, short convolutions, RWKV.
+_RECURRENT = (".ssm_", ".shortconv.", ".time_mix_")
 # ggml-cpu/repack.cpp: Q4_0, Q4_K, IQ4_NL matrices whose rows come in eights (AVX2; other processors take fewer).
 _REPACKED_TYPES = frozenset({2, 12, 20})
 
@@ -241,7 +255,9 @@ def _repacks(tensor: TensorInfo) -> bool:
     return matrix and tensor.type_id in _REPACKED_TYPES and tensor.name.startswith(("blk.", "output."))
 
 
-def _layer(keys: _Keys, index: int, dense: int, expert: int, largest: int, attends: bool, blocks: int) -> Layer:
+def _layer(
+    keys: _Keys, index: int, dense: int, expert: int, largest: int, attends: bool, recurs: bool, blocks: int
+) -> Layer:
     key_elements = value_elements = window = recurrent = 0
     if attends:
         heads = keys.many("attention.head_count", blocks)[index]
@@ -252,12 +268,17 @@ def _layer(keys: _Keys, index: int, dense: int, expert: int, largest: int, atten
         key_elements = kv_heads * keys.integer(f"attention.key_length{suffix}", default_length)
         value_elements = kv_heads * keys.integer(f"attention.value_length{suffix}", default_length)
         window = keys.integer("attention.sliding_window") if sliding else 0
-    elif keys.has("ssm.state_size"):
-        # llama.cpp keeps a convolution tail and a state a sequence, both f32 (llama-hparams.cpp n_embd_r, n_embd_s).
+    # llama.cpp keeps a tail of what came and a state a sequence, both f32 (llama-hparams.cpp n_embd_r, n_embd_s).
+    if recurs and keys.has("ssm.state_size"):
         state, inner = keys.integer("ssm.state_size"), keys.integer("ssm.inner_size")
         tail = keys.integer("ssm.conv_kernel") - 1
         channels = inner + 2 * keys.integer("ssm.group_count") * state
         recurrent = 4 * (max(0, tail) * channels + state * inner)
+    elif recurs and keys.has("shortconv.l_cache"):
+        recurrent = 4 * keys.integer("embedding_length") * (keys.integer("shortconv.l_cache") - 1)
+    elif recurs:
+        shifts, head = keys.integer("token_shift_count", 2), keys.integer("wkv.head_size")
+        recurrent = 4 * keys.integer("embedding_length") * (shifts + head)
     return Layer(dense, expert, largest, key_elements, value_elements, window, recurrent)
 
 

@@ -89,7 +89,7 @@ class Housekeeping:
             rests = one.phase is Phase.READY and not one.leases and rested_ms >= patience_s * 1000
             if rests and self._kept.get(one.instance_id) != one.last_end_ms:
                 self._kept[one.instance_id] = one.last_end_ms
-                await self._contexts.keep(one.instance_id, KEEP_PATIENCE_S)
+                await self._contexts.keep(one.instance_id, KEEP_PATIENCE_S, resting=True)
 
     def _is_live(self, model: str) -> bool:
         return any(one.model == model and one.live for one in self._fleet.scheduler.instances.values())

@@ -5,7 +5,7 @@ Constants were measured with llama.cpp b10434 and checked with b10068 (docs/deci
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from variet.engine.facts import Facts, Layer
 
@@ -52,6 +52,12 @@ def kv_bytes(layer: Layer, shape: Shape) -> int:
     """KV cache and recurrent state of one layer, all slots."""
     per_cell = (layer.key_elements + layer.value_elements) * KV_BYTES[shape.kv_type]
     return int(cells(layer, shape) * per_cell) + layer.recurrent_bytes * shape.slots
+
+
+def full_window_bytes(facts: Facts, shape: Shape) -> int:
+    """What `--swa-full` costs: sliding layers then keep every token."""
+    full = replace(shape, swa_full=True)
+    return sum(kv_bytes(layer, full) - kv_bytes(layer, shape) for layer in facts.layers)
 
 
 def compute_bytes(facts: Facts, shape: Shape) -> int:

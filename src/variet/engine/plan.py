@@ -14,10 +14,12 @@ from variet.engine.facts import Facts
 from variet.engine.hardware import Hardware
 from variet.engine.learned import Learned
 from variet.engine.ledger import fits
-from variet.engine.memory import Shape, mib
+from variet.engine.memory import Shape, full_window_bytes, mib
 from variet.engine.placement import HOST, Device, Placement, Room, Split, Wish, place
 from variet.engine.sources.base import ModelPaths, model_paths
 from variet.errors import ModelFileError
+
+_FULL_WINDOW = 256 << 20  # bytes that being able to bring conversations back may cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ def make_plan(
             placements[name] = Placement(Split(), {HOST: 0}, problem=str(error))
             continue
         lesson = learned.of(name, model) if learned else None
-        made = place(known[name], left, _wish(model, files, lesson.gpu_mib if lesson else 0))
+        made = place(known[name], left, _wish(model, known[name], files, lesson.gpu_mib if lesson else 0))
         if lesson and lesson.load_ms:
             made = replace(made, load_s=lesson.load_ms / 1000, load_measured=True)
         trained = known[name].trained_context
@@ -76,23 +78,26 @@ def room_for(config: EngineConfig, hardware: Hardware) -> Room:
     return Room(gpus, max(0, hardware.host_available_mib - margins.host_margin_mib), hardware.disk_read_mib_per_s)
 
 
-def shape_of(model: ModelConfig) -> Shape:
-    return Shape(
+def shape_of(model: ModelConfig, facts: Facts) -> Shape:
+    """What memory depends on, with what the configuration leaves open decided."""
+    shape = Shape(
         context_tokens=model.context_tokens,
         slots=model.slots,
         kv_type=model.kv_type,
-        swa_full=model.swa_full,
+        swa_full=bool(model.swa_full),
         micro_batch_tokens=model.micro_batch_tokens,
         checkpoints=model.context_checkpoints,
     )
+    small = model.swa_full is None and facts.memory == "window" and full_window_bytes(facts, shape) <= _FULL_WINDOW
+    return replace(shape, swa_full=True) if small else shape
 
 
-def _wish(model: ModelConfig, files: ModelPaths, learned_gpu_mib: int) -> Wish:
+def _wish(model: ModelConfig, facts: Facts, files: ModelPaths, learned_gpu_mib: int) -> Wish:
     def size(path: Path | None) -> int:
         return mib(path.stat().st_size) if path is not None and path.is_file() else 0
 
     extra = size(files.mmproj) + int(1.15 * size(files.draft)) + sum(size(one) for one in files.lora)
-    return Wish(shape_of(model), model.gpus, model.host_expert_layers, extra, learned_gpu_mib=learned_gpu_mib)
+    return Wish(shape_of(model, facts), model.gpus, model.host_expert_layers, extra, learned_gpu_mib=learned_gpu_mib)
 
 
 def _together(

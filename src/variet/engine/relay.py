@@ -231,13 +231,14 @@ class Relay:
         self, errand: Errand, record: Record, client: Downstream, *, assembly: Assembly | None = None
     ) -> None:
         call, lease = errand.call, errand.lease
-        data, streams = call.raw, False
-        if call.asked.body is not None:
-            body = call.asked.body if assembly is None else {**call.asked.body, "stream": True}
+        data, body, streams = call.raw, call.asked.body, False
+        if body is not None:
+            body = body if assembly is None else {**body, "stream": True}
             streams = call.asked.api.conversation and body.get("stream") is True
             if streams:
                 body = {**body, "return_progress": True}
-            data = orjson.dumps(shaping.shape(body, call.asked.api, lease.model, errand.tier, lease.slot))
+            body = shaping.shape(body, call.asked.api, lease.model, errand.tier, lease.slot)
+            data = orjson.dumps(body)
         record.stage = "prefill"
         try:
             answer = await lease.upstream.ask(call.method, call.asked.path, call.headers, data)
@@ -261,7 +262,7 @@ class Relay:
         if call.asked.translated and not isinstance(source, Answer | Opening):
             tail = source.tail  # the child's own words count more than Anthropic's do
         read_usage(record, first, tail)
-        self._contexts.answered(lease, errand.chain, record, lasting=errand.lasting)
+        self._contexts.answered(lease, errand.chain, record, lasting=errand.lasting, asked=body)
         if call.api.admin_post and call.method == "POST" and answer.status < 400:
             self._contexts.closed(lease.instance_id)  # with other adapters its states are no longer what they were
         self._fleet.end(lease.request_id, served=True)  # the child is done, whatever the client still reads

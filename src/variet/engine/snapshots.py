@@ -2,7 +2,7 @@
 
 A snapshot is `ID.kv`, which a child wrote, and `ID.json` beside it, which says what it is and seals it: without its
 seal a file is nobody's and goes at the next start. One folder a model, mode 0700, since it holds what people said.
-`checksum` and `is_whole` read whole files: call them from a thread.
+`checksum`, `has_checkpoints` and `is_whole` read whole files: call them from a thread.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import mmap
 import secrets
 import shutil
 import time
@@ -26,6 +27,8 @@ from variet.engine.conversation import Chain
 
 log = logging.getLogger("variet.engine.snapshots")
 _READ_BYTES = 8 << 20
+# What llama.cpp from b11506 on writes behind a state (tools/server, pull request 26004): name, version 1.
+_CHECKPOINTS = b"SCKP\x01\0\0\0"
 _INDIFFERENT = frozenset({
     "--alias", "--slot-save-path", "--batch-size", "--ubatch-size", "--n-gpu-layers", "--split-mode",
     "--tensor-split", "--n-cpu-moe", "--device", "--threads", "--threads-batch", "--ctx-checkpoints",
@@ -74,12 +77,14 @@ class Snapshots:
 
     # --- finding ---
 
-    def find(self, key: str, chain: Chain) -> tuple[Snapshot, int] | None:
-        """The snapshot that shares the longest beginning with a conversation, and how many links that is."""
+    def find(self, key: str, chain: Chain, *, whole: bool = False) -> tuple[Snapshot, int] | None:
+        """The snapshot that shares the longest beginning with a conversation, and how many links that is. `whole`: only
+        one of which everything is in that beginning."""
         for links in range(len(chain.digests), 0, -1):
-            ids = self._by_link.get((key, chain.digests[links - 1]))
-            if ids:
-                return max((self._all[one] for one in ids), key=lambda one: one.tokens * one.chain.share(links)), links
+            ids = self._by_link.get((key, chain.digests[links - 1]), ())
+            fitting = [self._all[one] for one in ids if not whole or len(self._all[one].chain.digests) == links]
+            if fitting:
+                return max(fitting, key=lambda one: one.tokens * one.chain.share(links)), links
         return None
 
     def touch(self, one: Snapshot) -> None:
@@ -125,6 +130,11 @@ class Snapshots:
     def checksum(self, one: Snapshot) -> str:
         """Of its file as it is now; reads all of it. Raises OSError."""
         return _checksum(self.path(one))
+
+    def has_checkpoints(self, one: Snapshot) -> bool:
+        """Whether the child saved context checkpoints with the state; reads all of it. Raises OSError."""
+        with self.path(one).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+            return view.rfind(_CHECKPOINTS) >= 0
 
     def seal(self, one: Snapshot, checksum: str) -> None:
         """Write down what it is. Raises OSError."""

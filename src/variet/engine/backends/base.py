@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +17,16 @@ class Address:
     api_key: str | None = None
 
 
+# As facts.Memory has it, and `full window`: sliding layers that keep every token, of which a save has the newest only.
+StateMemory = Literal["plain", "window", "full window", "recurrent"]
+
+
 @dataclass(frozen=True, slots=True)
 class LaunchSpec:
     """One llama-server to start: the flags without address, and how long silence may last while it loads.
 
-    `state_key`: for what the KV states of its slots are valid; empty where they are not to be kept.
+    `state_key`: for what the KV states of its slots are valid; empty where they are not to be kept. `memory`: what can
+    be done with a state that was brought back.
     """
 
     model: str
@@ -31,6 +36,7 @@ class LaunchSpec:
     child_protocol: bool
     load_timeout_s: float
     state_key: str = ""
+    memory: StateMemory = "plain"
 
 
 _ILLEGAL = "an instruction that this processor lacks: use a llama-server built for it, see $.llama_server.path"
