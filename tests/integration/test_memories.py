@@ -14,6 +14,7 @@ from variet.engine import gguf_facts
 from variet.tiers import TIERS
 
 pytestmark = pytest.mark.models
+WORDS = 5000
 
 
 @pytest.fixture(scope="module", params=["mamba", "lfm2"])
@@ -25,7 +26,7 @@ def recurrent(request: pytest.FixtureRequest, models: Path, tmp_path_factory: py
 def beside_smollm(file: Path, **model: Any) -> dict[str, Any]:
     """The model of a file behind `balanced`, another one behind `fast`, one of them resident."""
     config = embedded_config(scheduling={"preload": [], "max_resident": 1, "max_wait_s": 0.2, "min_residency_s": 0})
-    odd = {"files": {"model": f"path:{file}"}, "context_tokens": 4096, "gpus": "none", **model}
+    odd = {"files": {"model": f"path:{file}"}, "context_tokens": 8192, "gpus": "none", **model}
     config["models"] = {"smollm2-135m": config["models"]["smollm2-135m"], "odd": odd}
     config["tiers"] = {tier: {"model": "smollm2-135m" if tier == "fast" else "odd"} for tier in TIERS}
     return config
@@ -48,11 +49,11 @@ async def test_a_running_state_comes_back_whatever_the_next_turn_makes_of_the_an
     recurrent: Path, tmp_path: Path, models: Path
 ) -> None:
     async with running(tmp_path / "home", models, beside_smollm(recurrent)) as engine:
-        talk = Talk(engine, "ships", words=300, tier="balanced")
+        # Long enough that keeping it is worth it for a model that reads thousands of tokens a second.
+        talk = Talk(engine, "ships", words=WORDS, tier="balanced")
         await talk.turn()
-        prompt = 300
         await away_and_back(engine, talk)
-        assert talk.reused >= prompt, "the answer was added as it was"
+        assert talk.reused >= WORDS, "the answer was added as it was"
         talk.messages[-1]["content"] = " ".join(talk.messages[-1]["content"].split()[4:])
         before = talk.reused
         await away_and_back(engine, talk)
@@ -67,7 +68,7 @@ async def test_a_running_state_comes_back_whatever_the_next_turn_makes_of_the_an
 
 async def test_a_running_state_serves_only_what_goes_on_from_it(recurrent: Path, tmp_path: Path, models: Path) -> None:
     async with running(tmp_path / "home", models, beside_smollm(recurrent)) as engine:
-        talk = Talk(engine, "ships", words=300, tier="balanced")
+        talk = Talk(engine, "ships", words=WORDS, tier="balanced")
         for _ in range(2):
             await talk.turn()
         talk.messages[0]["content"] += " and shoes"

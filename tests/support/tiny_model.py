@@ -1,8 +1,8 @@
 """Writes models of a few MB with random weights, for what no small published model shows: a running state.
 
 `mamba` has nothing else, `lfm2` mixes short convolutions with attention (a hybrid, as Qwen3.5 is). Tensor names and
-shapes are those that llama.cpp reads (src/llama-model.cpp). The tokenizer with its chat template comes from another file.
-They say words at random and never end by themselves: bound their answers.
+shapes are those that llama.cpp reads (src/llama-model.cpp). The tokenizer with its chat template comes from another
+file. They say words at random and never end by themselves: bound their answers.
 """
 
 from __future__ import annotations
