@@ -1,7 +1,8 @@
 """Coming back to a conversation after a swap: the engine, the same without kept conversations, llama-server's router.
 
 A conversation of so many tokens is read, another model is asked, and then the conversation goes on. Measured: time to
-the first token of that turn, tokens reused by the model server's own count, and what the engine saved and restored.
+the first token of that turn, tokens reused by the model server's own count, what the engine saved and restored, and
+whether its answer is the one of a model that read everything again.
 """
 
 from __future__ import annotations
@@ -18,9 +19,13 @@ from bench import servers
 from bench.raw_client import Connection, request
 from bench.results import Results, median
 
-MODELS = servers.MODELS[1:]
+ALL = (*servers.MODELS, servers.WINDOWED)
 AWAY = servers.MODELS[0]
-TOKENS = (500, 2_000, 6_000)
+CASES = (
+    *((model, tokens) for tokens in (500, 2_000, 6_000) for model in servers.MODELS[1:]),
+    (servers.WINDOWED, 2_000),
+    (servers.WINDOWED, 6_000),
+)
 CONTEXT_TOKENS = 8_192
 WORDS = (
     "engineer",
@@ -41,37 +46,38 @@ WORDS = (
 
 
 async def run(results: Results, rounds: int) -> None:
-    cases = [(model, tokens) for tokens in TOKENS for model in MODELS]
-    if all(results.have("context", _case(*case)) for case in cases):
+    if all(results.have("context", _case(*case)) for case in CASES):
         return
     changes: dict[str, dict[str, Any]] = {"scheduling": {"preload": []}}
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
         forgetful = {**changes, "context": {"keep": False}}
         peers = [
-            await enter(servers.router(servers.MODELS, planned=True, context_tokens=CONTEXT_TOKENS)),
-            await enter(
-                servers.engine(servers.MODELS, forgetful, name="Variet, nothing kept", context_tokens=CONTEXT_TOKENS)
-            ),
-            await enter(servers.engine(servers.MODELS, changes, context_tokens=CONTEXT_TOKENS)),
+            await enter(servers.router(ALL, planned=True, context_tokens=CONTEXT_TOKENS)),
+            await enter(servers.engine(ALL, forgetful, name="Variet, nothing kept", context_tokens=CONTEXT_TOKENS)),
+            await enter(servers.engine(ALL, changes, context_tokens=CONTEXT_TOKENS)),
         ]
         numbers = itertools.count(1)
-        for model, tokens in cases:
+        for model, tokens in CASES:
             if results.have("context", _case(model, tokens)):
                 continue
             times: dict[str, list[float]] = {peer.name: [] for peer in peers}
             reused: dict[str, list[float]] = {peer.name: [] for peer in peers}
+            same = 0
             for _ in range(rounds):
+                number, answers = next(numbers), []
                 for peer in peers:
-                    first_ms, cached = await _there_and_back(peer, model, tokens, next(numbers))
+                    answer, first_ms, cached = await _there_and_back(peer, model, tokens, number)
+                    answers.append(answer)
                     times[peer.name].append(first_ms)
                     reused[peer.name].append(cached)
+                same += answers[-1] == answers[-2]
             medians = {name: median(values) for name, values in times.items()}
             results.add(
                 "context", _case(model, tokens), "ms", median=medians,
                 ratio={name: value / medians[peers[-1].name] for name, value in medians.items()},
                 reused={name: median(values) for name, values in reused.items()},
-                kept=await _kept(peers[-1], model),
+                same_answer=f"{same} of {rounds}", kept=await _kept(peers[-1], model),
             )  # fmt: skip
 
 
@@ -79,20 +85,19 @@ def _case(model: str, tokens: int) -> str:
     return f"{model}, {tokens:,} tokens"
 
 
-async def _there_and_back(peer: servers.Peer, model: str, tokens: int, number: int) -> tuple[float, float]:
-    """(milliseconds to the first token after coming back, tokens reused). Each conversation is one of its own."""
+async def _there_and_back(peer: servers.Peer, model: str, tokens: int, number: int) -> tuple[str, float, float]:
+    """(the answer after coming back, milliseconds to its first token, tokens reused)."""
     words = itertools.islice(itertools.cycle(WORDS), tokens - 40)
     messages = [{"role": "user", "content": f"Story number {number}. " + " ".join(words)}]
     said, _, _ = await _ask(peer, model, messages)
     await _ask(peer, AWAY, [{"role": "user", "content": "Hello."}])
     messages += [{"role": "assistant", "content": said}, {"role": "user", "content": "Go on."}]
-    _, first_ms, cached = await _ask(peer, model, messages)
-    return first_ms, cached
+    return await _ask(peer, model, messages)
 
 
 async def _ask(peer: servers.Peer, model: str, messages: list[dict[str, str]]) -> tuple[str, float, float]:
     """(what was said, milliseconds to the first token, tokens reused)."""
-    body = {"model": model, "messages": messages, "max_tokens": 8, "temperature": 0, "stream": True}
+    body = {"model": model, "messages": messages, "max_tokens": 16, "temperature": 0, "stream": True}
     line = Connection(peer.door())
     timed = await line.ask(request("/v1/chat/completions", body))
     line.close()

@@ -23,6 +23,7 @@ from variet.engine import llama_server
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTED = ROOT / "tests" / "support" / "scripted_server.py"
 MODELS = ("smollm2-135m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b")
+WINDOWED = "gemma3-270m"  # its layers but every sixth see only the newest 512 tokens
 CONTEXT_TOKENS, SLOTS = 4096, 2
 SAME = ("-np", str(SLOTS), "--device", "none", "--n-gpu-layers", "0", "--no-ui")
 PLANNED = ("-fit", "off", "--no-warmup", "--cache-ram", "0")  # what the engine tells its children
@@ -113,7 +114,9 @@ async def engine(
     """Variet Engine, one model at a time, all else as shipped; `changes` go into its configuration, table by table."""
     with tempfile.TemporaryDirectory() as home:
         config = json.loads((ROOT / "config" / "embedded_models.json").read_text(encoding="utf-8"))
-        config["models"] = {model: config["models"][model] for model in models}
+        further = json.loads((ROOT / "tests" / "support" / "models.json").read_text(encoding="utf-8"))
+        known = {**config["models"], **further["models"]}
+        config["models"] = {model: known[model] for model in models}
         for spec in config["models"].values():
             spec.update(context_tokens=context_tokens, slots=SLOTS)
         for tier in config["tiers"].values():
