@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from tests.unit.test_snapshots import chain
-from variet.engine.backends.base import LaunchSpec
+from variet.engine.backends.base import LaunchSpec, StateMemory
 from variet.engine.contexts import Contexts, Happening, Prepared
 from variet.engine.conversation import NOTHING, Chain
 from variet.engine.fleet import Lease
@@ -23,23 +23,42 @@ SHIPS, SHOES, KINGS = chain("sys", "ships"), chain("sys", "shoes"), chain("other
 
 
 class Child:
-    """Answers saves and restores at once; `tokens` says how many a slot has."""
+    """Answers saves and restores at once; `tokens` says how many a slot has. A word of a prompt is a token to it, and a
+    save ends with `appendix`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.done, self.tokens = folder, list[str](), {0: 1_000, 1: 1_000}
         self.waits: asyncio.Event | None = None
         self.status = 200
+        self.appendix = b""
+        self.words: list[str] = []
 
     async def ask(self, method: str, path: bytes, headers: Any, body: bytes) -> Child:
+        if not path.startswith(b"/slots/"):
+            self._said = json.dumps(self._say(path, json.loads(body))).encode()
+            return self
         slot, action = int(path.split(b"/")[2].split(b"?")[0]), path.rpartition(b"=")[2].decode()
         name = json.loads(body)["filename"]
         self.done.append(f"{action} {slot}")
         if action == "save":
-            (self.folder / name).write_bytes(b"x" * 1_000)
+            (self.folder / name).write_bytes(b"x" * 1_000 + self.appendix)
         self._said = json.dumps({"n_saved": self.tokens[slot]}).encode()
         if self.waits is not None:
             await self.waits.wait()
         return self
+
+    def _say(self, path: bytes, body: dict[str, Any]) -> dict[str, Any]:
+        if path == b"/apply-template":
+            turns = [f"<{turn['role']}> {turn['content']}" for turn in body["messages"]]
+            return {"prompt": " ".join([*turns, "<assistant>"])}
+        if path == b"/tokenize":
+            words = body["content"].split()
+            self.words += [word for word in dict.fromkeys(words) if word not in self.words]
+            return {"tokens": [self.words.index(word) for word in words]}
+        assert path == b"/completion" and body["n_predict"] == 0
+        self.done.append(f"rewind {body['id_slot']} to {len(body['prompt'])}")
+        self.tokens[body["id_slot"]] = len(body["prompt"])
+        return {}
 
     async def read_all(self) -> bytes:
         return self._said
@@ -51,13 +70,13 @@ class Child:
 class Scene:
     """Contexts over one child of two slots."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, memory: StateMemory = "plain") -> None:
         self.happened: list[Happening] = []
         self.snapshots = Snapshots(folder / "snapshots", 1 << 30, 0)
         self.contexts = Contexts(self.snapshots, self.happened.append)
         self.child = Child(self.snapshots.place("m"))
         self.upstream = cast(Upstream, self.child)
-        self.contexts.opened(1, LaunchSpec("m", "b", (), {}, True, 60, state_key="k"), self.upstream)
+        self.contexts.opened(1, LaunchSpec("m", "b", (), {}, True, 60, "k", memory), self.upstream)
         self._requests = 0
 
     def lease(self, slot: int | None = 0, *, alone: bool = True) -> Lease:
@@ -202,3 +221,92 @@ async def test_beside_other_answers_only_quick_saves_are_made(scene: Scene) -> N
     before = len(scene.child.done)
     await scene.contexts.prepare(scene.lease(alone=False), SHOES, lasting=True)
     assert "save 0" not in scene.child.done[before:], "others would have stood still for long"
+
+
+# --- models that remember otherwise ---
+
+ASKED = {"messages": [{"role": "user", "content": "ships " * 198}]}  # 200 words with who speaks and who is to answer
+CUT = 199  # all but the last token: a model must read one to answer
+
+
+async def ask(scene: Scene, of: Chain, asked: dict[str, Any], *, tokens: int = 200) -> Prepared:
+    lease = scene.lease()
+    prepared = await scene.contexts.prepare(lease, of, lasting=True)
+    record = Record(lease.request_id, "/", "", "m", prompt_tokens=tokens, output_tokens=50)
+    scene.child.tokens[0] = tokens + 50
+    scene.contexts.answered(lease, of, record, lasting=True, asked=asked)
+    return prepared
+
+
+@pytest.mark.parametrize("memory", ["recurrent", "full window"])
+async def test_a_state_that_cannot_be_cut_is_rewound_before_it_is_saved(tmp_path: Path, memory: StateMemory) -> None:
+    scene = Scene(tmp_path, memory)
+    await ask(scene, SHIPS, ASKED)
+    await scene.contexts.keep(1, 5)
+    assert scene.child.done == [f"rewind 0 to {CUT}", "save 0"]
+    assert [one.tokens for one in scene.snapshots] == [CUT]
+    edited = chain("sys", "ships and more")
+    assert not (await ask(scene, edited, ASKED)).restored, "it serves only what goes on from all of it"
+    longer = chain("sys", "ships", "answer", "go on")
+    scene.contexts.overwritten(1, 0)
+    assert (await ask(scene, longer, ASKED)).restored
+
+
+async def test_nothing_is_saved_early_or_where_the_slot_s_tokens_are_not_known(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, "recurrent")
+    await ask(scene, SHIPS, ASKED)
+    await scene.contexts.keep(1, 5, resting=True)
+    assert not scene.child.done, "rewinding would cost a live conversation its last answer"
+    await ask(scene, SHIPS, ASKED, tokens=777)  # an image, perhaps
+    await scene.contexts.keep(1, 5)
+    assert not scene.child.done and not scene.files()
+
+
+async def test_a_template_that_changes_its_mind_shortens_what_is_kept(tmp_path: Path) -> None:
+    """As Qwen's does, which leaves earlier thinking out once the person speaks again."""
+    scene = Scene(tmp_path, "recurrent")
+    said = scene.child._say
+
+    def fickle(path: bytes, body: dict[str, Any]) -> dict[str, Any]:
+        if path == b"/apply-template" and len(body["messages"]) == 5:
+            body = {
+                "messages": [{**body["messages"][0]}, {"role": "assistant", "content": "short"}, *body["messages"][2:]]
+            }
+        return said(path, body)
+
+    scene.child._say = fickle  # type: ignore[method-assign]
+    thinking = {"role": "assistant", "content": "thinks " * 100}
+    asked = {"messages": [ASKED["messages"][0], thinking, {"role": "user", "content": "go on"}]}
+    tokens = 199 + 101 + 3 + 1
+    await ask(scene, SHIPS, asked, tokens=tokens)
+    await scene.contexts.keep(1, 5)
+    assert scene.child.done == ["rewind 0 to 200", "save 0"], "up to the answer that is rendered anew"
+
+
+async def test_a_build_that_saves_checkpoints_needs_no_rewind(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, "recurrent")
+    scene.child.appendix = b"SCKP\1\0\0\0" + bytes(100)
+    await ask(scene, SHIPS, ASKED)
+    await scene.contexts.keep(1, 5)
+    await scene.contexts.settle()
+    scene.child.done.clear()
+    await ask(scene, KINGS, ASKED)
+    await scene.contexts.keep(1, 5)
+    assert scene.child.done == ["save 0"]
+
+
+@pytest.mark.parametrize("saves_checkpoints", [True, False])
+async def test_a_window_is_kept_only_by_a_build_that_saves_what_it_needs(
+    tmp_path: Path, saves_checkpoints: bool
+) -> None:
+    scene = Scene(tmp_path, "window")
+    scene.child.appendix = b"SCKP\1\0\0\0" if saves_checkpoints else b""
+    await ask(scene, SHIPS, ASKED)
+    await scene.contexts.keep(1, 5)
+    await scene.contexts.settle()
+    assert scene.files() == int(saves_checkpoints)
+    assert scene.contexts.book.unfit() == ([] if saves_checkpoints else ["m"])
+    scene.child.done.clear()
+    await ask(scene, KINGS, ASKED)
+    await scene.contexts.keep(1, 5)
+    assert scene.child.done == (["save 0"] if saves_checkpoints else [])

@@ -104,7 +104,7 @@ class Contexts:
         """A child is ready, with empty slots. Without a `state_key` nothing of it is kept."""
         if spec.state_key:
             self._homes[instance_id] = _Home(spec.model, spec.state_key, upstream, spec.memory)
-            self.book.seen(spec.state_key, spec.model)
+            self.book.seen(spec.state_key, spec.model).needs_checkpoints = spec.memory == "window"
 
     def overwritten(self, instance_id: int, slot: int | None) -> None:
         home = self._homes.get(instance_id)
@@ -170,7 +170,7 @@ class Contexts:
         if self.enabled and lasting and chain.digests:
             found = self.snapshots.find(home.key, chain, whole=self._is_exact(home))
         expected, restoring = own_tokens, None
-        if found is not None and not self._is_unfit(home):
+        if found is not None and not self._model(home).unfit:
             tokens = found[0].tokens * found[0].chain.share(found[1])
             if worth_restoring(self._model(home).speeds, tokens - own_tokens, found[0].size):
                 expected, restoring = tokens, found[0]
@@ -240,15 +240,11 @@ class Contexts:
         """Whether a state of this child serves only what goes on exactly where it ends (rewind.py)."""
         return home.memory in ("recurrent", "full window") and not self._model(home).checkpoints
 
-    def _is_unfit(self, home: _Home) -> bool:
-        model = self._model(home)
-        return model.unfit or (home.memory == "window" and model.checkpoints is False)
-
     def _lost_with(self, home: _Home, held: _Held) -> bool:
         """Whether it is worth a save that this is not lost."""
         model = self._model(home)
         known = held.asked_by is None and not held.saved and bool(held.chain.digests)
-        if not self.enabled or not held.lasting or not known or self._is_unfit(home):
+        if not self.enabled or not held.lasting or not known or model.unfit:
             return False
         if self._is_exact(home) and held.asked is None:
             return False

@@ -30,10 +30,12 @@ class Fitness:
     missed: int = 0
     seen_at: float = 0.0
     checkpoints: bool | None = None  # whether this build saves them with a state; None: not seen yet
+    needs_checkpoints: bool = False
 
     @property
     def unfit(self) -> bool:
-        return self.missed >= _TRIES and not self.held
+        """Whether keeping its conversations is of no use."""
+        return (self.missed >= _TRIES and not self.held) or (self.needs_checkpoints and self.checkpoints is False)
 
 
 class FitnessBook:
@@ -61,7 +63,7 @@ class FitnessBook:
         """Let a model, or all of them, try again."""
         for one in self._all.values():
             if model in (None, one.model):
-                one.missed = 0
+                one.missed, one.checkpoints = 0, None
         self.save()
 
     def save(self) -> None:
