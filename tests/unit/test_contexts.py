@@ -16,7 +16,7 @@ from variet.engine.contexts import Contexts, Happening, Prepared
 from variet.engine.conversation import NOTHING, Chain
 from variet.engine.fleet import Lease
 from variet.engine.record import Record
-from variet.engine.snapshots import Snapshots
+from variet.engine.snapshots import Snapshot, Snapshots
 from variet.engine.upstream import Upstream
 
 SHIPS, SHOES, KINGS = chain("sys", "ships"), chain("sys", "shoes"), chain("other", "kings")
@@ -310,3 +310,29 @@ async def test_a_window_is_kept_only_by_a_build_that_saves_what_it_needs(
     await ask(scene, KINGS, ASKED)
     await scene.contexts.keep(1, 5)
     assert scene.child.done == (["save 0"] if saves_checkpoints else [])
+
+
+async def test_what_will_be_restored_is_checked_while_its_model_loads(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await scene.talk(SHIPS)
+    await scene.contexts.keep(1, 5)
+    await scene.contexts.settle()
+    looked: list[str] = []
+    is_whole = scene.snapshots.is_whole
+
+    def look(one: Snapshot) -> bool:
+        looked.append(one.id)
+        return is_whole(one)
+
+    monkeypatch.setattr(scene.snapshots, "is_whole", look)
+    scene.contexts.expect("m", SHIPS)
+    assert not looked, "its model is up"
+    scene.contexts.closed(1)
+    for _ in range(3):
+        scene.contexts.expect("m", SHIPS)
+    while not looked:
+        await asyncio.sleep(0.001)
+    scene.contexts.opened(1, LaunchSpec("m", "b", (), {}, True, 60, "k"), scene.upstream)
+    assert (await scene.talk(SHIPS, cached=950)).restored
+    assert len(looked) == 1

@@ -28,6 +28,7 @@ from variet.engine.worth import worth_restoring, worth_saving
 log = logging.getLogger("variet.engine.contexts")
 _ACTION_S = 60.0  # a save or restore that takes longer is given up
 _STALL_MS = 200.0  # a save holds up the other answers of its child; so long is borne
+_CHECK_HOLDS_S = 60.0
 _HELD_SHARE = 0.5  # of the tokens expected, from which on a restore held
 
 Outcome = Literal["saved", "save failed", "restored", "restore failed", "corrupt", "held", "did not hold"]
@@ -97,6 +98,7 @@ class Contexts:
         self._on_happening = on_happening
         self._homes: dict[int, _Home] = {}
         self._sealing: set[asyncio.Task[None]] = set()
+        self._checks: dict[str, tuple[float, asyncio.Task[bool]]] = {}  # by snapshot: since when, and if it is whole
 
     # --- children come and go ---
 
@@ -153,6 +155,25 @@ class Contexts:
         return self._model(home).speeds.read_ms_per_token if home else None
 
     # --- a request ---
+
+    def expect(self, model: str, chain: Chain) -> None:
+        """A request begins to wait for a model: where that has to be loaded first, what will be restored for it is read
+        and checked meanwhile."""
+        if not chain.digests or any(home.model == model for home in self._homes.values()):
+            return
+        key = self.book.latest(model)
+        found = self.snapshots.find(key, chain) if key and self.enabled else None
+        if found is not None:
+            self._check(found[0])
+
+    def _check(self, one: Snapshot) -> asyncio.Task[bool]:
+        """Whether its file is whole: what was found a moment ago holds."""
+        oldest = time.monotonic() - _CHECK_HOLDS_S
+        self._checks = {known: check for known, check in self._checks.items() if check[0] > oldest}
+        if one.id not in self._checks:
+            task = asyncio.get_running_loop().create_task(asyncio.to_thread(self.snapshots.is_whole, one))
+            self._checks[one.id] = time.monotonic(), task
+        return self._checks[one.id][1]
 
     async def prepare(self, lease: Lease, chain: Chain, *, lasting: bool) -> Prepared:
         """Before the child is asked: save who sits in the slot, bring the conversation there.
@@ -318,7 +339,7 @@ class Contexts:
 
     async def _restore(self, home: _Home, slot: int, one: Snapshot) -> bool:
         began = time.monotonic()
-        if not await asyncio.to_thread(self.snapshots.is_whole, one):
+        if not await asyncio.shield(self._check(one)):
             self.snapshots.forget(one)
             log.warning(
                 "%s: the snapshot %s is damaged and was dropped; its conversation is read again", one.model, one.id

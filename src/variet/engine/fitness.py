@@ -55,6 +55,11 @@ class FitnessBook:
     def of(self, key: str, model: str) -> Fitness:
         return self._all.setdefault(key, Fitness(model))
 
+    def latest(self, model: str) -> str | None:
+        """The validity in which a model ran last."""
+        known = [(one.seen_at, key) for key, one in self._all.items() if one.model == model and one.seen_at]
+        return max(known)[1] if known else None
+
     def unfit(self) -> list[str]:
         """Models of which nothing is kept, since it did not help."""
         return sorted({one.model for one in self._all.values() if one.unfit})

@@ -160,6 +160,7 @@ class Relay:
         tier = config.tiers[call.target.tier] if call.target.tier else None
         chain = conversation.chain(call.body, orjson.dumps) if call.body and call.api.conversation else NOTHING
         background = bool(tier and tier.background)
+        self._contexts.expect(call.target.model, chain)
         began_ms = time.monotonic() * 1000
         for attempt in (1, 2):
             ask = Arrived(
