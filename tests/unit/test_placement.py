@@ -81,7 +81,7 @@ def test_tiers_are_planned_beside_the_side_models(owner_facts: dict[str, Facts])
         {**file.model_dump(by_alias=True), "side_models": {"embedder": side}}
     )
     layer = Layer(30 * MIB, 0, 0, 512, 512, 0, 0)
-    embedder = Facts("t", (layer,) * 12, 0, 0, 768, 3072, 12, 30_000, 512, 0, 0, 0, 0, 0)
+    embedder = Facts("t", "", (layer,) * 12, 0, 0, 768, 3072, 12, 30_000, 512, 0, 0, 0, 0, 0)
     facts = {**owner_facts, "embedder": embedder}
     plan = make_plan(with_side, hardware.describe(file.hardware), Path("/nowhere"), facts)
     taken = plan.models["embedder"].demand_mib["gpu1"]
@@ -93,7 +93,7 @@ def test_tiers_are_planned_beside_the_side_models(owner_facts: dict[str, Facts])
 
 def test_a_full_second_card_is_left_out() -> None:
     layer = Layer(100 * MIB, 0, 0, 1024, 1024, 0, 0)
-    facts = Facts("t", (layer,) * 30, 0, 0, 2048, 8192, 16, 150_000, 32_768, 0, 0, 0, 0, 0)
+    facts = Facts("t", "", (layer,) * 30, 0, 0, 2048, 8192, 16, 150_000, 32_768, 0, 0, 0, 0, 0)
     room = Room((Device(0, 24_000, 12_000.0), Device(1, 300, 12_000.0)), 32_000, 2_000)
     placement = place(facts, room, Wish(SHAPE))
     assert placement.problem is None and placement.split.gpu_indices == (0,)
@@ -140,7 +140,7 @@ def models(draw: st.DrawFn) -> Facts:
         size = draw(st.integers(1, 600 * MIB))
         layers = [replace(layer, expert_bytes=size, largest_expert_bytes=size // 3) for layer in layers]
     return Facts(
-        architecture="test", layers=tuple(layers), embedding_bytes=draw(st.integers(0, 900 * MIB)),
+        architecture="test", name="", layers=tuple(layers), embedding_bytes=draw(st.integers(0, 900 * MIB)),
         output_bytes=draw(st.integers(0, 900 * MIB)), embedding_length=2048, feed_forward_length=8192, heads=16,
         vocabulary=150_000, trained_context=32_768, experts=experts, experts_used=2 if experts else 0,
         expert_feed_forward_length=512, repacked_bytes=0, unused_bytes=0,

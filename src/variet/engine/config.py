@@ -205,6 +205,10 @@ class TierConfig(_Strict):
         None, description="turn the model's thinking on or off; null leaves it to the client"
     )
     max_tokens: int | None = Field(None, ge=1, description="most tokens that one answer may have")
+    rescue_tool_calls: bool | None = Field(
+        None,
+        description="tool calls that the model writes as text become calls; null: for models known to write them so",
+    )
     keep_context: bool = Field(
         True, description="conversations of this tier may be kept on disk (KV states hold what was said)"
     )

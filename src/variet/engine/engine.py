@@ -16,7 +16,7 @@ from variet.engine import command_line, config_file, events, llama_server, logs
 from variet.engine.awake import Wakefulness, inhibitor_for
 from variet.engine.backends.base import LaunchSpec, StateMemory
 from variet.engine.backends.local import LocalBackend
-from variet.engine.config import EngineConfig, ModelConfig
+from variet.engine.config import EngineConfig, ModelConfig, TierConfig
 from variet.engine.contexts import Contexts, Happening
 from variet.engine.facts import Facts
 from variet.engine.feed import Feed
@@ -33,6 +33,7 @@ from variet.engine.prefetch import Prefetch
 from variet.engine.pulls import Puller, missing_models
 from variet.engine.record import Record
 from variet.engine.relay import Relay
+from variet.engine.rescue import writes_calls_as_text
 from variet.engine.scheduler import Phase
 from variet.engine.snapshots import Snapshots, validity
 from variet.engine.sources.base import ModelPaths, model_paths
@@ -177,6 +178,13 @@ class Engine:
             state_key=_state_key(server, args, env, files),
             memory=_memory(facts, swa_full=swa_full),
         )
+
+    def rescues(self, tier: TierConfig | None, model: str) -> bool:
+        """Whether calls that the model writes as text are to become calls."""
+        if tier is not None and tier.rescue_tool_calls is not None:
+            return tier.rescue_tool_calls
+        facts = self.plan.facts.get(model)
+        return facts is not None and writes_calls_as_text(facts.name)
 
     def facts_of(self, record: Record) -> dict[str, Any]:
         """Where a request stands now, for whoever waits for it."""

@@ -28,6 +28,7 @@ class Facts:
     """What a plan needs to know of a model."""
 
     architecture: str
+    name: str  # what its makers call it; empty: they do not say
     layers: tuple[Layer, ...]
     embedding_bytes: int  # token embeddings: always on the host
     output_bytes: int  # output head and its norm, on the last device; a tied head is a second copy of the embeddings

@@ -227,6 +227,7 @@ def facts_of(headers: Iterable[Header]) -> Facts:
     shape = next((tensor.shape for tensor in tensors if tensor.name == "token_embd.weight"), (0, 0))
     return Facts(
         architecture=arch,
+        name=str(metadata.get("general.name", "")),
         layers=built,
         embedding_bytes=embedding,
         output_bytes=output,

@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -32,7 +32,9 @@ from variet.engine.opening import Opening
 from variet.engine.problems import Problem
 from variet.engine.record import Record, read_usage
 from variet.engine.request import Call, Left, Settings, read_body, understand
+from variet.engine.rescue import RescuedStream, rescue_whole, tools_for
 from variet.engine.upstream import Answer, UpstreamError
+from variet.toolcalls import Tool
 
 log = logging.getLogger("variet.engine.relay")
 
@@ -47,6 +49,8 @@ MARKS = tuple(
 _REFUSAL_STATUS = {"queue_full": 429, "unknown_model": 404}  # all others: 503
 _POISON_S = 600.0
 _DEATH_NOTICE_S = 2.0
+
+Body = Answer | Opening | RescuedStream | Whole | MessagesStream  # an answer, as it is read for the client
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,15 +256,18 @@ class Relay:
                     await opening.begun()
                 record.stage = "answer"
                 self._mark_first_byte(record, lease)
-                source = opening if answer.status >= 400 else await _read(opening, call, record, assembly)
-                headers = answer.headers if isinstance(source, Answer | Opening) else source.headers
+                source: Body = opening
+                if answer.status < 400:
+                    tools = tools_for(call.asked.body) if self._rescues(errand) else {}
+                    source = await _read(opening, call, record, assembly, tools)
+                headers = source.headers if isinstance(source, Answer | Whole | MessagesStream) else answer.headers
                 await client.start(answer.status, _downstream_headers(headers), _marks(record))
                 first, tail = await client.pump(source)
             finally:
                 answer.close()
         except UpstreamError as error:
             await self._explain(lease, error)
-        if call.asked.translated and not isinstance(source, Answer | Opening):
+        if call.asked.translated and isinstance(source, Whole | MessagesStream):
             tail = source.tail  # the child's own words count more than Anthropic's do
         read_usage(record, first, tail)
         self._contexts.answered(lease, errand.chain, record, lasting=errand.lasting, asked=body)
@@ -269,6 +276,10 @@ class Relay:
         self._fleet.end(lease.request_id, served=True)  # the child is done, whatever the client still reads
         await client.finish()
         record.outcome = "done" if answer.status < 400 else f"http {answer.status}"
+
+    def _rescues(self, errand: Errand) -> bool:
+        asked = errand.call.asked
+        return asked.api is apis.CHAT and self._settings.rescues(errand.tier, errand.lease.model)
 
     def _mark_first_byte(self, record: Record, lease: Lease) -> None:
         record.first_byte_ms = (time.monotonic() - record.began) * 1000
@@ -293,18 +304,24 @@ def _assembly(call: Call, lease: Lease) -> Assembly | None:
 
 
 async def _read(
-    answer: Answer | Opening, call: Call, record: Record, assembly: Assembly | None
-) -> Answer | Opening | Whole | MessagesStream:
-    """What the client gets of an answer that is no error. Raises Broken and UpstreamError."""
+    answer: Answer | Opening, call: Call, record: Record, assembly: Assembly | None, tools: Mapping[str, Tool]
+) -> Body:
+    """What the client gets of an answer that is no error. `tools`: which it may call in its text. Raises Broken and
+    UpstreamError."""
     translated = call.asked.translated
+    if isinstance(answer, Answer):  # no stream
+        if not translated and not tools:
+            return answer
+        with no_surprise():
+            chat = rescue_whole(orjson.loads(await answer.read_all()), tools)
+        return _message(chat) if translated else Whole(chat)
+    source: Opening | RescuedStream = RescuedStream(answer, tools) if tools else answer
     if assembly is not None:
-        whole = await gather(answer, assembly)
+        whole = await gather(source, assembly)
         return _message(whole) if translated else Whole(whole)
     if not translated:
-        return answer
-    if isinstance(answer, Answer):
-        return _message(await answer.read_all())
-    stream = MessagesStream(answer, record.prompt_tokens, record.cached_tokens)
+        return source
+    stream = MessagesStream(source, record.prompt_tokens, record.cached_tokens)
     await stream.begun()
     return stream
 
@@ -314,9 +331,8 @@ def _wants_progress(call: Call) -> bool:
     return not call.asked.translated and bool(call.body and call.body.get("return_progress") is True)
 
 
-def _message(raw: bytes | dict[str, Any]) -> Whole:
+def _message(chat: dict[str, Any]) -> Whole:
     with no_surprise():
-        chat = orjson.loads(raw) if isinstance(raw, bytes) else raw
         return Whole(to_message(chat), tail=orjson.dumps({name: chat.get(name) for name in ("usage", "timings")}))
 
 

@@ -13,7 +13,7 @@ import orjson
 
 from variet.engine import apis, shaping
 from variet.engine.apis import Api
-from variet.engine.config import EngineConfig
+from variet.engine.config import EngineConfig, TierConfig
 from variet.engine.downstream import Receive
 from variet.engine.messages import CHAT_PATH, to_chat
 from variet.engine.names import Names, Target, UnknownName
@@ -39,6 +39,10 @@ class Settings(Protocol):
 
     def hint(self, name: str) -> None:
         """Somebody expects to need this tier or model next. Raises UnknownName."""
+        ...
+
+    def rescues(self, tier: TierConfig | None, model: str) -> bool:
+        """Whether calls that the model writes as text are to become calls."""
         ...
 
     def facts_of(self, record: Record) -> dict[str, Any]:
