@@ -28,6 +28,7 @@ class Opening:
         self._announced = b""  # what a stream of Responses says before its prompt is read
         self._ready = b""
         self._over = False
+        self._half_an_end = False  # the last piece was cut between the two line ends of an event
 
     @property
     def ended(self) -> bool:
@@ -48,7 +49,8 @@ class Opening:
         piece, self._ready = self._ready, b""
         if not piece:
             piece = await self._stream.read()
-        self._record.pieces += piece.count(_END)
+        self._record.pieces += piece.count(_END) + (self._half_an_end and piece[:1] == b"\n")
+        self._half_an_end = piece[-1:] == b"\n" and piece[-2:] != _END
         return piece
 
     def _take(self, piece: bytes) -> None:
