@@ -184,6 +184,13 @@ async def test_every_answer_says_who_gave_it_and_what_there_was_to_wait_for(told
         assert refused.status == 418 and refused.headers["x-variet-model"] == "told"
 
 
+async def test_a_child_that_fails_before_its_first_word_is_an_error_not_a_stream(told: EngineProcess) -> None:
+    """It began a stream to tell its progress; the client's has not begun."""
+    for path in ("/v1/chat/completions", "/v1/messages"):
+        async with asked(told, script(tokens=3, error_at=0), path) as answer:
+            assert answer.status == 500 and "as scripted" in await answer.text()
+
+
 async def test_a_page_may_read_what_the_headers_say(told: EngineProcess) -> None:
     async with asked(told, script(stream=False), origin="http://localhost:3000") as answer:
         exposed = answer.headers["access-control-expose-headers"].lower()

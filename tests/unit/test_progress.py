@@ -20,7 +20,7 @@ def look(
     scheduler: Scheduler, number: int, shares: dict[str, float] | None = None, record: Record | None = None
 ) -> Progress:
     record = record or Record(number, "/v1/chat/completions", "fast", "small")
-    return progress_of(record, scheduler, shares or {}, now_s=100.0, read_ms_per_token=10.0)
+    return progress_of(record, scheduler, shares or {}, scheduler.places(), now_s=100.0, read_ms_per_token=10.0)
 
 
 def test_a_load_is_told_with_its_share_and_what_is_left() -> None:

@@ -4,6 +4,7 @@ model that comes next."""
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -18,8 +19,10 @@ from variet.engine.habits import Habits, likely
 from variet.engine.prefetch import Prefetch, Prefetcher, major_faults
 from variet.engine.scheduler import Phase
 
+log = logging.getLogger("variet.engine.housekeeping")
 _LOOK_S = 0.25
 _HABIT_LOOK_S = 60.0
+_AFTER_A_FAULT_S = 60.0
 _MARGIN_BYTES = 1 << 30  # of memory that is left alone
 FilesOf = Callable[[str], Sequence[Path]]
 
@@ -44,8 +47,12 @@ class Housekeeping:
         try:
             while True:
                 await asyncio.sleep(_LOOK_S)
-                self._read_ahead(config().scheduling.prefetch)
-                await self._keep_resting(config().context.idle_save_s)
+                try:
+                    self._read_ahead(config().scheduling.prefetch)
+                    await self._keep_resting(config().context.idle_save_s)
+                except Exception:  # nobody waits for this task: it must not end unseen, nor for good
+                    log.exception("while keeping house")
+                    await asyncio.sleep(_AFTER_A_FAULT_S)
         finally:
             await self.prefetcher.stop()
 

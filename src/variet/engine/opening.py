@@ -17,6 +17,7 @@ from variet.engine.record import Record
 Event = dict[str, Any]
 _MARK = b'"prompt_progress":'  # inside a text its quotes would be escaped
 _END = b"\n\n"
+_ERROR = b'data: {"error":'
 
 
 class Opening:
@@ -28,6 +29,7 @@ class Opening:
         self._announced = b""  # what a stream of Responses says before its prompt is read
         self._ready = b""
         self._over = False
+        self.error: Event | None = None  # what the child says instead of an answer
         self._half_an_end = False  # the last piece was cut between the two line ends of an event
 
     @property
@@ -76,6 +78,7 @@ class Opening:
 
     def _let_through(self, rest: bytes) -> None:
         self._over = True
+        self.error = _error(rest)
         self._ready += self._announced + rest
         self._announced = self._rest = b""
 
@@ -89,6 +92,16 @@ def _progress(event: bytes) -> tuple[int, int, int] | None:
         return int(told["total"]), int(told["cache"]), int(told["processed"])
     except (ValueError, TypeError, LookupError):
         return None
+
+
+def _error(event: bytes) -> Event | None:
+    if not event.startswith(_ERROR):
+        return None
+    try:
+        told = orjson.loads(event.partition(_END)[0].partition(b": ")[2])["error"]
+    except (ValueError, TypeError, LookupError):
+        return None
+    return told if isinstance(told, dict) else None
 
 
 def _without_progress(event: bytes) -> bytes:

@@ -33,17 +33,19 @@ def progress_of(
     record: Record,
     scheduler: Scheduler,
     shares: Mapping[str, float],
+    places: Mapping[int, int],
     now_s: float,
     read_ms_per_token: float | None = None,
 ) -> Progress:
-    """`shares`: what is done of each model that is being fetched or loaded; `now_s`: by the record's clock."""
+    """`shares`: what is done of each model that is being fetched or loaded; `places`: of waiting requests in the queue;
+    `now_s`: by the record's clock."""
     waiter = scheduler.waiters.get(record.request_id)
     if waiter is None:
         return _at_work(record, now_s, read_ms_per_token)
     model = waiter.ask.model
     if model in scheduler.pulling:
         return Progress("pull", percent=_percent(shares.get(model)), reason=f"{model} is being fetched")
-    position = scheduler.position(record.request_id)
+    position = places.get(record.request_id)
     live = [one for one in scheduler.instances.values() if one.model == model and one.live]
     if any(one.phase is Phase.STARTING for one in live):
         share, whole_ms = shares.get(model, 0.0), scheduler.load_ms.get(model)

@@ -254,6 +254,8 @@ class Relay:
                 if streams and answer.status < 400:
                     opening = Opening(answer, record, shown=_wants_progress(call))
                     await opening.begun()
+                    if opening.error is not None and assembly is None:  # said with its status it is no stream
+                        raise _refused(opening.error)
                 record.stage = "answer"
                 self._mark_first_byte(record, lease)
                 source: Body = opening
@@ -366,6 +368,13 @@ def _translated(status: int, body: bytes) -> Problem:
         return Problem(status, str(error.get("type", "upstream_error")), str(error.get("message", "")))
     except (ValueError, KeyError, TypeError, AttributeError):
         return Problem(status, "upstream_error", body[:500].decode("utf-8", "replace"))
+
+
+def _refused(error: Mapping[str, Any]) -> Problem:
+    """What the child says in a stream instead of an answer, as if it had said so with its status."""
+    code = error.get("code")
+    status = code if isinstance(code, int) and 400 <= code < 600 else 500
+    return Problem(status, str(error.get("type", "upstream_error")), str(error.get("message", "")))
 
 
 def _fingerprint(path: bytes, raw: bytes) -> bytes:

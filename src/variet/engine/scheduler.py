@@ -170,10 +170,9 @@ class Scheduler:
             self._effects.append(Wake(self._wake))
         return self._effects
 
-    def position(self, request_id: int) -> int | None:
-        """The place of a waiter in the order in which waiters are looked at, 1 for the first; None if it waits not."""
-        order = (waiter.ask.request_id for waiter in self._ordered())
-        return next((place for place, waiting in enumerate(order, 1) if waiting == request_id), None)
+    def places(self) -> dict[int, int]:
+        """The place of each waiting request in the order in which waiters are looked at, 1 for the first."""
+        return {waiter.ask.request_id: place for place, waiter in enumerate(self._ordered(), 1)}
 
     def wanted(self) -> list[str]:
         """Models that somebody waits for and that are not live, in the order in which they will come."""

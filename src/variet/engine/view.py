@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from variet.engine import events
@@ -82,7 +83,7 @@ class View:
             "load_ms": {name: round(ms) for name, ms in state.load_ms.items()},
             "swaps": [swap_row(one) for one in list(engine.fleet.swaps.recent)[-_LATEST:]],
             "requests": {
-                "active": [self.request(one) for one in engine.relay.active.values()],
+                "active": self._active(),
                 "waiting": len(state.waiters),
                 "done": engine.requests_done,
             },
@@ -118,7 +119,7 @@ class View:
         """Those under way, oldest first, and the latest that are over, newest first."""
         engine = self._engine
         return {
-            "active": [self.request(one) for one in engine.relay.active.values()],
+            "active": self._active(),
             "recent": [self.request(one) for one in reversed(engine.recent)],
         }
 
@@ -130,8 +131,13 @@ class View:
                 return one
         return None
 
-    def request(self, record: Record) -> dict[str, Any]:
-        """One request: what it is, where it stands, what it took."""
+    def _active(self) -> list[dict[str, Any]]:
+        engine = self._engine
+        places = engine.fleet.scheduler.places()
+        return [self.request(one, places) for one in engine.relay.active.values()]
+
+    def request(self, record: Record, places: Mapping[int, int] | None = None) -> dict[str, Any]:
+        """One request: what it is, where it stands, what it took. `places`: in the queue, where they are known."""
         running = record.outcome == "running"
         return {
             "id": record.name,
@@ -142,7 +148,7 @@ class View:
             "stream": record.stream,
             "began_at": round(record.began_at, 3),
             "outcome": record.outcome,
-            "progress": self._progress(record) if running else None,
+            "progress": self._progress(record, places) if running else None,
             "queue_ms": round(record.queue_ms, 1),
             "swap_ms": round(record.swap_ms, 1),
             "restore_ms": round(record.restore_ms, 1),
@@ -160,7 +166,7 @@ class View:
         named = {"request": record.name, "tier": record.tier, "model": record.model}
         return {**{name: value for name, value in named.items() if value}, **self._progress(record)}
 
-    def _progress(self, record: Record) -> dict[str, Any]:
+    def _progress(self, record: Record, places: Mapping[int, int] | None = None) -> dict[str, Any]:
         engine = self._engine
         state = engine.fleet.scheduler
         shares = {
@@ -173,7 +179,8 @@ class View:
             if pull is not None and pull.total:
                 shares[name] = pull.so_far / pull.total
         speed = engine.contexts.read_ms_per_token(record.model)
-        return progress_of(record, state, shares, time.monotonic(), speed).facts()
+        places = state.places() if places is None else places
+        return progress_of(record, state, shares, places, time.monotonic(), speed).facts()
 
     def _wall(self, at_ms: float) -> float:
         return round(at_ms / 1000 + self._clock_offset_s, 2)
