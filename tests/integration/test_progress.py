@@ -19,6 +19,7 @@ from tests.integration.test_scripted import script
 from tests.support.engine import EngineProcess, chat, embedded_config, running
 
 pytestmark = pytest.mark.models
+LONG = {"user": "u" * 5_000}  # a body that may have progress to tell
 LIVE = {"x-variet-progress": "live"}
 
 
@@ -177,7 +178,7 @@ async def test_every_answer_says_who_gave_it_and_what_there_was_to_wait_for(told
         assert first.headers["x-variet-tier"] == "fast" and first.headers["x-variet-model"] == "told"
         assert 900 < float(first.headers["x-variet-swap-ms"]) <= float(first.headers["x-variet-queue-ms"])
         number = int(first.headers["x-variet-request"])
-    async with asked(told, script(tokens=1)) as second:
+    async with asked(told, {**script(tokens=1), **LONG}) as second:
         assert "x-variet-swap-ms" not in second.headers and int(second.headers["x-variet-request"]) > number
         assert int(second.headers["x-variet-prompt-tokens"]) > 0 and "x-variet-cached-tokens" in second.headers
     async with asked(told, script(stream=False, status=418)) as refused:
@@ -204,7 +205,7 @@ async def test_a_page_may_read_what_the_headers_say(told: EngineProcess) -> None
 
 async def test_clients_that_did_not_ask_see_nothing_of_it(engine: EngineProcess) -> None:
     for path, request in TEXTS:
-        body = {**request, "model": "fast", "stream": True}
+        body = {**request, "model": "fast", "stream": True, **LONG}
         async with asked(engine, body, path) as answer:
             raw = await answer.text()
             assert answer.status == 200 and "prompt_progress" not in raw, path

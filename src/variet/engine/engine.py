@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections import deque
@@ -268,12 +269,12 @@ class Engine:
     def _on_moment(self, moment: Moment) -> None:
         self.tell(moment)
         self.metrics.moment(moment)
-        self.feed.publish("moment", asdict(moment))
+        self.feed.publish("moment", functools.partial(asdict, moment))
         if moment.kind == "loaded" and moment.ms is not None and moment.model in self.config.all_models():
             self.learned.loaded(moment.model, self.config.model(moment.model), moment.ms)
 
     def _on_swap(self, swap: Swap) -> None:
-        self.feed.publish("swap", swap_row(swap))
+        self.feed.publish("swap", functools.partial(swap_row, swap))
         self.housekeeping.prefetcher.forget(swap.model)
         self.housekeeping.came(swap.model)
 
@@ -290,7 +291,7 @@ class Engine:
 
     def _on_context(self, what: Happening) -> None:
         self.metrics.context(what)
-        self.feed.publish("context", asdict(what))
+        self.feed.publish("context", functools.partial(asdict, what))
 
     def _on_load_failed(self, model: str, last_lines: Sequence[str]) -> bool:
         """Where an allocation failed on a GPU, count more for it and plan again, smaller."""
@@ -333,7 +334,7 @@ class Engine:
         self.requests_done += 1
         self.metrics.request(record)
         self.recent.append(record)
-        self.feed.publish("request", self.view.request(record))
+        self.feed.publish("request", functools.partial(self.view.request, record))
         first = None if record.first_byte_ms is None else round(record.first_byte_ms, 1)
         fields = {
             "request": record.request_id, "path": record.path, "tier": record.tier, "model": record.model,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ Kind = Literal["request", "moment", "swap", "context"]
 class Item:
     number: int
     kind: Kind
-    what: Mapping[str, Any]
+    tell: Callable[[], Mapping[str, Any]]  # made only for those who listen
 
 
 class Feed:
@@ -30,9 +30,10 @@ class Feed:
         self._items: deque[Item] = deque(maxlen=keep)
         self._waiting: set[asyncio.Future[None]] = set()
 
-    def publish(self, kind: Kind, what: Mapping[str, Any]) -> None:
+    def publish(self, kind: Kind, tell: Callable[[], Mapping[str, Any]]) -> None:
+        """`tell` may be called at any time later, and more than once."""
         self.last += 1
-        self._items.append(Item(self.last, kind, what))
+        self._items.append(Item(self.last, kind, tell))
         self._wake()
 
     def after(self, number: int) -> tuple[list[Item], int]:

@@ -48,6 +48,7 @@ MARKS = tuple(
 )  # fmt: skip
 _REFUSAL_STATUS = {"queue_full": 429, "unknown_model": 404}  # all others: 503
 _POISON_S = 600.0
+_WORTH_TELLING_BYTES = 4096  # a shorter prompt is one batch of the child: it has no progress
 _DEATH_NOTICE_S = 2.0
 
 Body = Answer | Opening | RescuedStream | Whole | MessagesStream  # an answer, as it is read for the client
@@ -240,7 +241,7 @@ class Relay:
         if body is not None:
             body = body if assembly is None else {**body, "stream": True}
             streams = call.asked.api.conversation and body.get("stream") is True
-            if streams:
+            if streams and (len(call.raw) >= _WORTH_TELLING_BYTES or call.live or call.asked.translated):
                 body = {**body, "return_progress": True}
             body = shaping.shape(body, call.asked.api, lease.model, errand.tier, lease.slot)
             data = orjson.dumps(body)

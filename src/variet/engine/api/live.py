@@ -74,7 +74,7 @@ async def events(request: Request, last_event_id: Annotated[int | None, Header()
                     parts.append(b'event: lost\ndata: {"count":%d}\n\n' % lost)
                 for item in items:
                     number = item.number
-                    parts.append(_event(item.kind, orjson.dumps(item.what), number))
+                    parts.append(_event(item.kind, orjson.dumps(item.tell()), number))
                 status = orjson.dumps(engine.view.status())
                 if status != said:
                     said = status
