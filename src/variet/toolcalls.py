@@ -23,7 +23,10 @@ from typing import Any
 MOST_HELD = 400_000  # characters; beyond, what is held is text after all. Whole files are written in calls
 _MARKUP = ("<tool_call>", "<function=", "[TOOL_CALLS]", "<|python_tag|>", "<|tool_call>")
 _SIGN = re.compile("|".join([*map(re.escape, _MARKUP), r"(?m:^[ \t]*```)", r"(?m:^[ \t]*[{\[])"]))
-_FENCE = re.compile(r"[ \t]*(`{3,})([^\n`]*)\n")
+_INFO = 64  # characters, the most that may name the language of a fence
+_HEAD = 200  # characters, in which a call must have shown itself
+# Whatever is decided must not depend on where an answer was cut: hence these bounds, which hold for whole texts, too.
+_FENCE = re.compile(rf"[ \t]*(`{{3,}})([^\n`]{{0,{_INFO}}})\n")
 _LANGUAGES = frozenset(
     {"", "json", "jsonc", "tool_call", "tool_calls", "tool", "tool_code", "xml", "text", "plaintext"}
 )
@@ -99,6 +102,7 @@ class Sieve:
         self._text = ""  # not decided yet
         self._holding = False  # all of it seems to be calls: told at the end
         self._fence = ""  # the ticks that end the code we are in
+        self._before = ""  # the last character that was decided
         self._fresh = True  # a line begins with what is not decided yet
 
     def feed(self, text: str) -> str:
@@ -128,6 +132,7 @@ class Sieve:
     def _cut(self, length: int) -> str:
         text, self._text = self._text[:length], self._text[length:]
         last = text.rpartition("\n")
+        self._before = text[-1:] or self._before
         self._fresh = not last[2].strip(" \t") and (bool(last[1]) or self._fresh)
         return text
 
@@ -143,7 +148,9 @@ class Sieve:
         fence = _FENCE.match(self._text)
         if self._text.lstrip(" \t").startswith("```"):
             if fence is None:
-                return 0 if "\n" not in self._text and len(self._text) < 200 else self._text.index("`") + 3
+                ticks = self._text.index("`")
+                info = self._text[ticks:].lstrip("`")
+                return ticks + 3 if "\n" in info or len(info) > _INFO else 0
             language, head = fence[2].strip().lower(), self._text[fence.end() :]
             seems = language in _LANGUAGES and _seems_a_call(head, self._tools, code=language == "tool_code")
             if seems is False:
@@ -162,7 +169,7 @@ class Sieve:
             if match[0].lstrip(" \t")[0] in "`{[" and match[0] != "[TOOL_CALLS]":
                 if at or self._fresh:
                     return at
-            elif not (at and self._text[at - 1] == "`"):  # in code inside a line
+            elif (self._text[at - 1] if at else self._before) != "`":  # else: code inside a line
                 return at
         return None
 
@@ -227,10 +234,10 @@ def _named(text: str, tools: Tools, ends: str) -> bool | None:
 
 
 def _seems_json(text: str, tools: Tools) -> bool | None:
-    first = _FIRST_KEY.match(text)
+    first = _FIRST_KEY.match(text[:_HEAD])
     if first is None:
-        return None if _FIRST_KEY_BEGUN.match(text) and len(text) < 200 else False
-    key, value = first[1], text[first.end() :]
+        return None if len(text) < _HEAD and _FIRST_KEY_BEGUN.match(text) else False
+    key, value = first[1], text[first.end() :].lstrip()
     if key in _NAME_KEYS and not value.startswith("{"):
         end = value.find('"', 1)
         return value[1:end] in tools if end > 0 else (None if len(value) < 70 and value[:1] in ("", '"') else False)

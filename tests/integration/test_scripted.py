@@ -240,7 +240,7 @@ async def test_a_long_wait_is_filled_with_comments(told: EngineProcess) -> None:
     async with aiohttp.ClientSession() as session:
         answer = await session.post(told.url + "/v1/chat/completions", json=script(tokens=2, first_ms=1_500))
         text = (await answer.read()).decode()
-    assert text.count(": waiting") >= 3 and text.index(": waiting") < text.index("data: {")
+    assert text.count(": variet {") >= 3 and text.index(": variet {") < text.index("data: {")
     assert text.rstrip().endswith("data: [DONE]")
 
 

@@ -149,7 +149,8 @@ async def test_a_stream_that_waits_long_gets_its_headers_and_comments(tmp_path: 
         url = engine.url + "/v1/chat/completions"
         async with session.post(url, json=chat("deep-coder", stream=True)) as answer:
             lines = [line.decode().strip() async for line in answer.content]
-        assert answer.status == 200 and lines[0] == ": waiting", "the model was still loading"
+        assert answer.status == 200 and lines[0].startswith(": variet {"), "the model was still loading"
+        assert json.loads(lines[0].removeprefix(": variet "))["stage"] == "load"
         data = [line for line in lines if line.startswith("data: ")]
         assert json.loads(data[0][6:])["choices"] and data[-1] == "data: [DONE]"
         await engine.post("/engine/swap", {"model": "fast"})

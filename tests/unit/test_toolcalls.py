@@ -155,6 +155,9 @@ TEXTS = [
     "\\" * 50 + "`" * 50,
     f"{{{READ}",
     "{{ templates }} and {{name}}",
+    "```" + "{" * 100 + "\n```json\n{}\n```",  # no language has so long a name
+    "Say `<tool_call>" + READ + "</tool_call>`",
+    "{ " + " " * 300 + '"name": "read_file"}',
     "{\n" * 100 + '"name"',
 ]
 

@@ -27,6 +27,7 @@ from variet.engine.worth import worth_restoring, worth_saving
 
 log = logging.getLogger("variet.engine.contexts")
 _ACTION_S = 60.0  # a save or restore that takes longer is given up
+_REWIND_S = 5.0  # a child without a checkpoint near would read everything again
 _STALL_MS = 200.0  # a save holds up the other answers of its child; so long is borne
 _CHECK_HOLDS_S = 60.0
 _HELD_SHARE = 0.5  # of the tokens expected, from which on a restore held
@@ -308,7 +309,7 @@ class Contexts:
     async def _rewound(self, home: _Home, slot: int, held: _Held, patience_s: float) -> bool:
         """Whether the slot now ends where the next request will go on, whatever it says."""
         assert held.asked is not None
-        async with asyncio.timeout(patience_s):
+        async with asyncio.timeout(min(patience_s, _REWIND_S)):
             tokens = await rewind(home.upstream, slot, held.asked, held.prompt_tokens)
         if tokens is None:
             log.info("%s: a conversation of %d tokens cannot be rewound and is not kept", home.model, held.tokens)
