@@ -1,4 +1,4 @@
-"""`python -m bench [first_byte|load|swaps|contexts|prefetch|starts ...]`: measures, prints tables, keeps the results.
+"""`python -m bench [first_byte|load|swaps|contexts|prefetch|starts|auto ...]`: measures, prints tables, keeps results.
 
 A run that was cut goes on where it was; `--fresh` begins again.
 """
@@ -10,10 +10,10 @@ import asyncio
 import json
 from pathlib import Path
 
-from bench import contexts, first_byte, load, prefetch, report, starts, swaps
+from bench import auto, contexts, first_byte, load, prefetch, report, starts, swaps
 from bench.results import Results, machine
 
-_ROUNDS = {"first_byte": 200, "load": 3, "swaps": 5, "contexts": 1, "prefetch": 5, "starts": 5}
+_ROUNDS = {"first_byte": 200, "load": 3, "swaps": 5, "contexts": 1, "prefetch": 5, "starts": 5, "auto": 50}
 
 
 async def main() -> None:
@@ -29,7 +29,7 @@ async def main() -> None:
     results = Results(options.out, fresh=options.fresh)
     run = {
         "first_byte": first_byte.run, "load": load.run, "swaps": swaps.run, "contexts": contexts.run,
-        "prefetch": prefetch.run, "starts": starts.run,
+        "prefetch": prefetch.run, "starts": starts.run, "auto": auto.run,
     }  # fmt: skip
     for name in options.benches:
         print(f"{name}:", flush=True)

@@ -47,7 +47,26 @@ def text(results: Results, machine: dict[str, Any]) -> str:
     if ahead:
         title = "From the end of the answer before it to a model's first token, ms, by where its file is"
         parts.append(_table(title, ahead, lambda row, name: f"{row['median'][name]:,.0f}"))
+    agreed = results.of("auto agreement")
+    if agreed:
+        parts.append(_table("What the rules of `auto` say of labelled prompts", agreed, _percent))
+    days = results.of("auto")
+    if days:
+        title = (
+            "A hundred conversations of three turns on the owner's machine, by who chooses the tier (mean of orders)"
+        )
+        parts.append(
+            _table(title, days, lambda row, name: _percent(row, name) if name == "below" else _whole(row, name))
+        )
     return "\n".join(parts)
+
+
+def _percent(row: dict[str, Any], name: str) -> str:
+    return f"{row['median'][name]:.0%}"
+
+
+def _whole(row: dict[str, Any], name: str) -> str:
+    return f"{row['median'][name]:,.0f}"
 
 
 def _tokens(row: dict[str, Any]) -> dict[str, float]:

@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "load": ("variet.commands.control", "Load a tier beside the others, if it fits."),
     "unload": ("variet.commands.control", "Unload a tier's model after its answers are done."),
     "prefetch": ("variet.commands.control", "Read a tier's file into memory ahead of its load."),
+    "explain": ("variet.commands.explain", "Show which tier `auto` takes for a prompt, and why."),
     "reload": ("variet.commands.control", "Take the changed configuration in."),
     "logs": ("variet.commands.control", "Show the end of the engine's or a model's log."),
     "context": ("variet.commands.context", "List and forget conversations that are kept on disk."),

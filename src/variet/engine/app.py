@@ -105,7 +105,7 @@ def _own_app(engine: Engine, identity: Identity, store: KeyStore) -> Any:
     from fastapi import FastAPI
     from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 
-    from variet.engine.api import contexts, control, live, models, pairing
+    from variet.engine.api import contexts, control, explain, live, models, pairing
 
     own = FastAPI(
         title="Variet Engine",
@@ -121,6 +121,7 @@ def _own_app(engine: Engine, identity: Identity, store: KeyStore) -> Any:
     own.include_router(pairing.router)
     own.include_router(contexts.router)
     own.include_router(live.router)
+    own.include_router(explain.router)
     own.include_router(control.router)
 
     @own.api_route("/", methods=["GET", "HEAD"], response_class=PlainTextResponse, include_in_schema=False)

@@ -21,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from variet.engine.auto.default_rules import DEFAULT_RULES
 from variet.tiers import TIERS, Tier
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -251,6 +252,50 @@ class ContextConfig(_Strict):
     )  # fmt: skip
 
 
+class AutoRule(_Strict):
+    """One rule of `auto`: it holds for a message when all that it says is so."""
+
+    name: str = Field(min_length=1, max_length=60, description="what answers and `variet explain` call it")
+    tier: Tier
+    says: tuple[str, ...] = Field(
+        (), description="one of these is among its words; a trailing * matches any ending; code in fences is left out"
+    )
+    and_says: tuple[str, ...] = Field((), description="and one of these")
+    words_at_least: int | None = Field(None, ge=0)
+    words_at_most: int | None = Field(None, ge=0)
+    files_at_least: int | None = Field(None, ge=1, description="it names so many files of source code")
+    code: bool | None = Field(None, description="it has code, or has none")
+    tools: bool | None = Field(None, description="the request offers tools, or offers none")
+    effort: tuple[str, ...] = Field((), description="the client's `reasoning_effort` is one of these")
+
+    @field_validator("says", "and_says")
+    @classmethod
+    def _words(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not any(map(str.isalnum, phrase)) for phrase in value):
+            raise ValueError("a phrase needs a letter or digit: an empty one would be found everywhere")
+        return value
+
+
+def _default_rules() -> tuple[AutoRule, ...]:
+    return tuple(AutoRule(**rule) for rule in DEFAULT_RULES)
+
+
+def _default_worth_s() -> dict[Tier, float]:
+    return {"balanced": 30.0, "deep-coder": 90.0, "deep-logic": 90.0, "ultra": 240.0}
+
+
+class AutoConfig(_Strict):
+    """How the name `auto` finds a tier: the first rule that holds for a message says what it needs, a conversation
+    needs the highest of its messages, and what loading costs decides whether it is worth that."""
+
+    rules: tuple[AutoRule, ...] = Field(default_factory=_default_rules, description="instead of the built-in ones")
+    otherwise: Tier = Field("balanced", description="where no rule holds")
+    worth_s: dict[Tier, float] = Field(
+        default_factory=_default_worth_s,
+        description="seconds a person would rather wait for this tier than have `fast`, where the rules ask for it",
+    )
+
+
 class ServerConfig(_Strict):
     """The one port, and how patient it is."""
 
@@ -327,6 +372,7 @@ class EngineConfig(_Strict):
     llama_server: LlamaServerConfig = LlamaServerConfig()
     scheduling: SchedulingConfig = SchedulingConfig()
     context: ContextConfig = ContextConfig()
+    auto: AutoConfig = AutoConfig()
     models: dict[ModelName, ModelConfig] = Field(min_length=1)
     tiers: dict[Tier, TierConfig]
     side_models: dict[ModelName, SideModelConfig] = Field(default_factory=dict)

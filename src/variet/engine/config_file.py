@@ -15,6 +15,8 @@ from pydantic import BaseModel, ValidationError
 
 from variet.engine.config import (
     RESERVED_NAMES,
+    AutoConfig,
+    ContextConfig,
     EngineConfig,
     FileSpec,
     HardwareConfig,
@@ -166,7 +168,8 @@ def _from_pydantic(error: ValidationError, raw: object) -> list[Mistake]:
 
 _SHAPES: dict[str, type[BaseModel]] = {
     "server": ServerConfig, "hardware": HardwareConfig, "llama_server": LlamaServerConfig,
-    "scheduling": SchedulingConfig, "models": ModelConfig, "side_models": SideModelConfig, "tiers": TierConfig,
+    "scheduling": SchedulingConfig, "context": ContextConfig, "auto": AutoConfig, "models": ModelConfig,
+    "side_models": SideModelConfig, "tiers": TierConfig,
 }  # fmt: skip
 
 
@@ -218,9 +221,9 @@ def _references(raw: Mapping[str, Any]) -> list[Mistake]:
     targets = [*TIERS, *models, *sides, "resident"]
     for alias, target in aliases.items():
         path = _json_path(("aliases", alias))
-        if alias in targets:
+        if alias in (*targets, "auto"):
             found.append(Mistake(path, "is already the name of a tier or model", "remove the alias"))
-        if isinstance(target, str) and target not in targets:
+        if isinstance(target, str) and target not in (*targets, "auto"):
             found.append(Mistake(path, f"points at {target!r}, which is no tier or model", _nearest(target, targets)))
     scheduling = table("scheduling")
     used = {value.get("model") for value in tiers.values() if isinstance(value, Mapping)}

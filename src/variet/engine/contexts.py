@@ -23,7 +23,7 @@ from variet.engine.record import Record
 from variet.engine.rewind import rewind
 from variet.engine.snapshots import Snapshot, Snapshots
 from variet.engine.upstream import Upstream, UpstreamError
-from variet.engine.worth import worth_restoring, worth_saving
+from variet.engine.worth import Speeds, worth_restoring, worth_saving
 
 log = logging.getLogger("variet.engine.contexts")
 _ACTION_S = 60.0  # a save or restore that takes longer is given up
@@ -155,6 +155,22 @@ class Contexts:
         home = next((one for one in self._homes.values() if one.model == model), None)
         return self._model(home).speeds.read_ms_per_token if home else None
 
+    def measured(self, model: str) -> tuple[Speeds, float]:
+        """How quick a model is, and the bytes of a request that are one token to it; as it ran last."""
+        key = self.book.latest(model)
+        known = self.book.of(key, model) if key else Fitness(model)
+        return known.speeds, known.bytes_per_token
+
+    def spared_share(self, model: str, chain: Chain) -> float:
+        """The part of a conversation that this model need not read again: a slot holds it, or it is kept."""
+        slots = (held for home in self._homes.values() if home.model == model for held in home.slots.values())
+        links = [held.chain.common(chain) for held in slots]
+        key = self.book.latest(model)
+        found = self.snapshots.find(key, chain) if key and self.enabled else None
+        if found is not None:
+            links.append(found[1])
+        return chain.share(max(links, default=0))
+
     # --- a request ---
 
     def expect(self, model: str, chain: Chain) -> None:
@@ -233,6 +249,8 @@ class Contexts:
         home.slots[lease.slot] = now
         if record.prefill_ms is not None:
             model.speeds = model.speeds.read(record.prompt_tokens - record.cached_tokens, record.prefill_ms)
+        if record.write_ms is not None:
+            model.speeds = model.speeds.written(record.output_tokens, record.write_ms)
         if held.restored is not None:
             self._judge(home, model, held.restored, held.tokens, cached=record.cached_tokens)
 

@@ -14,11 +14,14 @@ from typing import Any
 
 from variet import paths
 from variet.engine import command_line, config_file, events, llama_server, logs
+from variet.engine.auto.choice import Choice
+from variet.engine.auto.chooser import Chooser
 from variet.engine.awake import Wakefulness, inhibitor_for
 from variet.engine.backends.base import LaunchSpec, StateMemory
 from variet.engine.backends.local import LocalBackend
 from variet.engine.config import EngineConfig, ModelConfig, TierConfig
 from variet.engine.contexts import Contexts, Happening
+from variet.engine.conversation import Chain
 from variet.engine.facts import Facts
 from variet.engine.feed import Feed
 from variet.engine.fleet import Fleet, Moment
@@ -91,6 +94,7 @@ class Engine:
         self.fleet.keeper = self.contexts
         habits = Habits(paths.state_dir() / "habits.json")
         self.housekeeping = Housekeeping(self.fleet, self.contexts, habits, self._files_ahead, self._on_prefetch)
+        self.chooser = Chooser(self)
         self.relay = Relay(self.fleet, self.contexts, self, self._on_done)
         self._awake = Wakefulness(inhibitor_for(), self.busy, self.fleet.probe)
         self._watching: list[asyncio.Task[None]] = []
@@ -190,6 +194,10 @@ class Engine:
     def facts_of(self, record: Record) -> dict[str, Any]:
         """Where a request stands now, for whoever waits for it."""
         return self.view.facts_of(record)
+
+    def choose(self, body: Mapping[str, Any], chain: Chain) -> Choice:
+        """The tier for a request that leaves it to the engine."""
+        return self.chooser.choose(body, chain)
 
     def hint(self, name: str) -> None:
         """Somebody expects to need this tier or model next. Raises UnknownName."""

@@ -1,4 +1,5 @@
-"""Pure: a request's `model` -> tier and model. Tiers, models, aliases (a trailing * matches any ending), `resident`."""
+"""Pure: a request's `model` -> tier and model. Tiers, models, aliases (a trailing * matches any ending), `resident`,
+`auto`."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from variet.engine.config import EngineConfig
 from variet.tiers import TIERS, Tier
 
 RESIDENT = "resident"
+AUTO = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +19,13 @@ class Target:
     """What a name stands for; a model asked for by its own name has no tier, and then no tier's defaults.
 
     `anywhere`: whatever is loaded when the request's turn comes; `model` and `tier` are then for an empty machine.
+    `auto`: the engine chooses a tier by what is asked; where nothing is said that could tell, it is `anywhere`, too.
     """
 
     model: str
     tier: Tier | None
     anywhere: bool = False
+    auto: bool = False
 
 
 class UnknownName(Exception):
@@ -53,8 +57,8 @@ class Names:
                 return Target(self._config.tiers[tier].model, tier)
         if name in self._config.models or name in self._config.side_models:
             return Target(name, None)
-        if name == RESIDENT:
-            return replace(self.default(), anywhere=True)
+        if name in (RESIDENT, AUTO):
+            return replace(self.default(), anywhere=True, auto=name == AUTO)
         raise UnknownName(name, self.all())
 
     def default(self) -> Target:
@@ -68,11 +72,11 @@ class Names:
         return next((tier for tier in TIERS if self._config.tiers[tier].model == model), None)
 
     def all(self) -> list[str]:
-        return [*TIERS, *self._config.all_models(), *self._config.aliases, RESIDENT]
+        return [*TIERS, *self._config.all_models(), *self._config.aliases, RESIDENT, AUTO]
 
     def _dealias(self, name: str) -> str:
         if name in self._exact:
             return self._exact[name]
-        if name in TIERS or name in self._config.models or name in self._config.side_models or name == RESIDENT:
+        if name in TIERS or name in self._config.models or name in self._config.side_models or name in (RESIDENT, AUTO):
             return name
         return next((target for prefix, target in self._wild if name.startswith(prefix)), name)

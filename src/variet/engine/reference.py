@@ -13,6 +13,9 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("$", config.EngineConfig),
     ("$.server", config.ServerConfig),
     ("$.scheduling", config.SchedulingConfig),
+    ("$.context", config.ContextConfig),
+    ("$.auto", config.AutoConfig),
+    ("$.auto.rules[]", config.AutoRule),
     ("$.models.NAME", config.ModelConfig),
     ("$.models.NAME.files", config.ModelFiles),
     ("$.models.NAME.files.* (one file)", config.FileSpec),
@@ -45,6 +48,8 @@ def _default(field: Any) -> str:
     value = field.get_default(call_default_factory=True)
     if isinstance(value, BaseModel):
         return "see below"
+    if isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
+        return "built in"
     if isinstance(value, tuple):
         value = list(value)
     return f"`{json.dumps(value)}`"

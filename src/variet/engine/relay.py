@@ -27,7 +27,7 @@ from variet.engine.downstream import Client, Downstream, Receive, Send
 from variet.engine.events import Arrived, Priority
 from variet.engine.fleet import Fleet, Lease, Refused
 from variet.engine.messages import MessagesStream, to_message
-from variet.engine.names import UnknownName
+from variet.engine.names import Target, UnknownName
 from variet.engine.opening import Opening
 from variet.engine.problems import Problem
 from variet.engine.record import Record, read_usage
@@ -43,7 +43,7 @@ MARKS = tuple(
     f"x-variet-{name}"
     for name in (
         "request", "tier", "model", "queue-ms", "swap-ms", "restored-tokens", "restore-ms", "prompt-tokens",
-        "cached-tokens",
+        "cached-tokens", "reason",
     )
 )  # fmt: skip
 _REFUSAL_STATUS = {"queue_full": 429, "unknown_model": 404}  # all others: 503
@@ -162,8 +162,12 @@ class Relay:
         if call.stream:
             client.hold(lambda: self._settings.facts_of(record), live=call.live)
         config = self._settings.config
-        tier = config.tiers[call.target.tier] if call.target.tier else None
         chain = conversation.chain(call.body, orjson.dumps) if call.body and call.api.conversation else NOTHING
+        if call.target.auto and call.body is not None and chain.digests:
+            chosen = self._settings.choose(call.body, chain)
+            call.target = Target(chosen.model, chosen.tier)
+            record.model, record.tier, record.reason = chosen.model, chosen.tier, chosen.reason
+        tier = config.tiers[call.target.tier] if call.target.tier else None
         background = bool(tier and tier.background)
         self._contexts.expect(call.target.model, chain)
         began_ms = time.monotonic() * 1000
@@ -350,6 +354,8 @@ def _marks(record: Record) -> list[tuple[bytes, bytes]]:
     marks = [(b"x-variet-request", record.name.encode()), (b"x-variet-model", record.model.encode())]
     if record.tier:
         marks.append((b"x-variet-tier", record.tier.encode()))
+    if record.reason:
+        marks.append((b"x-variet-reason", record.reason.encode("ascii", "replace")))
     marks.append((b"x-variet-queue-ms", b"%.1f" % record.queue_ms))
     if record.swap_ms:
         marks.append((b"x-variet-swap-ms", b"%.1f" % record.swap_ms))

@@ -13,7 +13,9 @@ import orjson
 
 from variet.engine import apis, shaping
 from variet.engine.apis import Api
+from variet.engine.auto.choice import Choice
 from variet.engine.config import EngineConfig, TierConfig
+from variet.engine.conversation import Chain
 from variet.engine.downstream import Receive
 from variet.engine.messages import CHAT_PATH, to_chat
 from variet.engine.names import Names, Target, UnknownName
@@ -43,6 +45,10 @@ class Settings(Protocol):
 
     def rescues(self, tier: TierConfig | None, model: str) -> bool:
         """Whether calls that the model writes as text are to become calls."""
+        ...
+
+    def choose(self, body: Mapping[str, Any], chain: Chain) -> Choice:
+        """The tier for a request that leaves it to the engine."""
         ...
 
     def facts_of(self, record: Record) -> dict[str, Any]:

@@ -145,6 +145,7 @@ class View:
             "path": record.path,
             "tier": record.tier,
             "model": record.model,
+            "reason": record.reason or None,
             "stream": record.stream,
             "began_at": round(record.began_at, 3),
             "outcome": record.outcome,

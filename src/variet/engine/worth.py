@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 _EWMA = 0.3
 _FEWEST_TOKENS = 64  # below, nothing is worth a file
+_FEWEST_WRITTEN = 8
 _UNMEASURED_READ_MS = 2.0  # a token, until the model has read some: 500 tokens a second
 _UNMEASURED_MS_PER_BYTE = 1 / 300e3  # a slow SSD
 
@@ -18,6 +19,7 @@ class Speeds:
     save_ms_per_byte: float | None = None
     restore_ms_per_byte: float | None = None
     bytes_per_token: float | None = None
+    write_ms_per_token: float | None = None  # of answers, alone or beside others
 
     def read(self, tokens: int, ms: float) -> Speeds:
         """With a prefill of so many tokens counted in."""
@@ -26,6 +28,16 @@ class Speeds:
             if tokens < _FEWEST_TOKENS
             else replace(self, read_ms_per_token=_mean(self.read_ms_per_token, ms / tokens))
         )
+
+    def written(self, tokens: int, ms: float) -> Speeds:
+        """With an answer of so many tokens counted in."""
+        if tokens < _FEWEST_WRITTEN:
+            return self
+        return replace(self, write_ms_per_token=_mean(self.write_ms_per_token, ms / tokens))
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        return 1000 / self.write_ms_per_token if self.write_ms_per_token else None
 
     def saved(self, tokens: int, size: int, ms: float) -> Speeds:
         return replace(

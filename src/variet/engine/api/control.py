@@ -48,6 +48,8 @@ async def command(kind: Literal["load", "swap", "unload"], wish: Wish, request: 
         target = engine.names.resolve(wish.model)
     except UnknownName as error:
         raise HTTPException(404, f"there is no model {error.name!r}; there are: {', '.join(error.known)}") from None
+    if target.anywhere:
+        raise HTTPException(400, f"{wish.model!r} is no model of its own; name a tier or a model")
     try:
         await engine.fleet.command(kind, target.model, now=wish.now)
     except Refused as refused:

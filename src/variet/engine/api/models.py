@@ -37,6 +37,8 @@ def _entries(engine: Any) -> list[dict[str, Any]]:
     entries = []
     for tier in TIERS:
         entries.append(_entry(engine, tier, config.tiers[tier].model, "tier", config.tiers[tier].description))
+    widest = max((config.tiers[tier].model for tier in TIERS), key=lambda name: config.models[name].context_tokens)
+    entries.append(_entry(engine, "auto", widest, "auto", "the engine chooses a tier by what is asked"))
     for name in config.all_models():
         entries.append(_entry(engine, name, name, "model", ""))
     for alias, target in config.aliases.items():
