@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOCKS := requirements/bootstrap.txt requirements/engine.txt requirements/dev.txt
 
-.PHONY: up setup setup-client setup-dev check format test test-unit test-integration test-e2e bench lock clean models
+.PHONY: web check-web browser up setup setup-client setup-dev check format test test-unit test-integration test-e2e bench lock clean models
 
 up: .venv/.engine-ready
 	@$(BIN)/variet up
@@ -26,7 +26,19 @@ models: setup-dev
 	@$(BIN)/variet pull --all
 	@$(BIN)/variet pull --all --config tests/support/models.json
 
-check: setup-dev
+# The dashboard, from web/ into the engine's package.
+web:
+	@npm ci --ignore-scripts --no-audit --no-fund --loglevel=error --prefix web
+	@npm run --silent build --prefix web
+
+check-web: setup-dev
+	@npm run --silent check --prefix web
+
+# What the dashboard's tests look with.
+browser:
+	@$(PYTHON) scripts/browser.py
+
+check: setup-dev check-web
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -36,13 +48,13 @@ format: setup-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: setup-dev models
+test: setup-dev models browser
 	$(BIN)/pytest tests
 
 test-unit: setup-dev
 	$(BIN)/pytest tests/unit
 
-test-integration: setup-dev models
+test-integration: setup-dev models browser
 	$(BIN)/pytest tests/integration
 
 test-e2e: setup-dev models

@@ -9,6 +9,7 @@ It refuses nothing silently: a command that fails ends the set-up with its own e
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -25,6 +26,17 @@ def run(*command: str | Path) -> None:
     if done.returncode != 0:
         words = " ".join(str(part) for part in command)
         sys.exit(f"setup: `{words}` failed (exit {done.returncode}); its own message is above")
+
+
+def build_dashboard() -> None:
+    """The engine runs without it; its page then says how to get it."""
+    npm = shutil.which("npm")
+    if npm is None:
+        print("setup: no npm here: the dashboard is left out (install Node 20 or newer, then `make web`)", flush=True)
+        return
+    print("setup: building the dashboard", flush=True)
+    run(npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", "web")
+    run(npm, "run", "--silent", "build", "--prefix", "web")
 
 
 def main() -> None:
@@ -49,6 +61,7 @@ def main() -> None:
     run(*uv, "--require-hashes", "-r", kinds[kind])
     run(*uv, "--no-deps", "--no-build-isolation", "--editable", ".")
     if kind != "client":
+        build_dashboard()
         (VENV / ".engine-ready").touch()
     if kind == "dev":
         (VENV / ".dev-ready").touch()

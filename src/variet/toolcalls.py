@@ -30,8 +30,10 @@ _FENCE = re.compile(rf"[ \t]*(`{{3,}})([^\n`]{{0,{_INFO}}})\n")
 _LANGUAGES = frozenset(
     {"", "json", "jsonc", "tool_call", "tool_calls", "tool", "tool_code", "xml", "text", "plaintext"}
 )
+_MOST_PARAMETER = 64  # characters of a parameter's name in markup
 _NAME_KEYS = ("name", "tool", "tool_name", "function", "function_name")
 _ARGUMENT_KEYS = ("arguments", "parameters", "args", "input", "params", "tool_input")
+_OTHER_KEYS = ("type", "id", "call_id", "index")  # what else stands in a call; any other key: it is not one
 _FIRST_KEY = re.compile(r'\s*(?:\[\s*)?\{{1,2}\s*"([A-Za-z_]{1,20})"\s*:\s*')
 _FIRST_KEY_BEGUN = re.compile(r'\s*(?:\[\s*)?(?:\{{1,2}\s*(?:"[A-Za-z_]{0,20}"?\s*:?\s*)?)?$')
 _WORD = re.compile(r"[A-Za-z_][\w.-]{0,63}")
@@ -54,10 +56,11 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call of an offered tool."""
+    """A call of an offered tool; `written`: its arguments as JSON."""
 
     name: str
     arguments: dict[str, Any]
+    written: str = field(default="", compare=False)
 
 
 Tools = Mapping[str, Tool]
@@ -103,12 +106,13 @@ class Sieve:
         self._holding = False  # all of it seems to be calls: told at the end
         self._fence = ""  # the ticks that end the code we are in
         self._before = ""  # the last character that was decided
+        self._ticks = 0  # backticks in what was decided of this line: an odd number of them begins code
         self._fresh = True  # a line begins with what is not decided yet
 
     def feed(self, text: str) -> str:
         self._text += text
         if self._holding:
-            return self._release() if len(self._text) > MOST_HELD else ""
+            return self.release() if len(self._text) > MOST_HELD else ""
         out = []
         while self._text:
             length = self._certain()
@@ -123,9 +127,10 @@ class Sieve:
             if found is not None:
                 self._text = ""
                 return found
-        return self._release(), []
+        return self.release(), []
 
-    def _release(self) -> str:
+    def release(self) -> str:
+        """All that is held back, as text."""
         self._holding = False
         return self._cut(len(self._text))
 
@@ -134,6 +139,7 @@ class Sieve:
         last = text.rpartition("\n")
         self._before = text[-1:] or self._before
         self._fresh = not last[2].strip(" \t") and (bool(last[1]) or self._fresh)
+        self._ticks = last[2].count("`") + (0 if last[1] else self._ticks)
         return text
 
     def _certain(self) -> int:
@@ -169,9 +175,16 @@ class Sieve:
             if match[0].lstrip(" \t")[0] in "`{[" and match[0] != "[TOOL_CALLS]":
                 if at or self._fresh:
                     return at
-            elif (self._text[at - 1] if at else self._before) != "`":  # else: code inside a line
+            elif not self._in_code(at):
                 return at
         return None
+
+    def _in_code(self, at: int) -> bool:
+        """Whether what stands there is code inside a line."""
+        if (self._text[at - 1] if at else self._before) == "`":
+            return True
+        line = self._text.rfind("\n", 0, at) + 1
+        return (self._text.count("`", line, at) + (0 if line else self._ticks)) % 2 == 1
 
     def _to_the_end_of_code(self) -> int:
         begin = 0
@@ -262,7 +275,7 @@ def _all_calls(text: str, tools: Tools) -> tuple[str, list[ToolCall]] | None:
         markup = rest.startswith(_MARKUP)
         try:
             found, length = (_markup if markup else _fence if rest.startswith("`") else _json)(rest, tools)
-        except (_NoCall, ValueError, SyntaxError, RecursionError):
+        except (_NoCall, ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
             if not calls or not markup_only:
                 return None  # JSON with words behind it is an example
             more, further = find(rest, tools)
@@ -277,7 +290,16 @@ def _call(name: Any, arguments: Any, tools: Tools) -> ToolCall:
     tool = tools.get(name) if isinstance(name, str) else None
     if tool is None or not isinstance(arguments, dict) or not tool.takes(arguments):
         raise _NoCall
-    return ToolCall(tool.name, arguments)
+    if arguments.get("type") == "object" and "properties" in arguments and "properties" not in tool.types:
+        raise _NoCall  # a tool's definition, shown
+    return ToolCall(tool.name, arguments, _written(arguments))
+
+
+def _written(arguments: Mapping[str, Any]) -> str:
+    """As a client gets them. Raises ValueError and TypeError for what JSON or UTF-8 cannot say."""
+    text = json.dumps(arguments, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text.encode()
+    return text
 
 
 def _json(text: str, tools: Tools) -> Read:
@@ -297,7 +319,11 @@ def _of_json(value: Any, tools: Tools) -> ToolCall:
     if not isinstance(value, dict):
         raise _NoCall
     if isinstance(value.get("function"), dict):
+        if value.keys() - {"function", *_OTHER_KEYS}:
+            raise _NoCall
         value = value["function"]
+    if value.keys() - {*_NAME_KEYS, *_ARGUMENT_KEYS, *_OTHER_KEYS}:
+        raise _NoCall
     name = next((value[key] for key in _NAME_KEYS if key in value), None)
     arguments: Any = next((value[key] for key in _ARGUMENT_KEYS if key in value), {})
     return _call(name, arguments, tools)
@@ -333,7 +359,6 @@ def _python(text: str, tools: Tools) -> list[ToolCall]:
             if not isinstance(one, ast.Call) or not isinstance(one.func, ast.Name) or one.args:
                 raise _NoCall
             arguments: dict[str, Any] = {str(pair.arg): ast.literal_eval(pair.value) for pair in one.keywords}
-            json.dumps(arguments)  # sets and the like are none
             calls.append(_call(one.func.id, arguments, tools))
     if not calls:
         raise _NoCall
@@ -355,18 +380,28 @@ def _hermes(text: str, tools: Tools) -> Read:
     return found, before + (close.end() if close else length)
 
 
+_PARAMETER = re.compile(rf"\s*<parameter=([^>\n<]{{1,{_MOST_PARAMETER}}})>\n?")
+_XML_END = re.compile(r"\s*(?:</function>|(?=</tool_call>))")
+
+
 def _xml(text: str, tools: Tools) -> Read:
-    name, _, body = text.partition(">")
-    end = body.find("</function>")
-    inner = body if end < 0 else body[:end]
+    """Parameter after parameter, each with its end, and then the end of the call: a call that was cut is none."""
+    name, _, _ = text.partition(">")
     tool = tools.get(name.strip())
     if tool is None:
         raise _NoCall
-    arguments = {
-        key.strip(): _typed(value, tool.types.get(key.strip(), ""))
-        for key, value in re.findall(r"(?s)<parameter=([^>]+)>\n?(.*?)\n?(?:</parameter>|(?=<parameter=)|$)", inner)
-    }
-    return [_call(tool.name, arguments, tools)], len(name) + 1 + (len(body) if end < 0 else end + len("</function>"))
+    arguments, at = {}, len(name) + 1
+    while opening := _PARAMETER.match(text, at):
+        end = text.find("</parameter>", opening.end())
+        if end < 0:
+            raise _NoCall
+        key, value = opening[1].strip(), text[opening.end() : end].removesuffix("\n")
+        arguments[key] = _typed(value, tool.types.get(key, ""))
+        at = end + len("</parameter>")
+    close = _XML_END.match(text, at)
+    if close is None:
+        raise _NoCall
+    return [_call(tool.name, arguments, tools)], close.end()
 
 
 def _typed(text: str, kind: str) -> Any:

@@ -57,8 +57,9 @@ class Child:
             return {"tokens": [self.words.index(word) for word in words]}
         assert path == b"/completion" and body["n_predict"] == 0
         self.done.append(f"rewind {body['id_slot']} to {len(body['prompt'])}")
+        assert body["stream"] and body["return_progress"], "else it is read to its end when it is given up"
         self.tokens[body["id_slot"]] = len(body["prompt"])
-        return {}
+        return {"stop": True}
 
     async def read_all(self) -> bytes:
         return self._said
@@ -336,3 +337,29 @@ async def test_what_will_be_restored_is_checked_while_its_model_loads(
     scene.contexts.opened(1, LaunchSpec("m", "b", (), {}, True, 60, "k"), scene.upstream)
     assert (await scene.talk(SHIPS, cached=950)).restored
     assert len(looked) == 1
+
+
+async def test_a_save_does_not_sweep_away_another_that_is_under_way(scene: Scene) -> None:
+    await scene.talk(SHIPS, slot=0)
+    await scene.talk(KINGS, slot=1)
+    scene.child.waits = asyncio.Event()
+    saving = asyncio.create_task(scene.contexts.keep(1, 5))
+    other = asyncio.create_task(scene.contexts.prepare(scene.lease(1), SHOES, lasting=True))
+    await asyncio.sleep(0)
+    scene.child.waits.set()
+    await asyncio.gather(saving, other)
+    assert [one.outcome for one in scene.happened] == ["saved", "saved"]
+
+
+async def test_a_model_whose_rewinds_fail_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(tmp_path, "recurrent")
+    await ask(scene, SHIPS, ASKED)
+
+    async def fails(*_: Any) -> int | None:
+        raise TimeoutError
+
+    monkeypatch.setattr("variet.engine.contexts.rewind", fails)
+    for _ in range(3):
+        await scene.contexts.keep(1, 5)
+    assert [one.outcome for one in scene.happened] == ["save failed", "save failed"]
+    assert scene.contexts.book.unfit() == ["m"]

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from starlette.requests import ClientDisconnect
 
 from variet.engine.feed import Feed
 
@@ -38,3 +45,25 @@ async def test_news_wake_every_listener_and_the_end_does_too() -> None:
     feed.close()
     await asyncio.wait_for(last, 5)
     await asyncio.wait_for(feed.news(feed.last, 60.0), 5)
+
+
+async def test_a_listener_that_takes_nothing_is_cut_and_its_place_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    from variet.engine.api import live
+
+    monkeypatch.setattr(live, "_STALL_S", 0.01)
+    engine = SimpleNamespace(listeners=0)
+
+    async def words() -> AsyncIterator[bytes]:
+        yield b"data: 1\n\n"
+
+    async def never(_message: Any) -> None:
+        await asyncio.Event().wait()
+
+    async def silent() -> Any:
+        await asyncio.Event().wait()
+
+    for version in ("2.3", "2.4"):
+        listener = live._Live(words(), cast(Any, engine))
+        with contextlib.suppress(ClientDisconnect):
+            await listener({"type": "http", "asgi": {"spec_version": version}}, silent, never)
+        assert engine.listeners == 0

@@ -179,5 +179,9 @@ def test_habits_outlive_the_engine_and_a_damaged_file(tmp_path: Path) -> None:
     habits.came("old", MONDAY - timedelta(days=60))
     habits.came("coder", MONDAY)
     assert Habits(path).comings == [(MONDAY, "coder")]
+    habits.came("coder", MONDAY + timedelta(minutes=5))
+    assert habits.comings == [(MONDAY, "coder")], "to and fro between two models is one coming"
+    path.write_text('[["2026-01-01T09:00:00+01:00", "zoned"], ["2026-01-01T09:00:00", "x"]]')
+    assert [model for _, model in Habits(path).comings] == ["x"]
     path.write_text('[["when", 3]]')
     assert Habits(path).comings == []

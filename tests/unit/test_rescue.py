@@ -14,10 +14,11 @@ from tests.unit.test_toolcalls import CALLS, OFFERED, TEXTS
 from variet.engine.apis import CHAT
 from variet.engine.assembly import Events, assembly_for, gather
 from variet.engine.messages import MessagesStream, to_message
-from variet.engine.rescue import RescuedStream, rescue_whole, tools_for, writes_calls_as_text
+from variet.engine.rescue import RescuedStream, rescue_for, rescue_whole, writes_calls_as_text
+from variet.engine.upstream import UpstreamError
 
 ASKED = {"messages": [], "tools": OFFERED}
-TOOLS = tools_for(ASKED)
+TOOLS = rescue_for(ASKED)
 
 
 def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> bytes:
@@ -111,10 +112,70 @@ def test_what_needs_no_rescue_passes_byte_for_byte(cuts: list[int]) -> None:
         assert rescued(raw, cuts) == raw
 
 
-def test_an_answer_that_was_cut_is_not_called_finished() -> None:
-    text = '<tool_call>{"name": "read_file", "arguments": {"path": "a.txt"}}'
-    (choice,) = put_together(rescued(stream(text, [9] * 9, finish="length"), []))["choices"]
-    assert choice["finish_reason"] == "length"
+@pytest.mark.parametrize("field", ["content", "reasoning_content"])
+def test_half_a_call_is_no_call(field: str) -> None:
+    """An answer that was cut is text, however whole its calls look: the rest might have taken them back."""
+    text = '<tool_call>{"name": "read_file", "arguments": {"path": "a.txt"}}</tool_call>'
+    (choice,) = put_together(rescued(stream(text, [9] * 9, finish="length", field=field), []))["choices"]
+    assert choice["finish_reason"] == "length" and "tool_calls" not in choice["message"]
+    assert choice["message"][field] == text
+    chat = {"choices": [{"message": {field: text}, "finish_reason": "length"}]}
+    assert rescue_whole(chat, TOOLS) is chat
+
+
+HELD = 'Hm.\n```json\n{"name": "read_file", "arguments": {"path": "a.txt"}}'
+
+
+def test_what_is_held_becomes_text_when_the_child_calls_by_itself() -> None:
+    native = {"index": 0, "id": "x", "type": "function", "function": {"name": "list_files", "arguments": "{}"}}
+    raw = chunk({"content": HELD}) + chunk({"tool_calls": [native]}) + chunk({}, "tool_calls")
+    (choice,) = put_together(rescued(raw, []))["choices"]
+    assert choice["message"]["content"] == HELD and called(choice["message"]) == [("list_files", {})]
+
+
+def words(raw: bytes) -> str:
+    events = [json.loads(line[6:]) for line in raw.split(b"\n\n") if line.startswith(b"data: {")]
+    return "".join(one["choices"][0]["delta"].get("content") or "" for one in events if "choices" in one)
+
+
+@pytest.mark.parametrize("end", [b"data: [DONE]\n\n", b'data: {"error": {"message": "no"}}\n\n', b""])
+def test_what_is_held_becomes_text_where_a_stream_ends_without_its_end(end: bytes) -> None:
+    raw = rescued(chunk({"content": HELD}) + end, [])
+    assert words(raw) == HELD and raw.endswith(end)
+
+
+def test_what_is_held_is_told_before_a_child_s_death() -> None:
+    class Dying(Pieces):
+        async def read(self) -> bytes:
+            piece = await super().read()
+            if not piece:
+                raise UpstreamError("gone")
+            return piece
+
+    stream = RescuedStream(Dying(chunk({"content": HELD}), []), TOOLS)
+
+    async def read() -> bytes:
+        parts = []
+        with pytest.raises(UpstreamError):
+            while True:
+                parts.append(await stream.read())
+        return b"".join(parts)
+
+    assert words(run(read())) == HELD
+
+
+def test_several_calls_are_several_only_where_that_is_wished() -> None:
+    text = '{"name": "read_file", "arguments": {"path": "a.txt"}}\n' * 2
+    one_by_one = rescue_for({**ASKED, "parallel_tool_calls": False})
+    raw: bytes = run(everything(RescuedStream(Pieces(stream(text, [9] * 20), []), one_by_one)))
+    (choice,) = put_together(raw)["choices"]
+    assert called(choice["message"]) == [("read_file", {"path": "a.txt"})]
+
+
+def test_another_answer_beside_it_passes() -> None:
+    other = json.dumps({"choices": [{"index": 1, "delta": {"content": "```json\n"}, "finish_reason": None}]}).encode()
+    raw = chunk({"content": "<tool"}) + b"data: " + other + b"\n\n"
+    assert b"data: " + other + b"\n\n" in rescued(raw, [])
 
 
 def test_a_call_left_in_the_thinking_counts_where_nothing_else_is_said() -> None:
@@ -152,10 +213,21 @@ def test_anthropic_s_clients_get_a_use(sizes: list[int]) -> None:
     assert end["delta"]["stop_reason"] == "tool_use"
 
 
+def test_anthropic_s_clients_hear_that_somebody_is_there_while_a_call_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("variet.engine.rescue._SIGN_OF_LIFE_S", 0.0)
+    text = '{"name": "get_weather", "arguments": {"city": "Paris"}}'
+    messages = MessagesStream(RescuedStream(Pieces(stream(text, [5] * 9), list(range(0, 9000, 50))), TOOLS), 10, 0)
+    run(messages.begun())
+    raw: bytes = run(everything(messages))
+    assert raw.index(b"event: ping") < raw.index(b'"tool_use"')
+
+
 def test_nothing_is_rescued_where_no_call_is_wished() -> None:
-    assert not tools_for(None) and not tools_for({"tools": []}) and not tools_for({"messages": []})
-    assert not tools_for({**ASKED, "tool_choice": "none"}) and not tools_for({**ASKED, "n": 2})
-    assert rescue_whole({"choices": []}, {}) == {"choices": []}
+    assert not rescue_for(None) and not rescue_for({"tools": []}) and not rescue_for({"messages": []})
+    form = {"type": "json_schema", "json_schema": {}}
+    for asked in ({"tool_choice": "none"}, {"n": 2}, {"n_cmpl": 2}, {"logprobs": True}, {"response_format": form}):
+        assert not rescue_for({**ASKED, **asked})
+    assert rescue_whole({"choices": []}, rescue_for(None)) == {"choices": []}
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,10 @@ CALLS: list[tuple[str, str, list[tuple[str, dict[str, Any]]]]] = [
     ("<function=write_file><parameter=path>a</parameter><parameter=content>\nx = 1\n\ny = 2\n</parameter></function>",
      "", [("write_file", {"path": "a", "content": "x = 1\n\ny = 2"})]),
     ("<function=list_files>\n</function>", "", [("list_files", {})]),
+    ("<tool_call><function=read_file><parameter=path>a.txt</parameter></tool_call>\n"
+     "<tool_call><function=get_weather><parameter=city>Paris</parameter></function></tool_call>", "", [A_TXT, PARIS]),
+    ("<function=write_file><parameter=path>a</parameter><parameter=content>use <function=x></function></parameter>"
+     "</function>", "", [("write_file", {"path": "a", "content": "use <function=x></function>"})]),
     # Mistral
     (f"[TOOL_CALLS][{READ}]", "", [A_TXT]),
     ('[TOOL_CALLS]read_file[ARGS]{"path": "a.txt"}', "", [A_TXT]),
@@ -157,6 +161,21 @@ TEXTS = [
     "{{ templates }} and {{name}}",
     "```" + "{" * 100 + "\n```json\n{}\n```",  # no language has so long a name
     "Say `<tool_call>" + READ + "</tool_call>`",
+    f"it looks like `x <tool_call>{READ}</tool_call>` and so on",
+    "<function=write_file><parameter=path>main.py</parameter><parameter=content>\nimport os\ndef ma",  # cut
+    "<function=write_file>\n<parameter=pa",
+    "<function=read_file><parameter=path>a.txt",
+    "You could use <function=list_files> to see them. Now the important part: do X.",
+    "<function=list_files>" + "<parameter=path " * 300,
+    '{"name": "list_files", "status": "passed", "duration": 3}',
+    '{"name": "list_files", "description": "Lists", "parameters": {"type": "object", "properties": {}}}',
+    '{"name": "list_files", "parameters": {"type": "object", "properties": {}}}',
+    "```tool_code\nget_weather(city={1,2})\n```",
+    '```tool_code\nget_weather(city=b"x")\n```',
+    "```tool_code\nget_weather(city={[]: 1})\n```",
+    "```tool_code\nget_weather(city=...)\n```",
+    '{"name": "get_weather", "arguments": {"city": "\\ud83d"}}',  # half a character
+    '{"name": "get_weather", "arguments": {"city": NaN}}',
     "{ " + " " * 300 + '"name": "read_file"}',
     "{\n" * 100 + '"name"',
 ]
@@ -231,3 +250,8 @@ def test_what_was_offered_is_read_as_it_comes() -> None:
     odd: list[Any] = [3, {}, {"function": 3}, {"function": {"name": 3}}, {"function": {"name": "x", "parameters": 3}}]
     assert list(tools_of(odd)) == ["x"] and tools_of(None) == {}
     assert tools_of([{"function": {"name": "y", "parameters": {"required": 3, "properties": 4}}}])["y"].takes({"a": 1})
+
+
+def test_numbers_beyond_64_bits_are_written_as_they_came() -> None:
+    text, calls = find('{"name": "get_weather", "arguments": {"city": 123456789012345678901234567890}}', TOOLS)
+    assert (text, calls[0].written) == ("", '{"city":123456789012345678901234567890}')

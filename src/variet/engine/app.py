@@ -103,9 +103,9 @@ async def _send_json(send: Send, status: int, body: bytes, head: bool) -> None:
 
 def _own_app(engine: Engine, identity: Identity, store: KeyStore) -> Any:
     from fastapi import FastAPI
-    from fastapi.responses import HTMLResponse, PlainTextResponse, Response
+    from fastapi.responses import HTMLResponse, Response
 
-    from variet.engine.api import contexts, control, explain, live, models, pairing
+    from variet.engine.api import contexts, control, explain, history, live, models, page, pairing
 
     own = FastAPI(
         title="Variet Engine",
@@ -122,11 +122,9 @@ def _own_app(engine: Engine, identity: Identity, store: KeyStore) -> Any:
     own.include_router(contexts.router)
     own.include_router(live.router)
     own.include_router(explain.router)
+    own.include_router(history.router)
+    own.include_router(page.router)
     own.include_router(control.router)
-
-    @own.api_route("/", methods=["GET", "HEAD"], response_class=PlainTextResponse, include_in_schema=False)
-    async def front() -> str:
-        return f"Variet Engine {__version__}. Status: /engine/status, models: /v1/models, API: /engine/docs\n"
 
     @own.get("/engine/docs", response_class=HTMLResponse, include_in_schema=False)
     async def docs() -> str:

@@ -252,6 +252,12 @@ class ContextConfig(_Strict):
     )  # fmt: skip
 
 
+class HistoryConfig(_Strict):
+    """What happened is kept for the dashboard: names, times and counts, never what was said."""
+
+    keep_days: float = Field(30, ge=0, description="requests, swaps and the journal; 0: nothing is kept")
+
+
 class AutoRule(_Strict):
     """One rule of `auto`: it holds for a message when all that it says is so."""
 
@@ -373,6 +379,7 @@ class EngineConfig(_Strict):
     scheduling: SchedulingConfig = SchedulingConfig()
     context: ContextConfig = ContextConfig()
     auto: AutoConfig = AutoConfig()
+    history: HistoryConfig = HistoryConfig()
     models: dict[ModelName, ModelConfig] = Field(min_length=1)
     tiers: dict[Tier, TierConfig]
     side_models: dict[ModelName, SideModelConfig] = Field(default_factory=dict)

@@ -20,6 +20,7 @@ from variet.engine.config import (
     EngineConfig,
     FileSpec,
     HardwareConfig,
+    HistoryConfig,
     LlamaServerConfig,
     ModelConfig,
     ModelFiles,
@@ -168,8 +169,8 @@ def _from_pydantic(error: ValidationError, raw: object) -> list[Mistake]:
 
 _SHAPES: dict[str, type[BaseModel]] = {
     "server": ServerConfig, "hardware": HardwareConfig, "llama_server": LlamaServerConfig,
-    "scheduling": SchedulingConfig, "context": ContextConfig, "auto": AutoConfig, "models": ModelConfig,
-    "side_models": SideModelConfig, "tiers": TierConfig,
+    "scheduling": SchedulingConfig, "context": ContextConfig, "auto": AutoConfig, "history": HistoryConfig,
+    "models": ModelConfig, "side_models": SideModelConfig, "tiers": TierConfig,
 }  # fmt: skip
 
 

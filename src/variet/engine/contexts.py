@@ -299,8 +299,11 @@ class Contexts:
                 return
             if self._is_exact(home) and not await self._rewound(home, slot, held, patience_s):
                 return
-            home.litter.add(snapshot_id)
-            said = await self._act(home, slot, "save", snapshot_id, patience_s)
+            try:
+                said = await self._act(home, slot, "save", snapshot_id, patience_s)
+            except BaseException:  # given up: the child may still write it
+                home.litter.add(snapshot_id)
+                raise
             if int(said["n_saved"]) < held.tokens * _HELD_SHARE:
                 raise ValueError(f"the slot has {said['n_saved']} tokens, not that conversation")
             one = self.snapshots.add(snapshot_id, home.model, home.key, held.chain, int(said["n_saved"]))
@@ -309,7 +312,6 @@ class Contexts:
             log.warning("%s: a conversation of %d tokens was not kept: %s", home.model, held.tokens, error)
             self._on_happening(Happening("save failed", home.model, int(held.tokens)))
             return
-        home.litter.discard(snapshot_id)
         self._sweep(home)  # the child works one by one: what was given up before is written by now
         held.saved = True
         ms = (time.monotonic() - began) * 1000
@@ -327,8 +329,10 @@ class Contexts:
     async def _rewound(self, home: _Home, slot: int, held: _Held, patience_s: float) -> bool:
         """Whether the slot now ends where the next request will go on, whatever it says."""
         assert held.asked is not None
+        self._model(home).unrewound += 1
         async with asyncio.timeout(min(patience_s, _REWIND_S)):
             tokens = await rewind(home.upstream, slot, held.asked, held.prompt_tokens)
+        self._model(home).unrewound = 0
         if tokens is None:
             log.info("%s: a conversation of %d tokens cannot be rewound and is not kept", home.model, held.tokens)
             return False

@@ -27,6 +27,7 @@ from variet.engine.feed import Feed
 from variet.engine.fleet import Fleet, Moment
 from variet.engine.habits import Habits
 from variet.engine.hardware import Hardware, detect
+from variet.engine.history import History
 from variet.engine.housekeeping import Housekeeping
 from variet.engine.instance import child_environment
 from variet.engine.learned import Learned
@@ -67,6 +68,7 @@ class Engine:
         self.feed = Feed()
         self.listeners = 0  # to the feed, at the moment
         self.view = View(self)
+        self.history = History(paths.state_dir() / "history.sqlite", config.history.keep_days)
         self.learned = Learned()
         self.tell: Callable[[Moment], None] = lambda _moment: None  # whoever shows a person what happens
         self.plan = self._make_plan()
@@ -109,6 +111,7 @@ class Engine:
         self._watching = [
             asyncio.create_task(self._awake.run()),
             asyncio.create_task(self.housekeeping.run(lambda: self.config)),
+            asyncio.create_task(self.history.run()),
         ]
         self._pull_missing()
         for name in self.config.scheduling.preload:
@@ -148,6 +151,7 @@ class Engine:
             stale = set(old.all_models())
         self.config, self.names, self.servers = new, Names(new), servers
         self.contexts.enabled = new.context.keep
+        self.history.keep_days = new.history.keep_days
         self.contexts.snapshots.most_bytes = int(new.context.disk_gib * 2**30)
         self.contexts.snapshots.free_bytes = int(new.context.free_gib * 2**30)
         self.plan = self._make_plan()
@@ -278,13 +282,15 @@ class Engine:
         self.tell(moment)
         self.metrics.moment(moment)
         self.feed.publish("moment", functools.partial(asdict, moment))
+        self.history.add("moment", moment.at, asdict(moment))
         if moment.kind == "loaded" and moment.ms is not None and moment.model in self.config.all_models():
             self.learned.loaded(moment.model, self.config.model(moment.model), moment.ms)
 
     def _on_swap(self, swap: Swap) -> None:
         self.feed.publish("swap", functools.partial(swap_row, swap))
+        self.history.add("swap", swap.at, swap_row(swap))
         self.housekeeping.prefetcher.forget(swap.model)
-        self.housekeeping.came(swap.model)
+        asyncio.get_running_loop().call_soon(self.housekeeping.came, swap.model)  # not before the answer's first byte
 
     def _on_prefetch(self, one: Prefetch) -> None:
         self.metrics.prefetch(one)
@@ -343,6 +349,7 @@ class Engine:
         self.metrics.request(record)
         self.recent.append(record)
         self.feed.publish("request", functools.partial(self.view.request, record))
+        self.history.add("request", record.began_at, self.view.request(record))
         first = None if record.first_byte_ms is None else round(record.first_byte_ms, 1)
         fields = {
             "request": record.request_id, "path": record.path, "tier": record.tier, "model": record.model,

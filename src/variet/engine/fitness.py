@@ -31,11 +31,13 @@ class Fitness:
     seen_at: float = 0.0
     checkpoints: bool | None = None  # whether this build saves them with a state; None: not seen yet
     needs_checkpoints: bool = False
+    unrewound: int = 0  # rewinds in a row that took too long or failed
 
     @property
     def unfit(self) -> bool:
         """Whether keeping its conversations is of no use."""
-        return (self.missed >= _TRIES and not self.held) or (self.needs_checkpoints and self.checkpoints is False)
+        blind = self.needs_checkpoints and self.checkpoints is False
+        return (self.missed >= _TRIES and not self.held) or blind or self.unrewound >= _TRIES
 
 
 class FitnessBook:
@@ -68,7 +70,7 @@ class FitnessBook:
         """Let a model, or all of them, try again."""
         for one in self._all.values():
             if model in (None, one.model):
-                one.missed, one.checkpoints = 0, None
+                one.missed, one.unrewound, one.checkpoints = 0, 0, None
         self.save()
 
     def save(self) -> None:

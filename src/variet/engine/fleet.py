@@ -183,6 +183,7 @@ class Fleet:
         """An answer to a request of `asked_ms` began: the first one of an instance completes the record of its swap."""
         swap = self.swaps.first_byte(instance_id, asked_ms, _now_ms())
         if swap is not None:
+            swap.at = time.time()
             self.on_phases(swap.model, {name: swap.phases_ms[name] for name in ("restore", "first")})
             self.on_swap(swap)
             phases = ", ".join(f"{name} {ms:.0f}" for name, ms in swap.phases_ms.items())

@@ -14,6 +14,7 @@ log = logging.getLogger("variet.engine.habits")
 _MOST_DAYS = 28
 _FEWEST_DAYS = 3  # on which a model came at this time, before that is called a habit
 _SHARE = 0.5  # and of the days with any work
+_SAME_COMING = timedelta(minutes=15)  # a model that goes and comes again within it tells nothing new
 _AHEAD = timedelta(minutes=45)
 _BEHIND = timedelta(minutes=15)
 
@@ -52,7 +53,8 @@ class Habits:
         self._path = path
         try:
             stored = json.loads(path.read_text(encoding="utf-8"))
-            self.comings = [(datetime.fromisoformat(at), str(model)) for at, model in stored]
+            read = [(datetime.fromisoformat(at), str(model)) for at, model in stored]
+            self.comings = [one for one in read if one[0].tzinfo is None]
         except FileNotFoundError:
             pass
         except (OSError, ValueError, TypeError) as error:
@@ -60,6 +62,10 @@ class Habits:
 
     def came(self, model: str, at: datetime) -> None:
         """A model was asked for and loaded."""
+        recently = (one for one in reversed(self.comings) if one[1] == model)
+        last = next(recently, None)
+        if last is not None and timedelta(0) <= at - last[0] < _SAME_COMING:
+            return
         oldest = at - timedelta(days=_MOST_DAYS)
         self.comings = [one for one in self.comings if one[0] > oldest]
         self.comings.append((at.replace(microsecond=0), model))

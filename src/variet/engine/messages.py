@@ -172,7 +172,7 @@ class _Events:
     """Chat chunks in, Messages events out, as text/event-stream."""
 
     def __init__(self, prompt: int, cached: int) -> None:
-        self._started = False
+        self.begun = False
         self._prompt, self._cached = prompt, cached
         self._index = -1  # of the block that is open
         self._open = ""  # its kind; a call's has its number
@@ -180,10 +180,15 @@ class _Events:
         self._output: int | None = None
         self.stopped = False
 
+    @property
+    def ending(self) -> bool:
+        """Whether the child has said its last word."""
+        return self._end is not None
+
     def take(self, chunk: Event) -> list[Event]:
         out: list[Event] = []
-        if not self._started:
-            self._started = True
+        if not self.begun:
+            self.begun = True
             message: Event = {
                 "id": chunk.get("id"), "type": "message", "role": "assistant", "content": [],
                 "model": chunk.get("model"), "stop_reason": None, "stop_sequence": None,
@@ -239,6 +244,9 @@ class _Events:
         return [{"type": "content_block_stop", "index": self._index}]
 
 
+_PING = b'event: ping\ndata: {"type": "ping"}\n\n'
+
+
 class MessagesStream:
     """A chat stream as it is read by a client of Messages. `prompt` and `cached`: tokens, which such a stream tells
     first. Raises Broken where the child's told an error."""
@@ -271,6 +279,10 @@ class MessagesStream:
                 out = b"".join(_said(event) for chunk in self._parser.feed(piece) for event in self._events.take(chunk))
             if out:
                 return out
+            if (
+                self._events.begun and not self._events.ending
+            ):  # words are held back: its client hears that somebody is there
+                return _PING
         if not self._events.stopped:
             raise Broken("it ended before its last event")
         return b""

@@ -14,6 +14,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("$.server", config.ServerConfig),
     ("$.scheduling", config.SchedulingConfig),
     ("$.context", config.ContextConfig),
+    ("$.history", config.HistoryConfig),
     ("$.auto", config.AutoConfig),
     ("$.auto.rules[]", config.AutoRule),
     ("$.models.NAME", config.ModelConfig),

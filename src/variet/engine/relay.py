@@ -32,9 +32,9 @@ from variet.engine.opening import Opening
 from variet.engine.problems import Problem
 from variet.engine.record import Record, read_usage
 from variet.engine.request import Call, Left, Settings, read_body, understand
-from variet.engine.rescue import RescuedStream, rescue_whole, tools_for
+from variet.engine.rescue import NOTHING as NO_RESCUE
+from variet.engine.rescue import Rescue, RescuedStream, rescue_for, rescue_whole
 from variet.engine.upstream import Answer, UpstreamError
-from variet.toolcalls import Tool
 
 log = logging.getLogger("variet.engine.relay")
 
@@ -102,9 +102,6 @@ class Relay:
         except Left:
             return
         record = self._record(call, path)
-        if call.next:
-            with contextlib.suppress(UnknownName):  # a hint: not worth a refusal
-                self._settings.hint(call.next)
         task = asyncio.current_task()
         assert task is not None
 
@@ -116,6 +113,9 @@ class Relay:
         line.watch(on_gone)
         try:
             try:
+                if call.next:
+                    with contextlib.suppress(UnknownName, OSError):  # a hint: not worth a refusal
+                        self._settings.hint(call.next)
                 await self._serve(call, record, client)
             except Problem as problem:
                 record.outcome = problem.code
@@ -133,6 +133,8 @@ class Relay:
             if record.outcome == "client_stalled":
                 line.abort()  # else its answer is kept for it without end
             self.active.pop(record.request_id, None)
+            if record.outcome == "running":  # a fault of ours: nobody may wait for its end
+                record.outcome = "failed"
             record.total_ms = (time.monotonic() - record.began) * 1000
             self._on_done(record)
 
@@ -265,8 +267,8 @@ class Relay:
                 self._mark_first_byte(record, lease)
                 source: Body = opening
                 if answer.status < 400:
-                    tools = tools_for(call.asked.body) if self._rescues(errand) else {}
-                    source = await _read(opening, call, record, assembly, tools)
+                    rescue = rescue_for(body) if self._rescues(errand) else NO_RESCUE
+                    source = await _read(opening, call, record, assembly, rescue)
                 headers = source.headers if isinstance(source, Answer | Whole | MessagesStream) else answer.headers
                 await client.start(answer.status, _downstream_headers(headers), _marks(record))
                 first, tail = await client.pump(source)
@@ -311,18 +313,18 @@ def _assembly(call: Call, lease: Lease) -> Assembly | None:
 
 
 async def _read(
-    answer: Answer | Opening, call: Call, record: Record, assembly: Assembly | None, tools: Mapping[str, Tool]
+    answer: Answer | Opening, call: Call, record: Record, assembly: Assembly | None, rescue: Rescue
 ) -> Body:
-    """What the client gets of an answer that is no error. `tools`: which it may call in its text. Raises Broken and
+    """What the client gets of an answer that is no error. `rescue`: which calls its text may hold. Raises Broken and
     UpstreamError."""
     translated = call.asked.translated
     if isinstance(answer, Answer):  # no stream
-        if not translated and not tools:
+        if not translated and not rescue:
             return answer
         with no_surprise():
-            chat = rescue_whole(orjson.loads(await answer.read_all()), tools)
+            chat = rescue_whole(orjson.loads(await answer.read_all()), rescue)
         return _message(chat) if translated else Whole(chat)
-    source: Opening | RescuedStream = RescuedStream(answer, tools) if tools else answer
+    source: Opening | RescuedStream = RescuedStream(answer, rescue) if rescue else answer
     if assembly is not None:
         whole = await gather(source, assembly)
         return _message(whole) if translated else Whole(whole)

@@ -34,9 +34,20 @@ async def rewind(upstream: Upstream, slot: int, asked: Mapping[str, Any], prompt
         stable = min(stable, _common(prompt, later or []))
     if stable < _FEWEST:
         return None
-    body = {"prompt": prompt[:stable], "n_predict": 0, "cache_prompt": True, "id_slot": slot}
-    await _ask(upstream, b"/completion", body)
+    await _go_back(upstream, {"prompt": prompt[:stable], "n_predict": 0, "cache_prompt": True, "id_slot": slot})
     return stable
+
+
+async def _go_back(upstream: Upstream, body: Mapping[str, Any]) -> None:
+    """As a stream with progress: only of such a one the child sees when it is given up, and reads no further."""
+    data = json.dumps({**body, "stream": True, "return_progress": True}).encode()
+    answer = await upstream.ask("POST", b"/completion", _JSON, data)
+    try:
+        text = await answer.read_all()
+    finally:
+        answer.close()
+    if answer.status != 200 or b'"stop":true' not in text.replace(b" ", b""):
+        raise ValueError(f"/completion answered {answer.status}: {text[:200].decode('utf-8', 'replace')}")
 
 
 async def _prompt(upstream: Upstream, asked: Mapping[str, Any]) -> list[int] | None:

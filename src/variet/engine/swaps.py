@@ -26,6 +26,7 @@ class Swap:
     started_ms: float
     gave_way: tuple[str, ...] = ()
     phases_ms: dict[str, float] = field(default_factory=dict)
+    at: float = 0.0  # Unix seconds, when its first answer began
 
     @property
     def total_ms(self) -> float:

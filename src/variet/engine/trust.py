@@ -30,7 +30,9 @@ log = logging.getLogger("variet.engine.trust")
 _KEYS_UNREADABLE = Problem(500, "keys_unreadable", "the engine's key file cannot be read; its log says more")
 FRESH_S = 0.2
 _PREFIX = "vk_"
-_OPEN_PATHS = frozenset({"/health", "/v1/health", "/engine/pairing/hello", "/engine/pairing/finish"})
+# The dashboard's page is the same everywhere and tells nothing; what it shows it has to ask for, with a key.
+_OPEN_PATHS = frozenset({"/", "/health", "/v1/health", "/engine/pairing/hello", "/engine/pairing/finish"})
+_OPEN_BELOW = "/engine/page/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +172,7 @@ class Guard:
             raise Problem(403, "unknown_host", f"this engine is not called {host!r}; add it to $.server.hosts if it is")
         if b"origin" in headers or b"sec-fetch-site" in headers:
             self._check_page(scope, headers)
-        if scope["path"] in _OPEN_PATHS:
+        if scope["path"] in _OPEN_PATHS or scope["path"].startswith(_OPEN_BELOW):
             return
         if self._store.is_empty() and is_loopback(peer):
             return  # beyond this machine a key is always needed, also once the last one was removed
@@ -209,7 +211,7 @@ def needs_admin(method: str, path: str) -> bool:
     """Whatever changes the engine, and logs, which hold what people wrote."""
     api = apis.find(path)
     changes = method not in ("GET", "HEAD", "OPTIONS")
-    if path == "/engine/prefetch":  # a hint, which any request may carry in a header, too
+    if path in ("/engine/prefetch", "/engine/explain"):  # hints and questions, which any request may carry, too
         return False
     return (path.startswith("/engine/") and (changes or path.startswith("/engine/logs"))) or bool(
         changes and api is not None and api.admin_post

@@ -135,7 +135,6 @@ class _Connection(asyncio.Protocol):
         return self._answer
 
     def cut(self) -> None:
-        self.eof = False  # the child ended it
         if self._transport is not None:
             self._transport.abort()
 

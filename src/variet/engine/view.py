@@ -190,4 +190,4 @@ class View:
 def swap_row(swap: Swap) -> dict[str, Any]:
     """A swap, phase by phase."""
     phases = {name: round(ms, 1) for name, ms in swap.phases_ms.items()}
-    return {"model": swap.model, "gave_way": list(swap.gave_way), "phases_ms": phases}
+    return {"at": round(swap.at, 2), "model": swap.model, "gave_way": list(swap.gave_way), "phases_ms": phases}
