@@ -42,7 +42,8 @@ def test_nobody_waited_for_a_preload() -> None:
     book = SwapBook()
     book.starting(1, "small", 0, 0)
     book.ready(1, 500)
-    assert book.first_byte(1, 60_000, 60_050) is None
+    swap = book.first_byte(1, 60_000, 60_050)
+    assert swap is not None and not swap.waited_for and swap.phases_ms["load"] == 500
     assert "first" not in book.recent[-1].phases_ms
 
 

@@ -41,7 +41,7 @@ export function Logs({ status }: { status: Status }) {
     <section aria-labelledby="logs" class="card">
       <h2 id="logs">Logs</h2>
       <label>
-        of{" "}
+        Log of{" "}
         <select value={name} onChange={(event) => setName(event.currentTarget.value)}>
           <option value="">nothing</option>
           <option value="engine">the engine</option>

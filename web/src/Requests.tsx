@@ -109,7 +109,7 @@ export function Recent({ rows }: { rows: RequestRow[] }) {
 }
 
 function Row({ row }: { row: RequestRow }) {
-  const fine = row.outcome === "done";
+  const look = row.outcome === "done" ? "" : row.outcome === "left" ? "quiet" : "problem";
   return (
     <tr>
       <td data-name="began">
@@ -119,7 +119,7 @@ function Row({ row }: { row: RequestRow }) {
         {row.tier || row.model}
         {row.reason && <span class="quiet"> auto</span>}
       </td>
-      <td data-name="outcome" class={fine ? "" : "problem"}>
+      <td data-name="outcome" class={look}>
         {row.outcome}
       </td>
       <td data-name="waited" class="number">

@@ -44,10 +44,15 @@ export function Speed() {
   return (
     <section aria-labelledby="speed" class="card">
       <h2 id="speed">Speed</h2>
-      <p class="legend">
-        <span class="swatch c0" aria-hidden="true" /> writes <strong>{now.write.toFixed(1)}</strong> tokens/s{" "}
-        <span class="swatch c1" aria-hidden="true" /> reads <strong>{now.read.toFixed(0)}</strong> tokens/s
-      </p>
+      <ul class="legend">
+        <li>
+          <span class="swatch c0" aria-hidden="true" /> writes <strong>{now.write.toFixed(0)}</strong>{" "}
+          tokens/s
+        </li>
+        <li>
+          <span class="swatch c1" aria-hidden="true" /> reads <strong>{now.read.toFixed(0)}</strong> tokens/s
+        </li>
+      </ul>
       <div
         ref={place}
         class="chart"
@@ -70,7 +75,7 @@ function draw(home: HTMLElement): uPlot {
       y: { range: (_plot, _min, max) => [0, Math.max(10, max * 1.1)] },
       r: { range: (_p, _m, max) => [0, Math.max(50, max * 1.1)] },
     },
-    axes: [axis, { ...axis, size: 44 }, { ...axis, scale: "r", side: 1, size: 50, grid: { show: false } }],
+    axes: [axis, { ...axis, size: 56 }, { ...axis, scale: "r", side: 1, size: 50, grid: { show: false } }],
     series: [
       {},
       { stroke: colour("--c0"), width: 2, fill: `${colour("--c0")}22`, points: { show: false } },

@@ -1,11 +1,12 @@
 import { clock, ms, PHASES } from "./format";
-import type { Swap } from "./types";
+import type { Status, Swap } from "./types";
 
 const MOST = 12;
 
-/** The latest swaps on one scale, each a bar of its phases. */
-export function Swaps({ swaps }: { swaps: Swap[] }) {
-  const shown = swaps.slice(0, MOST);
+/** The latest swaps on one scale, each a bar of its phases; `before`: those of earlier runs of the engine. */
+export function Swaps({ status, before }: { status: Status; before: Swap[] }) {
+  const older = before.filter((one) => one.at < status.started_at);
+  const shown = [...[...status.swaps].reverse(), ...older].slice(0, MOST);
   const longest = Math.max(1, ...shown.map(total));
   return (
     <section aria-labelledby="swaps" class="card">

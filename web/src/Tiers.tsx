@@ -85,7 +85,7 @@ function Card({ name, tier, status, wish }: CardProps) {
             <button
               type="button"
               onClick={() => wish("load", name, "loading")}
-              aria-label={`Load ${name} beside the others`}
+              aria-label={`Load beside: ${name}`}
               title="beside the others, if it fits"
             >
               Load beside

@@ -35,7 +35,7 @@ function Page() {
               <Memory status={status} />
               <Speed />
             </div>
-            <Swaps swaps={known.swaps} />
+            <Swaps status={status} before={known.before} />
             <Recent rows={known.recent} />
             <Usage done={status.requests.done} />
             <div class="two">

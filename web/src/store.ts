@@ -11,7 +11,7 @@ export interface Knowledge {
   problem: string;
   status: Status | null;
   recent: RequestRow[];
-  swaps: Swap[];
+  before: Swap[]; // swaps of earlier runs
 }
 
 const MOST_RECENT = 100;
@@ -22,7 +22,7 @@ const AGAIN_MS = 2000;
 /** Tokens a second, one sample a second, oldest first; times are Unix seconds. */
 export const speed = { at: [] as number[], read: [] as (number | null)[], write: [] as (number | null)[] };
 
-let known: Knowledge = { connection: "connecting", problem: "", status: null, recent: [], swaps: [] };
+let known: Knowledge = { connection: "connecting", problem: "", status: null, recent: [], before: [] };
 const watchers = new Set<(now: Knowledge) => void>();
 let listening: AbortController | null = null;
 
@@ -48,8 +48,6 @@ function told(kind: string, data: unknown): void {
     const row = data as RequestRow;
     const others = known.recent.filter((one) => one.number !== row.number);
     change({ recent: [row, ...others].slice(0, MOST_RECENT) });
-  } else if (kind === "swap") {
-    change({ swaps: [data as Swap, ...known.swaps].slice(0, MOST_SWAPS) });
   }
 }
 
@@ -65,10 +63,10 @@ export async function follow(): Promise<void> {
         get<{ recent: RequestRow[] }>("/engine/requests"),
         get<{ rows: Swap[] }>(`/engine/history/swap?limit=${MOST_SWAPS}`).catch((error: unknown) => {
           if (error instanceof Refused && error.status === 401) throw error;
-          return { rows: known.swaps };
+          return { rows: known.before };
         }),
       ]);
-      change({ recent: requests.recent.slice(0, MOST_RECENT), swaps: swaps.rows });
+      change({ recent: requests.recent.slice(0, MOST_RECENT), before: swaps.rows });
       last = await listen("/engine/events", last, told, mine.signal);
     } catch (error) {
       if (mine.signal.aborted) return;
@@ -85,14 +83,17 @@ export async function follow(): Promise<void> {
   }
 }
 
-/** The speed now, from what is under way. */
+const before = { read: new Map<number, number>(), write: new Map<number, number>() };
+
+/** One more second: what was read and written in it. */
 function sample(): void {
   const active = known.status?.requests.active ?? [];
-  const writing = active.filter((one) => one.progress?.stage === "answer");
-  const sum = writing.reduce((total, one) => total + (one.tokens_per_s ?? 0), 0);
+  const live = known.connection === "live";
+  const read = grown(before.read, active, readTokens);
+  const write = grown(before.write, active, (one) => one.output_tokens);
   speed.at.push(Date.now() / 1000);
-  speed.write.push(known.connection === "live" ? sum : null);
-  speed.read.push(known.connection === "live" ? readingSpeed(active) : null);
+  speed.read.push(live ? read : null);
+  speed.write.push(live ? write : null);
   while ((speed.at[0] ?? Number.POSITIVE_INFINITY) < Date.now() / 1000 - SPEED_S) {
     speed.at.shift();
     speed.write.shift();
@@ -100,21 +101,20 @@ function sample(): void {
   }
 }
 
-let readBefore = new Map<number, number>();
-
-/** Prompt tokens that were read since the last look, a second ago. */
-function readingSpeed(active: RequestRow[]): number {
-  const now = new Map<number, number>();
+/** By how much a count of all requests under way has grown since the last look. */
+function grown(last: Map<number, number>, active: RequestRow[], count: (one: RequestRow) => number): number {
   let sum = 0;
-  for (const one of active) {
-    if (one.progress?.stage !== "prefill") continue;
-    const share = (one.progress.percent ?? 0) / 100;
-    const read = one.cached_tokens + share * (one.prompt_tokens - one.cached_tokens);
-    now.set(one.number, read);
-    sum += Math.max(0, read - (readBefore.get(one.number) ?? one.cached_tokens));
-  }
-  readBefore = now;
+  const now = new Map(active.map((one) => [one.number, count(one)]));
+  for (const [number, value] of now) sum += Math.max(0, value - (last.get(number) ?? 0));
+  last.clear();
+  for (const [number, value] of now) last.set(number, value);
   return sum;
+}
+
+/** Of a prompt that is being read: without what was reused. */
+function readTokens(one: RequestRow): number {
+  const share = one.progress?.stage === "prefill" ? (one.progress.percent ?? 0) / 100 : 0;
+  return share * (one.prompt_tokens - one.cached_tokens);
 }
 
 setInterval(sample, 1000);

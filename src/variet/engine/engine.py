@@ -290,7 +290,10 @@ class Engine:
         self.feed.publish("swap", functools.partial(swap_row, swap))
         self.history.add("swap", swap.at, swap_row(swap))
         self.housekeeping.prefetcher.forget(swap.model)
-        asyncio.get_running_loop().call_soon(self.housekeeping.came, swap.model)  # not before the answer's first byte
+        if swap.waited_for:
+            asyncio.get_running_loop().call_soon(
+                self.housekeeping.came, swap.model
+            )  # not before the answer's first byte
 
     def _on_prefetch(self, one: Prefetch) -> None:
         self.metrics.prefetch(one)

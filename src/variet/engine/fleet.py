@@ -182,10 +182,11 @@ class Fleet:
     def first_byte(self, instance_id: int, asked_ms: float) -> None:
         """An answer to a request of `asked_ms` began: the first one of an instance completes the record of its swap."""
         swap = self.swaps.first_byte(instance_id, asked_ms, _now_ms())
-        if swap is not None:
-            swap.at = time.time()
+        if swap is None:
+            return
+        self.on_swap(swap)
+        if swap.waited_for:
             self.on_phases(swap.model, {name: swap.phases_ms[name] for name in ("restore", "first")})
-            self.on_swap(swap)
             phases = ", ".join(f"{name} {ms:.0f}" for name, ms in swap.phases_ms.items())
             log.info("%s answers %.0f ms after it was asked for (%s)", swap.model, swap.total_ms, phases)
 
@@ -398,6 +399,7 @@ class Fleet:
         self.note("loaded", one.model, load_ms)
         swap = self.swaps.ready(one.instance_id, _now_ms())
         if swap is not None:
+            swap.at = time.time()
             self.on_phases(swap.model, swap.phases_ms)
         self.post(events.Ready(one.instance_id, load_ms))
 

@@ -26,7 +26,12 @@ class Swap:
     started_ms: float
     gave_way: tuple[str, ...] = ()
     phases_ms: dict[str, float] = field(default_factory=dict)
-    at: float = 0.0  # Unix seconds, when its first answer began
+    at: float = 0.0  # Unix seconds, when it was loaded
+
+    @property
+    def waited_for(self) -> bool:
+        """Whether somebody did, until its first answer."""
+        return "first" in self.phases_ms
 
     @property
     def total_ms(self) -> float:
@@ -106,13 +111,15 @@ class SwapBook:
             swap.phases_ms["restore"] = swap.phases_ms.get("restore", 0.0) + ms
 
     def first_byte(self, instance_id: int, asked_ms: float, now_ms: float) -> Swap | None:
-        """The swap that this byte completes; None for later answers, and where nobody waited for the model."""
+        """The swap that this byte completes, None for later answers. Where nobody waited for the model it has no
+        `first`: what came after the load was no part of it."""
         swap = self._coming.pop(instance_id, None)
         if swap is None or "load" not in swap.phases_ms:
             return None
         ready_ms = swap.started_ms + swap.phases_ms["load"]
         if asked_ms > ready_ms:
-            return None
+            swap.phases_ms.pop("restore", None)
+            return swap
         restore_ms = swap.phases_ms.setdefault("restore", 0.0)
         swap.phases_ms["first"] = now_ms - ready_ms - restore_ms
         return swap
