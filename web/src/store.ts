@@ -17,6 +17,7 @@ export interface Knowledge {
 const MOST_RECENT = 100;
 const MOST_SWAPS = 30;
 const SPEED_S = 300;
+const YOUNG_S = 2;
 const AGAIN_MS = 2000;
 
 /** Tokens a second, one sample a second, oldest first; times are Unix seconds. */
@@ -105,7 +106,11 @@ function sample(): void {
 function grown(last: Map<number, number>, active: RequestRow[], count: (one: RequestRow) => number): number {
   let sum = 0;
   const now = new Map(active.map((one) => [one.number, count(one)]));
-  for (const [number, value] of now) sum += Math.max(0, value - (last.get(number) ?? 0));
+  for (const one of active) {
+    const value = now.get(one.number) ?? 0;
+    const young = Date.now() / 1000 - one.began_at < YOUNG_S; // else it was under way before this page
+    sum += Math.max(0, value - (last.get(one.number) ?? (young ? 0 : value)));
+  }
   last.clear();
   for (const [number, value] of now) last.set(number, value);
   return sum;
