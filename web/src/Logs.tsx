@@ -58,7 +58,6 @@ export function Logs({ status }: { status: Status }) {
         </p>
       )}
       {name && !problem && (
-        // biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls, also by keyboard
         <pre ref={box} tabIndex={0} role="log" aria-label={`Log of ${name}`}>
           {text}
         </pre>

@@ -59,7 +59,6 @@ export function Recent({ rows }: { rows: RequestRow[] }) {
       {rows.length === 0 ? (
         <p class="quiet">None yet.</p>
       ) : (
-        // biome-ignore lint/a11y/noNoninteractiveTabindex: it scrolls, also by keyboard
         <section class="scroll" tabIndex={0} aria-label="Latest requests, a table that scrolls">
           <table>
             <thead>
