@@ -4,6 +4,7 @@
 It stands in for llama-server where the answer must be known beforehand: benches of the relay, clients that stall,
 children that die at a certain byte. A request's own field `script` says what happens:
   tokens, gap_ms, pad        so many events, so far apart, each with so many bytes of padding
+  say                        what each event says, before its number (`t`)
   first_ms                   pause before the first event
   read_steps                 into so many steps that pause is cut, each told where `return_progress` asks for it
   die_at, drop_at, hang_at   at that event: end the process, close the connection, go on saying nothing
@@ -78,9 +79,10 @@ def progress(timings: dict[str, Any], share: float) -> dict[str, Any]:
 
 
 def event(index: int, body: dict[str, Any], pad: str) -> bytes:
+    word = f"{body.get('script', {}).get('say', 't')}{index} "
     data = {
         "object": "chat.completion.chunk", "model": body.get("model"), "sent_ns": time.monotonic_ns(), "index": index,
-        "choices": [{"index": 0, "delta": {"content": f"t{index} "}, "finish_reason": None}], "pad": pad,
+        "choices": [{"index": 0, "delta": {"content": word}, "finish_reason": None}], "pad": pad,
     }  # fmt: skip
     payload = b"data: " + json.dumps(data).encode() + b"\n\n"
     return chunk(payload)
@@ -123,7 +125,7 @@ async def stream(body: dict[str, Any], script: dict[str, Any], writer: asyncio.S
         writer.write(event(index, body, pad))
         counts["tokens"] += 1  # type: ignore[operator]
         await writer.drain()
-    said = [f"t{index}" for index in range(script.get("tokens", 1))]
+    said = [f"{script.get('say', 't')}{index}" for index in range(script.get("tokens", 1))]
     slots[body.get("id_slot", 0)] += ["<assistant>", *said]
     last = {
         "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}],
@@ -185,11 +187,12 @@ async def answer(method: bytes, raw: bytes, reader: asyncio.StreamReader, writer
             work.result()
         else:
             await asyncio.sleep(script.get("first_ms", 0) / 1000)
-            choice = {"index": 0, "message": {"role": "assistant", "content": "told"}, "finish_reason": "stop"}
+            word = script.get("say", "told")
+            choice = {"index": 0, "message": {"role": "assistant", "content": word}, "finish_reason": "stop"}
             said = {"object": "chat.completion", "model": body.get("model"), "choices": [choice]}
             if "messages" in body:
                 said["timings"] = {**read(body), "predicted_n": 1}
-                slots[body.get("id_slot", 0)] += ["<assistant>", "told"]
+                slots[body.get("id_slot", 0)] += ["<assistant>", word]
             writer.write(plain(said))
             await writer.drain()
     except ConnectionError:

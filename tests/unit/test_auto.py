@@ -224,6 +224,9 @@ def test_what_cannot_answer_is_not_asked_unless_nothing_can() -> None:
     assert chosen("balanced", **none).tier == "balanced", "its own error says what is wrong"
 
 
+_keys = st.sampled_from(
+    ["messages", "input", "prompt", "role", "user", "content", "text", "type", "tools", "reasoning", "effort", "x"]
+)
 _seconds = st.floats(0, 500)
 _option = st.fixed_dictionaries({"load_s": _seconds, "back_s": _seconds, "read_s": _seconds, "write_s": _seconds})
 
@@ -241,6 +244,22 @@ def test_nothing_cheaper_is_passed_over(needed: Tier, costs: list[dict[str, floa
         assert totals[one.tier] < totals[needed]
 
 
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_keys, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(_keys, _json, max_size=6))
+def test_no_body_is_too_odd(body: dict[str, Any]) -> None:
+    assert has_images(body) in (True, False)
+    assert BUILT_IN.need_of_all(wordings(body)).tier in TIERS
+
+
 def test_a_reason_fits_a_header_and_quotes_rules_only() -> None:
     one = choose(BUILT_IN.need(Wording("my secret deadlock")), [Option(tier, tier) for tier in TIERS], WORTH)
     assert re.fullmatch(r"[ -~]+", one.reason) and "secret" not in one.reason
+    broken = [Option(tier, tier, problem="line one\r\nline two\n" + "x" * 9_000) for tier in TIERS]
+    long = choose(BUILT_IN.need(Wording("deadlock")), broken, WORTH).reason
+    assert "\n" not in long and "\r" not in long and len(long) <= 400

@@ -14,6 +14,7 @@ from variet.engine.auto.rules import HEIGHT, Need
 from variet.tiers import Tier
 
 _SIDEWAYS = 1 / 3  # of what a tier is worth is lost with its neighbour of the same height
+_MOST_CHARACTERS = 400
 _MATTERS_S = 1.0  # a smaller difference is noise: the tier that was asked for answers
 
 
@@ -66,7 +67,8 @@ def choose(need: Need, options: Sequence[Option], worth_s: Mapping[Tier, float])
     best = min(weighed, key=rank)
     if wanted.total_s <= best.total_s + _MATTERS_S:
         best = wanted
-    return Choice(best.option.tier, best.option.model, need, _reason(need, wanted, best), weighed)
+    reason = " ".join(_reason(need, wanted, best).split())[:_MOST_CHARACTERS]  # problems quote logs: a header is a line
+    return Choice(best.option.tier, best.option.model, need, reason, weighed)
 
 
 def _weigh(one: Option, needed: Tier, worth_s: Mapping[Tier, float]) -> Weighed:
