@@ -4,6 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 LOCKS := requirements/bootstrap.txt requirements/engine.txt requirements/dev.txt
 
+WEB := $(wildcard web/src/*) web/build.mjs web/package.json web/package-lock.json
+
 .PHONY: web check-web browser up setup setup-client setup-dev check format test test-unit test-integration test-e2e bench lock clean models
 
 up: .venv/.engine-ready
@@ -11,7 +13,7 @@ up: .venv/.engine-ready
 
 setup: .venv/.engine-ready
 
-.venv/.engine-ready: requirements/bootstrap.txt requirements/engine.txt pyproject.toml scripts/setup.py
+.venv/.engine-ready: requirements/bootstrap.txt requirements/engine.txt pyproject.toml scripts/setup.py $(WEB)
 	@$(PYTHON) scripts/setup.py engine
 
 setup-client:
@@ -19,7 +21,7 @@ setup-client:
 
 setup-dev: .venv/.dev-ready
 
-.venv/.dev-ready: $(LOCKS) pyproject.toml scripts/setup.py
+.venv/.dev-ready: $(LOCKS) pyproject.toml scripts/setup.py $(WEB)
 	@$(PYTHON) scripts/setup.py dev
 
 models: setup-dev

@@ -28,15 +28,20 @@ def run(*command: str | Path) -> None:
         sys.exit(f"setup: `{words}` failed (exit {done.returncode}); its own message is above")
 
 
-def build_dashboard() -> None:
-    """The engine runs without it; its page then says how to get it."""
+def build_dashboard(*, needed: bool) -> None:
+    """The engine runs without it; its page then says how to get it. `needed`: for tests, a failure ends the set-up."""
     npm = shutil.which("npm")
-    if npm is None:
-        print("setup: no npm here: the dashboard is left out (install Node 20 or newer, then `make web`)", flush=True)
-        return
     print("setup: building the dashboard", flush=True)
-    run(npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", "web")
-    run(npm, "run", "--silent", "build", "--prefix", "web")
+    install = ("ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", "web")
+    try:
+        for words in (install, ("run", "--silent", "build", "--prefix", "web")):
+            if npm is None or subprocess.run([npm, *words], cwd=ROOT).returncode != 0:
+                raise OSError("no npm here" if npm is None else f"`npm {words[0]}` failed")
+    except OSError as error:
+        told = f"setup: the dashboard is left out: {error} (it needs Node 20 or newer; `make web` tries again)"
+        if needed:
+            sys.exit(told)
+        print(told, flush=True)
 
 
 def main() -> None:
@@ -61,7 +66,7 @@ def main() -> None:
     run(*uv, "--require-hashes", "-r", kinds[kind])
     run(*uv, "--no-deps", "--no-build-isolation", "--editable", ".")
     if kind != "client":
-        build_dashboard()
+        build_dashboard(needed=kind == "dev")
         (VENV / ".engine-ready").touch()
     if kind == "dev":
         (VENV / ".dev-ready").touch()

@@ -1,10 +1,9 @@
 // Builds the dashboard into the engine's package, where the engine serves it from.
-import { cp, mkdir, rm } from "node:fs/promises";
+import { cp, mkdir } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
 const out = new URL("../src/variet/engine/web/", import.meta.url);
-await rm(out, { recursive: true, force: true });
 await mkdir(out, { recursive: true });
 await build({
   entryPoints: { app: "src/main.tsx" },

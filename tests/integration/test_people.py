@@ -54,7 +54,9 @@ async def test_status_can_be_watched_by_programs_and_by_people(engine: EnginePro
         env={**os.environ, "VARIET_HOME": str(engine.home), "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"},
     )  # fmt: skip
     os.close(terminal)
-    asking = asyncio.create_task(engine.post("/v1/chat/completions", chat("fast", "words " * 800, tokens=40)))
+    asking = asyncio.create_task(
+        engine.post("/v1/chat/completions", chat("fast", "words " * 800, tokens=400, ignore_eos=True))
+    )
     drawn = ""
     while "answers: " not in drawn:
         drawn += (await asyncio.to_thread(os.read, screen, 65536)).decode(errors="replace")

@@ -235,7 +235,7 @@ _option = st.fixed_dictionaries({"load_s": _seconds, "back_s": _seconds, "read_s
 def test_nothing_cheaper_is_passed_over(needed: Tier, costs: list[dict[str, float]]) -> None:
     one = choose(
         Need(needed, "a"),
-        [Option(tier, tier, **cost, problem="") for tier, cost in zip(TIERS, costs, strict=True)],
+        [Option(tier, tier, **cost, problem="", doubt="") for tier, cost in zip(TIERS, costs, strict=True)],
         WORTH,
     )
     totals = {weighed.option.tier: weighed.total_s for weighed in one.weighed}

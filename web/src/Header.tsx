@@ -38,7 +38,10 @@ export function Header({ known }: { known: Knowledge }) {
       </h1>
       <p class="facts">
         <span class={`dot ${known.connection}`} aria-hidden="true" />
-        <span role="status">{WORDS[known.connection]}</span>
+        <span role="status">
+          {WORDS[known.connection]}
+          {known.connection === "lost" && known.problem && `: ${known.problem}`}
+        </span>
         {status && (
           <span class="wide">
             since {clock(status.started_at)} · llama-server {status.llama_server.version}

@@ -1,13 +1,22 @@
-import { useRef } from "preact/hooks";
+import { useRef, useState } from "preact/hooks";
 import { key } from "./api";
 import { follow } from "./store";
 
 /** Asks for the key that the engine wants; it is kept for this tab only. */
 export function KeyForm({ problem }: { problem: string }) {
   const field = useRef<HTMLInputElement>(null);
+  const [typo, setTypo] = useState("");
   const enter = (event: Event) => {
     event.preventDefault();
-    key.set(field.current?.value.trim() ?? "");
+    const value = field.current?.value.trim() ?? "";
+    if (!/^[\x21-\x7e]+$/.test(value)) {
+      setTypo(
+        "A key has letters, digits, dashes and underscores only: something else came along when it was copied.",
+      );
+      return;
+    }
+    setTypo("");
+    key.set(value);
     void follow();
   };
   return (
@@ -21,9 +30,9 @@ export function KeyForm({ problem }: { problem: string }) {
         API key <input ref={field} type="password" autocomplete="off" required />
       </label>{" "}
       <button type="submit">Open</button>
-      {problem && (
+      {(typo || problem) && (
         <p class="problem" role="alert">
-          {problem}
+          {typo || problem}
         </p>
       )}
     </form>

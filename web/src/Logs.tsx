@@ -12,7 +12,10 @@ export function Logs({ status }: { status: Status }) {
   const [text, setText] = useState("");
   const [problem, setProblem] = useState("");
   const box = useRef<HTMLPreElement>(null);
+  const atEnd = useRef(true);
   useEffect(() => {
+    setText("");
+    atEnd.current = true;
     if (!name) return;
     let gone = false;
     const look = async () => {
@@ -32,11 +35,14 @@ export function Logs({ status }: { status: Status }) {
       clearInterval(timer);
     };
   }, [name]);
-  // Follows the end whenever there is more.
+  // Follows the end, unless somebody scrolled away from it.
   useEffect(() => {
-    const one = box.current;
-    if (one && one.scrollHeight - one.scrollTop - one.clientHeight < 200) one.scrollTop = one.scrollHeight;
+    if (box.current && atEnd.current) box.current.scrollTop = box.current.scrollHeight;
   }, [text]);
+  const scrolled = () => {
+    const one = box.current;
+    if (one) atEnd.current = one.scrollHeight - one.scrollTop - one.clientHeight < 40;
+  };
   return (
     <section aria-labelledby="logs" class="card">
       <h2 id="logs">Logs</h2>
@@ -58,7 +64,7 @@ export function Logs({ status }: { status: Status }) {
         </p>
       )}
       {name && !problem && (
-        <pre ref={box} tabIndex={0} role="log" aria-label={`Log of ${name}`}>
+        <pre ref={box} onScroll={scrolled} tabIndex={0} role="log" aria-label={`Log of ${name}`}>
           {text}
         </pre>
       )}

@@ -17,7 +17,6 @@ export interface Knowledge {
 const MOST_RECENT = 100;
 const MOST_SWAPS = 30;
 const SPEED_S = 300;
-const YOUNG_S = 2;
 const AGAIN_MS = 2000;
 
 /** Tokens a second, one sample a second, oldest first; times are Unix seconds. */
@@ -47,6 +46,7 @@ function told(kind: string, data: unknown): void {
     change({ connection: "live", problem: "", status: data as Status });
   } else if (kind === "request") {
     const row = data as RequestRow;
+    ended(row);
     const others = known.recent.filter((one) => one.number !== row.number);
     change({ recent: [row, ...others].slice(0, MOST_RECENT) });
   }
@@ -78,48 +78,63 @@ export async function follow(): Promise<void> {
         return;
       }
       last = "";
+      if (!mine.signal.aborted) change({ problem: error instanceof Refused ? error.message : "" });
     }
     if (!mine.signal.aborted) change({ connection: "lost" });
     await new Promise((resume) => setTimeout(resume, AGAIN_MS));
   }
 }
 
-const before = { read: new Map<number, number>(), write: new Map<number, number>() };
+interface Counts {
+  read: number;
+  write: number;
+}
 
-/** One more second: what was read and written in it. */
+let lastCounts: Map<number, Counts> | null = null; // of requests under way at the last look; null: none yet
+let finished: Counts = { read: 0, write: 0 }; // what those that ended since then had not told before
+let lastAt = Date.now();
+
+/** One more sample: what was read and written since the last one, a second. A hidden page looks more rarely. */
 function sample(): void {
-  const active = known.status?.requests.active ?? [];
-  const live = known.connection === "live";
-  const read = grown(before.read, active, readTokens);
-  const write = grown(before.write, active, (one) => one.output_tokens);
-  speed.at.push(Date.now() / 1000);
-  speed.read.push(live ? read : null);
-  speed.write.push(live ? write : null);
-  while ((speed.at[0] ?? Number.POSITIVE_INFINITY) < Date.now() / 1000 - SPEED_S) {
+  const seconds = Math.max(0.2, (Date.now() - lastAt) / 1000);
+  lastAt = Date.now();
+  const live = known.connection === "live" && known.status !== null;
+  const counts = new Map((known.status?.requests.active ?? []).map((one) => [one.number, countsOf(one)]));
+  let { read, write } = finished;
+  for (const [number, now] of counts) {
+    // Whatever was under way before this page looked first is not new.
+    const last = lastCounts ? (lastCounts.get(number) ?? { read: 0, write: 0 }) : now;
+    read += Math.max(0, now.read - last.read);
+    write += Math.max(0, now.write - last.write);
+  }
+  finished = { read: 0, write: 0 };
+  lastCounts = live ? counts : null;
+  speed.at.push(lastAt / 1000);
+  speed.read.push(live ? read / seconds : null);
+  speed.write.push(live ? write / seconds : null);
+  while ((speed.at[0] ?? Number.POSITIVE_INFINITY) < lastAt / 1000 - SPEED_S) {
     speed.at.shift();
     speed.write.shift();
     speed.read.shift();
   }
 }
 
-/** By how much a count of all requests under way has grown since the last look. */
-function grown(last: Map<number, number>, active: RequestRow[], count: (one: RequestRow) => number): number {
-  let sum = 0;
-  const now = new Map(active.map((one) => [one.number, count(one)]));
-  for (const one of active) {
-    const value = now.get(one.number) ?? 0;
-    const young = Date.now() / 1000 - one.began_at < YOUNG_S; // else it was under way before this page
-    sum += Math.max(0, value - (last.get(one.number) ?? (young ? 0 : value)));
-  }
-  last.clear();
-  for (const [number, value] of now) last.set(number, value);
-  return sum;
+/** Of a prompt only what was not reused; a prompt is read once its answer begins. */
+function countsOf(one: RequestRow): Counts {
+  const stage = one.progress?.stage;
+  const share =
+    stage === "prefill" ? (one.progress?.percent ?? 0) / 100 : stage === "answer" || !stage ? 1 : 0;
+  return { read: share * Math.max(0, one.prompt_tokens - one.cached_tokens), write: one.output_tokens };
 }
 
-/** Of a prompt that is being read: without what was reused. */
-function readTokens(one: RequestRow): number {
-  const share = one.progress?.stage === "prefill" ? (one.progress.percent ?? 0) / 100 : 0;
-  return share * (one.prompt_tokens - one.cached_tokens);
+/** A request is over: what it had not told while it was under way counts now. */
+function ended(row: RequestRow): void {
+  if (!lastCounts) return;
+  const last = lastCounts.get(row.number) ?? { read: 0, write: 0 };
+  const all = countsOf(row);
+  finished.read += Math.max(0, all.read - last.read);
+  finished.write += Math.max(0, all.write - last.write);
+  lastCounts.delete(row.number);
 }
 
 setInterval(sample, 1000);

@@ -17,7 +17,9 @@ from variet.engine import apis
 from variet.engine.downstream import Receive, Send
 from variet.engine.engine import Engine
 from variet.engine.pairing import Pairing
+from variet.engine.problems import Problem
 from variet.engine.relay import MARKS
+from variet.engine.request import Left, read_body
 from variet.engine.trust import Guard, KeyStore
 
 _OWN_BELOW = ("/engine/", "/v1/models/")
@@ -83,6 +85,14 @@ class _Own:
             body = b'{"status":"shutting down"}' if ending else b'{"status":"ok"}'
             await _send_json(send, 503 if ending else 200, body, scope["method"] == "HEAD")
             return
+        try:
+            body = await read_body(scope, receive, self._engine.config.server.max_body_mib)
+        except Problem as problem:
+            await _send_json(send, problem.status, problem.body("chat"), head=False)
+            return
+        except Left:
+            return
+        receive = _again(body, receive)
         if scope["method"] == "POST":  # as with the relayed APIs, curl -d needs no content type
             kept = [pair for pair in scope["headers"] if pair[0] != b"content-type"]
             scope = {**scope, "headers": [*kept, (b"content-type", b"application/json")]}
@@ -93,6 +103,20 @@ class _Own:
         if self._app is None:
             self._app = asyncio.ensure_future(asyncio.to_thread(self._make))
         return await asyncio.shield(self._app)
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """A body that was read, to be read once more; then what comes after it."""
+    told = False
+
+    async def replay() -> MutableMapping[str, Any]:
+        nonlocal told
+        if told:
+            return await receive()
+        told = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay
 
 
 async def _send_json(send: Send, status: int, body: bytes, head: bool) -> None:

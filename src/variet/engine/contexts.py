@@ -329,9 +329,12 @@ class Contexts:
     async def _rewound(self, home: _Home, slot: int, held: _Held, patience_s: float) -> bool:
         """Whether the slot now ends where the next request will go on, whatever it says."""
         assert held.asked is not None
-        self._model(home).unrewound += 1
-        async with asyncio.timeout(min(patience_s, _REWIND_S)):
-            tokens = await rewind(home.upstream, slot, held.asked, held.prompt_tokens)
+        try:
+            async with asyncio.timeout(min(patience_s, _REWIND_S)):
+                tokens = await rewind(home.upstream, slot, held.asked, held.prompt_tokens)
+        except (TimeoutError, UpstreamError, ValueError):
+            self._model(home).unrewound += 1
+            raise
         self._model(home).unrewound = 0
         if tokens is None:
             log.info("%s: a conversation of %d tokens cannot be rewound and is not kept", home.model, held.tokens)

@@ -50,7 +50,7 @@ class History:
         if self.keep_days <= 0 or len(self._waiting) >= _MOST_WAITING:
             return
         counts = (row.get("prompt_tokens") or 0, row.get("cached_tokens") or 0, row.get("output_tokens") or 0)
-        text = json.dumps(row, ensure_ascii=False)
+        text = json.dumps(row)
         self._waiting.append((at, kind, row.get("model") or "", row.get("tier") or "", *counts, text))
 
     async def run(self) -> None:
@@ -104,7 +104,7 @@ class History:
                     file.execute("delete from happened where at < ?", (time.time() - self.keep_days * _DAY_S,))
                     self._tidied_at = time.monotonic()
             self._failed = False
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, OverflowError, ValueError) as error:
             if not self._failed:
                 log.warning("%s cannot be written; what happens is not kept meanwhile: %s", self.path, error)
             self._failed = True

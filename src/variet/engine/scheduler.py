@@ -216,7 +216,7 @@ class Scheduler:
     def _arrived(self, ask: Arrived) -> None:
         terms = self.terms.models.get(ask.model)
         anywhere = ask.anywhere and bool(self._residents()) and not self.shutting_down
-        refusal = None if anywhere else self._objection(ask.model)
+        refusal = None if anywhere else self.objection(ask.model, self._now)
         if refusal is not None:
             self._effects.append(Refuse(ask.request_id, *refusal))
             return
@@ -230,7 +230,7 @@ class Scheduler:
         since = self._now if ask.since_ms is None else ask.since_ms
         self.waiters[ask.request_id] = Waiter(ask, since, self._sequence)
 
-    def _objection(self, model: str) -> tuple[RefusalKind, str, float | None] | None:
+    def objection(self, model: str, now_ms: float) -> tuple[RefusalKind, str, float | None] | None:
         """Why no request for this model is taken now: (kind, detail, retry after)."""
         terms = self.terms.models.get(model)
         if self.shutting_down:
@@ -243,8 +243,8 @@ class Scheduler:
         if never is not None and not (terms.problem and model in self.pulling):
             return "cannot_run", never, None
         trouble = self.trouble.get(model)
-        if trouble and self._now < trouble.until_ms:
-            return "backing_off", trouble.detail, trouble.until_ms - self._now
+        if trouble and now_ms < trouble.until_ms:
+            return "backing_off", trouble.detail, trouble.until_ms - now_ms
         return None
 
     def _ended(self, event: Ended) -> None:
@@ -302,7 +302,7 @@ class Scheduler:
             self._fail_model(event.model, "unavailable", event.problem, 30_000.0)
 
     def _command(self, command: Command) -> None:
-        objection = None if command.kind == "unload" else self._objection(command.model)
+        objection = None if command.kind == "unload" else self.objection(command.model, self._now)
         if objection is not None:
             self._effects.append(Answer(command.command_id, objection[1]))
             return
@@ -353,7 +353,7 @@ class Scheduler:
         models = {waiter.ask.model for waiter in self.waiters.values() if self._needs(waiter, waiter.ask.model)}
         models |= {command.model for command in self.commands if command.kind != "unload"}
         for model in sorted(models):
-            objection = self._objection(model)
+            objection = self.objection(model, self._now)
             if objection is not None and objection[0] in ("cannot_run", "unavailable", "unknown_model"):
                 self._fail_model(model, *objection)
 
@@ -516,6 +516,14 @@ class Scheduler:
                 reason = limit if limited else f"{want.model} does not fit"
                 problem = f"{reason}, and {names} is loaded; swap instead of load"
                 self._give_way_for(want.model, problem)
+
+    def would_go(self, model: str) -> list[str] | None:
+        """The models that would have to leave for this one; None: it does not fit beside what must stay. Changes
+        nothing."""
+        want = _Want(model, self._now, self._now, urgent=False, may_evict=True)
+        staying = [instance for instance in self.instances.values() if instance.live]
+        victims = choose_victims(self.terms.models[model].demand, self._tenants(staying, want), self.terms.capacity)
+        return None if victims is None else [self.instances[instance_id].model for instance_id in victims]
 
     def _tenants(self, instances: Iterable[Instance], want: _Want) -> list[Tenant]:
         result = []

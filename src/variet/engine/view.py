@@ -41,7 +41,8 @@ class View:
     def problem_of(self, model: str) -> str | None:
         """Why a model cannot answer now, in a sentence."""
         state = self._engine.fleet.scheduler
-        if model in state.pulling:
+        ready = any(one.model == model and one.phase is Phase.READY for one in state.instances.values())
+        if ready or model in state.pulling:
             return None
         trouble = state.trouble.get(model)
         failed = trouble.detail if trouble and trouble.failures else None

@@ -26,7 +26,10 @@ async def explain(request: Request, body: Annotated[dict[str, Any], Body()]) -> 
     """The body of a chat, message, response or completion; `{"prompt": "..."}` is enough. Answers with the tier, the
     rule that asked for it, and what each tier would cost in seconds: loading, the way back of what goes for it,
     reading, writing, and lacking what the rule asks for."""
-    chain = conversation.chain(body, orjson.dumps)
+    try:
+        chain = conversation.chain(body, orjson.dumps)
+    except TypeError as error:
+        raise HTTPException(400, f"the body has what JSON cannot say: {error}") from None
     if not chain.digests:
         raise HTTPException(400, "`messages`, `input` or `prompt` is needed, as the request would have it")
     return row(request.app.state.engine.choose(body, chain))

@@ -7,6 +7,7 @@ back of whatever goes for it.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,13 +16,16 @@ from variet.tiers import Tier
 
 _SIDEWAYS = 1 / 3  # of what a tier is worth is lost with its neighbour of the same height
 _MOST_CHARACTERS = 400
+_NOT_IN_A_HEADER = re.compile(r"[^ -~]+")
+_DOUBT_S = 1e6
 _MATTERS_S = 1.0  # a smaller difference is noise: the tier that was asked for answers
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
     """What one tier would take, in seconds. `load_s` 0: it is loaded; `back_s`: loading what would have to go for it;
-    `problem`: why it cannot answer this."""
+    `problem`: why it cannot answer this; `doubt`: why it probably cannot, in which case it is asked before one that
+    certainly cannot."""
 
     tier: Tier
     model: str
@@ -30,6 +34,11 @@ class Option:
     read_s: float = 0.0
     write_s: float = 0.0
     problem: str = ""
+    doubt: str = ""
+
+    @property
+    def objection(self) -> str:
+        return self.problem or self.doubt
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +76,14 @@ def choose(need: Need, options: Sequence[Option], worth_s: Mapping[Tier, float])
     best = min(weighed, key=rank)
     if wanted.total_s <= best.total_s + _MATTERS_S:
         best = wanted
-    reason = " ".join(_reason(need, wanted, best).split())[:_MOST_CHARACTERS]  # problems quote logs: a header is a line
+    reason = _NOT_IN_A_HEADER.sub(" ", _reason(need, wanted, best))[:_MOST_CHARACTERS]
     return Choice(best.option.tier, best.option.model, need, reason, weighed)
 
 
 def _weigh(one: Option, needed: Tier, worth_s: Mapping[Tier, float]) -> Weighed:
     lack = _lack_s(one.tier, needed, worth_s)
     took = one.load_s + one.back_s + one.read_s + one.write_s + lack
-    return Weighed(one, lack, math.inf if one.problem else took)
+    return Weighed(one, lack, math.inf if one.problem else took + (_DOUBT_S if one.doubt else 0.0))
 
 
 def _lack_s(tier: Tier, needed: Tier, worth_s: Mapping[Tier, float]) -> float:
@@ -90,9 +99,9 @@ def _reason(need: Need, wanted: Weighed, best: Weighed) -> str:
     asks = need.explained()
     if best is wanted:
         how = "it is loaded" if not best.option.load_s else f"loading it takes {best.option.load_s:.0f} s"
-        return f"{asks}; {how}" if not best.option.problem else f"{asks}; {best.option.problem}"
-    if wanted.option.problem:
-        return f"{asks}; {wanted.option.problem}; {best.option.tier} answers"
+        return f"{asks}; {how}" if not best.option.objection else f"{asks}; {best.option.objection}"
+    if wanted.option.objection:
+        return f"{asks}; {wanted.option.objection}; {best.option.tier} answers"
     loaded = ", which is loaded" if not best.option.load_s else ""
     if HEIGHT[best.option.tier] > HEIGHT[need.tier]:
         saved = wanted.total_s - best.total_s

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from variet.engine.auto.choice import Choice, Option, choose
 from variet.engine.auto.rules import Need, Rules
-from variet.engine.auto.wording import has_images, wordings
+from variet.engine.auto.wording import has_images, readable_bytes, wordings
 from variet.engine.conversation import Chain
-from variet.engine.ledger import Tenant, choose_victims
-from variet.engine.scheduler import Instance, Phase
+from variet.engine.scheduler import Phase
 from variet.engine.worth import Speeds
 from variet.tiers import TIERS, Tier
 
@@ -22,6 +22,7 @@ _REMEMBERED = 4096  # conversations whose need is known without reading all of t
 _ANSWER_TOKENS = 400  # of an answer, where its request sets no lower limit
 _USUAL_TOKENS_PER_S = 30.0  # where neither a measurement nor an expectation is known
 _USUAL_LOAD_S = 20.0
+_WHY_NOT = {"backing_off": "failed to load lately", "unavailable": "is not on this disk"}
 
 
 class Chooser:
@@ -36,8 +37,8 @@ class Chooser:
         """The tier for a request, and why."""
         need = self._need(body, chain)
         config = self._engine.config
-        eyes = has_images(body)
-        options = [self._option(tier, body, chain, eyes=eyes) for tier in TIERS]
+        eyes, size = has_images(body), readable_bytes(body)
+        options = [self._option(tier, body, chain, size, eyes=eyes) for tier in TIERS]
         return choose(need, options, config.auto.worth_s)
 
     def _need(self, body: Mapping[str, Any], chain: Chain) -> Need:
@@ -59,22 +60,20 @@ class Chooser:
                 self._needs.popitem(last=False)
         return need
 
-    def _option(self, tier: Tier, body: Mapping[str, Any], chain: Chain, *, eyes: bool) -> Option:
+    def _option(self, tier: Tier, body: Mapping[str, Any], chain: Chain, size: int, *, eyes: bool) -> Option:
         engine = self._engine
         spec = engine.config.tiers[tier]
         name, model = spec.model, engine.config.models[spec.model]
         speeds, bytes_per_token = engine.contexts.measured(name)
-        size = chain.sizes[-1] if chain.sizes else 0
-        tokens = 0.0 if eyes else size / bytes_per_token  # a picture's bytes are no measure of its tokens
-        problem = engine.view.problem_of(name) or ""
-        if not problem and name in engine.fleet.scheduler.pulling:
-            problem = f"{name} is still being fetched"
+        tokens = size / bytes_per_token
+        problem = self._problem(name)
         if not problem and eyes and model.files.mmproj is None:
             problem = f"{tier} sees no pictures"
-        if not problem and tokens > model.context_tokens:
-            problem = f"{tier} holds {model.context_tokens} tokens, and this has about {tokens:.0f}"
+        doubt = ""
+        if tokens > model.context_tokens:
+            doubt = f"{tier} holds {model.context_tokens} tokens, and this has about {tokens:.0f}"
         unread = tokens * (1 - engine.contexts.spared_share(name, chain))
-        load_s, back_s = self._coming_s(name)
+        load_s, back_s = (0.0, 0.0) if problem else self._coming_s(name)
         return Option(
             tier,
             name,
@@ -83,7 +82,21 @@ class Chooser:
             read_s=speeds.reading_ms(unread) / 1000,
             write_s=_answer_tokens(body) / self._tokens_per_s(speeds, spec.expected_tokens_per_s),
             problem=problem,
+            doubt=doubt,
         )
+
+    def _problem(self, name: str) -> str:
+        """Why a model cannot answer now, without the words of its log; empty if it can."""
+        state = self._engine.fleet.scheduler
+        live = next((one for one in state.instances.values() if one.model == name and one.live), None)
+        if live is not None and live.phase is Phase.READY:
+            return ""
+        if name in state.pulling:
+            return f"{name} is still being fetched"
+        objection = state.objection(name, time.monotonic() * 1000)
+        if objection is not None:
+            return f"{name} {_WHY_NOT.get(objection[0], 'cannot run now')}"
+        return "" if live or state.would_go(name) is not None else f"{name} does not fit beside what is pinned"
 
     @staticmethod
     def _tokens_per_s(speeds: Speeds, expected: float | None) -> float:
@@ -100,20 +113,8 @@ class Chooser:
                 return 0.0, 0.0
             running = engine.fleet.running.get(own.instance_id)
             return self._load_s(name) * (1 - (running.progress[1] if running else 0.0)), 0.0
-        terms = state.terms.models.get(name)
-        if terms is None:
-            return self._load_s(name), 0.0
-        others = [self._tenant(one) for one in live if one.model != name]
-        gone = choose_victims(terms.demand, others, state.terms.capacity) or ()
-        back_ms = sum(one.return_cost_ms for one in others if one.instance_id in gone)
-        return self._load_s(name), back_ms / 1000
-
-    def _tenant(self, one: Instance) -> Tenant:
-        movable = not self._engine.fleet.scheduler.terms.models[one.model].pinned if self._known(one.model) else True
-        return Tenant(one.instance_id, one.demand, movable, bool(one.leases), self._load_s(one.model) * 1000)
-
-    def _known(self, model: str) -> bool:
-        return model in self._engine.fleet.scheduler.terms.models
+        gone = state.would_go(name) or ()
+        return self._load_s(name), sum(map(self._load_s, gone))
 
     def _load_s(self, model: str) -> float:
         """As it was measured, else as it is planned."""
@@ -146,7 +147,7 @@ def row(choice: Choice) -> dict[str, Any]:
                 "write_s": round(one.option.write_s, 2),
                 "lack_s": round(one.lack_s, 2),
                 "total_s": None if one.option.problem else round(one.total_s, 2),
-                "problem": one.option.problem or None,
+                "problem": one.option.problem or one.option.doubt or None,
             }
             for one in choice.weighed
         ],

@@ -14,13 +14,18 @@ _FENCED = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _TAGS = "system-reminder|environment_(?:details|context)|user_instructions|attached_files|editor_context"
 _ADDED = re.compile(rf"<({_TAGS})>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
 _CODE = re.compile(
-    r"^\s*(?:Traceback \(most|File \"|#\d+ |at \w[\w.$]*\(|def \w+\(|class \w+|import [\w.]+;?\s*$|from \w+ import|"
-    r"function \w+\(|const \w+ =|let \w+ =|public |private |#include|SELECT .+ FROM|\w+Error: |for \w+ in .+;)",
+    r"^[ \t]{0,80}(?:Traceback \(most|File \"|#\d{1,4} |at \w[\w.$]{0,200}\(|def \w+\(|class \w+|"
+    r"import [\w.]+;?[ \t]*$|from [\w.]+ import|function \w+\(|const \w+ =|let \w+ =|public |private |#include|"
+    r"SELECT [^\n]{1,300} FROM|\w{1,60}Error: |for \w+ in [^\n]{1,300};)",
     re.MULTILINE,
 )
-_FILE = re.compile(
-    r"\b[\w./-]+\.(?:py|pyi|js|jsx|ts|tsx|go|rs|c|cc|cpp|h|hpp|java|kt|cs|rb|php|swift|sql|sh|vue|toml)\b"
-)
+_NO_PATH = re.compile(r"[^\w./-]+")
+_CODE_FILES = (
+    ".py", ".pyi", ".js", ".jsx", ".ts", ".tsx", ".go", ".rs", ".c", ".cc", ".cpp", ".h", ".hpp", ".java", ".kt", ".cs",
+    ".rb", ".php", ".swift", ".sql", ".sh", ".vue", ".toml",
+)  # fmt: skip
+_READ_FIELDS = ("system", "instructions", "tools", "messages", "input", "prompt")
+_LONG = 2000  # characters without a space: no text, but a picture in letters
 _NOT_A_WORD = re.compile(r"[^\w']+")
 
 
@@ -58,7 +63,9 @@ class Wording:
     @cached_property
     def files(self) -> int:
         """How many files of source code it names."""
-        return len(set(_FILE.findall(self._prose)))
+        dotted = " ".join(word for word in self._prose.split() if "." in word)
+        words = (word.rstrip(".") for word in _NO_PATH.split(dotted))
+        return len({word for word in words if word.endswith(_CODE_FILES)})
 
 
 def wordings(body: Mapping[str, Any]) -> list[Wording]:
@@ -66,6 +73,19 @@ def wordings(body: Mapping[str, Any]) -> list[Wording]:
     tools, effort = bool(body.get("tools")), _effort(body)
     texts = (_ADDED.sub(" ", text).strip() for text in _said(body))
     return [Wording(text, tools, effort) for text in texts if text]
+
+
+def readable_bytes(body: Mapping[str, Any]) -> int:
+    """Bytes of what a model reads as text, nearly: pictures and sounds inside are left out."""
+    return sum(_readable(body[field]) for field in _READ_FIELDS if field in body)
+
+
+def _readable(value: Any) -> int:
+    if isinstance(value, str):
+        return 0 if len(value) > _LONG and " " not in value[:_LONG] else len(value)
+    if isinstance(value, dict):
+        return sum(len(key) + _readable(inner) for key, inner in value.items())
+    return sum(map(_readable, value)) if isinstance(value, list) else 0
 
 
 def has_images(body: Mapping[str, Any]) -> bool:
