@@ -20,7 +20,7 @@ async def test_two_minutes_of_chaos(tmp_path: Path, models: Path) -> None:
         report = await Soak(engine, models, seed=1).run(_SECONDS)
         print(report.text())
         assert not report.wrong, "\n".join(report.wrong)
-        assert report.outcomes["whole"] > 50 and sum(report.injected.values()) > 20
+        assert report.outcomes["whole"] > 30 and sum(report.injected.values()) > 20
         assert report.before is not None and report.after is not None
         assert report.after.rss_mib < report.before.rss_mib + _MORE_MIB
         assert report.after.descriptors <= report.before.descriptors + _MORE_DESCRIPTORS

@@ -391,7 +391,7 @@ class Soak:
         if self.report.after.children != len(status_now["instances"]):
             self.report.wrong.append(f"{self.report.after.children} model servers for {status_now['instances']}")
         for line in (await self.engine.text("/metrics")).splitlines():
-            if (line.startswith("variet_context") and "_total{" in line) or line.startswith("variet_contexts_total"):
+            if line.startswith("variet_context_total{"):
                 name, _, value = line.rpartition(" ")
                 outcome = name.partition('outcome="')[2].partition('"')[0]
                 if outcome:
