@@ -86,6 +86,7 @@ async def test_a_conversation_finds_its_tier_and_keeps_it(tmp_path: Path, models
 async def test_rules_are_the_owners_and_a_reload_changes_them(tmp_path: Path, models: Path) -> None:
     rule = {"name": "mine", "tier": "deep-coder", "says": ["abracadabra"]}
     config = embedded_config(auto={"rules": [rule], "otherwise": "fast", "worth_s": {"deep-coder": 600.0}})
+    config["server"] = {"max_body_mib": 1}
     config["aliases"] = {**config.get("aliases", {}), "any-*": "auto"}
     async with running(tmp_path / "home", models, config) as engine:
         told = {entry["id"]: entry for entry in (await engine.get("/v1/models"))["data"]}
@@ -104,5 +105,9 @@ async def test_rules_are_the_owners_and_a_reload_changes_them(tmp_path: Path, mo
         assert status == 400 and "no model of its own" in refused["detail"]
         status, refused = await engine.post("/engine/explain", {"model": "auto"})
         assert status == 400
+        status, _ = await engine.post("/engine/explain", {"prompt": "word " * 500_000})
+        assert status == 413
+        status, refused = await engine.post("/engine/explain", {"prompt": "\ud800"})
+        assert status in (200, 400), refused
         status, _ = await engine.post("/tokenize", {"model": "auto", "content": "Hello"})
         assert status == 200, "what is no conversation goes to whatever is loaded"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from variet.engine.auto.choice import Choice, Option, choose
 from variet.engine.auto.rules import HEIGHT, Need, Rules
-from variet.engine.auto.wording import Wording, has_images, wordings
+from variet.engine.auto.wording import Wording, has_images, readable_bytes, wordings
 from variet.engine.config import AutoConfig, AutoRule
 from variet.tiers import TIERS, Tier
 
@@ -67,6 +68,26 @@ def test_pictures_are_seen_in_each_api() -> None:
     for kind in ("image", "image_url", "input_image"):
         assert has_images({"messages": [{"role": "user", "content": [{"type": kind}]}]})
     assert not has_images({"messages": [{"role": "user", "content": "an image"}]})
+
+
+def test_what_is_no_text_is_no_prompt() -> None:
+    """A screenshot in a tool's result is half a million tokens only to who counts its letters."""
+    picture = {"type": "image", "source": {"type": "base64", "data": "iVBORw0KGgo" * 100_000}}
+    result = {"type": "tool_result", "tool_use_id": "1", "content": [picture]}
+    words = "what do you see " * 100
+    body = {"messages": [{"role": "user", "content": [result, {"type": "text", "text": words}]}]}
+    assert len(words) < readable_bytes(body) < len(words) + 300
+    assert readable_bytes({"input": "x " * 5_000}) == 10_000 and readable_bytes({"prompt": [1, 2, 3]}) == 0
+
+
+@pytest.mark.parametrize("unit", ["\n", " \n", "a.", "at x", "SELECT ", "word ", "\n\n\nx"])
+def test_no_message_holds_up_the_engine(unit: str) -> None:
+    """Patterns that look back and forth would take seconds here; these take milliseconds."""
+    began = time.process_time()
+    for _ in range(5):
+        one = Wording(unit * (200_000 // len(unit)))
+        assert one.code in (True, False) and one.files >= 0
+    assert time.process_time() - began < 2.0
 
 
 @given(st.text(max_size=300))
@@ -222,6 +243,17 @@ def test_what_cannot_answer_is_not_asked_unless_nothing_can() -> None:
     assert "model-balanced is missing" in one.reason
     none = {tier.replace("-", "_"): {"problem": "gone"} for tier in TIERS}
     assert chosen("balanced", **none).tier == "balanced", "its own error says what is wrong"
+
+
+def test_what_probably_cannot_is_asked_before_what_certainly_cannot() -> None:
+    made = [
+        Option("fast", "a", doubt="fast holds 4096 tokens, and this has about 9000"),
+        Option("balanced", "b", problem="b is not on this disk"),
+        Option("deep-coder", "c", load_s=30.0, doubt="deep-coder holds 8192 tokens, and this has about 9000"),
+        *(Option(tier, "d", problem="d failed to load lately") for tier in ("deep-logic", "ultra")),
+    ]
+    one = choose(Need("balanced", "a rule"), made, WORTH)
+    assert one.tier == "fast" and "b is not on this disk; fast answers" in one.reason
 
 
 _keys = st.sampled_from(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -363,3 +364,23 @@ async def test_a_model_whose_rewinds_fail_is_left_alone(tmp_path: Path, monkeypa
         await scene.contexts.keep(1, 5)
     assert [one.outcome for one in scene.happened] == ["save failed", "save failed"]
     assert scene.contexts.book.unfit() == ["m"]
+
+
+async def test_a_client_that_leaves_during_a_rewind_is_no_fault_of_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = Scene(tmp_path, "recurrent")
+    await ask(scene, SHIPS, ASKED)
+
+    async def waits(*_: Any) -> int | None:
+        await asyncio.Event().wait()
+        return None
+
+    monkeypatch.setattr("variet.engine.contexts.rewind", waits)
+    for _ in range(3):
+        keeping = asyncio.create_task(scene.contexts.keep(1, 5))
+        await asyncio.sleep(0)
+        keeping.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await keeping
+    assert scene.contexts.book.unfit() == []

@@ -97,3 +97,16 @@ async def test_what_waits_is_written_at_the_end(tmp_path: Path) -> None:
     with pytest.raises(asyncio.CancelledError):
         await running
     assert [one["number"] for one in history.latest("request")] == [1]
+
+
+async def test_odd_words_and_numbers_cost_no_other_row(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    history = History(tmp_path / "history.sqlite", 30)
+    history.add("moment", time.time(), {"model": "m", "detail": "caf\udce9.gguf"})
+    await history.flush()
+    assert history.latest("moment")[0]["detail"] == "caf\udce9.gguf"
+    history.add("request", time.time(), request(1, prompt_tokens=2**70))
+    await history.flush()
+    assert "cannot be written" in caplog.text
+    history.add("request", time.time(), request(2))
+    await history.flush()
+    assert [one["number"] for one in history.latest("request")] == [2]

@@ -203,6 +203,35 @@ def test_a_pinned_model_is_never_evicted() -> None:
     assert world.loaded() == {"small"}
 
 
+def test_who_would_go_is_told_without_a_change() -> None:
+    world = small_world()
+    assert world.scheduler.would_go("large") == []
+    world.ask("small")
+    world.settle()
+    assert world.scheduler.would_go("large") == ["small"] and world.loaded() == {"small"}
+    pinned = replace(world.terms.models["small"], pinned=True)
+    world.scheduler.terms = replace(world.terms, models={**world.terms.models, "small": pinned})
+    assert world.scheduler.would_go("large") is None
+    side = replace(world.terms.models["small"], side=True, demand={"host": 95})
+    world.scheduler.terms = replace(world.terms, models={**world.terms.models, "small": side})
+    world.scheduler.instances.clear()
+    assert world.scheduler.would_go("large") is None, "what is set aside for a side model is not there"
+
+
+def test_an_objection_ends_with_the_back_off() -> None:
+    world = small_world()
+    for _ in range(3):
+        world.ask("small")
+        world.advance(10)
+        world.crash("small")
+        world.advance(200)
+    trouble = world.scheduler.trouble["small"]
+    objection = world.scheduler.objection("small", trouble.until_ms - 1)
+    assert objection is not None and objection[0] == "backing_off"
+    assert world.scheduler.objection("small", trouble.until_ms) is None
+    assert world.scheduler.objection("large", world.now) is None
+
+
 def test_models_that_fit_live_together() -> None:
     world = small_world(max_resident=2)
     world.ask("small", busy_ms=10_000)
