@@ -19,7 +19,7 @@ import pytest
 from tests.support.engine import ROOT, EngineProcess, chat, read_stream, running
 from variet.engine.engine import Engine
 from variet.engine.events import Arrived
-from variet.engine.upstream import Upstream
+from variet.engine.upstream import Upstream, UpstreamError
 from variet.tiers import TIERS
 
 pytestmark = pytest.mark.models
@@ -308,6 +308,40 @@ async def test_a_model_that_sleep_has_frozen_is_ended_and_comes_back(
         psutil.Process(child.pid).send_signal(signal.SIGSTOP)
         await engine.fleet.probe()
         assert child.gone.done()
+        again = await engine.fleet.acquire(Arrived(engine.fleet.new_id(), "told"))
+        assert again.instance_id != lease.instance_id
+        engine.fleet.end(again.request_id)
+    finally:
+        await engine.stop()
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGTERM])
+async def test_a_model_server_that_gives_up_under_its_requests_is_noticed(
+    tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """The real one, told to end by somebody else, waits for answers that it gives no more."""
+    monkeypatch.setenv("VARIET_HOME", str(tmp_path))
+    monkeypatch.setattr("variet.engine.fleet.WATCH_S", 0.2)
+    monkeypatch.setattr("variet.engine.fleet.PROBE_PATIENCE_S", 2.0)
+    path = tmp_path / "engine_models.json"
+    path.write_text(json.dumps({**scripted_config(models), "llama_server": {}}))
+    engine = await Engine.create(path)
+    await engine.start()
+    try:
+        lease = await engine.fleet.acquire(Arrived(engine.fleet.new_id(), "told"))
+        child = engine.fleet.running[lease.instance_id].child
+        assert child is not None and child.pid is not None
+        body = json.dumps({"prompt": "Once upon a time", "n_predict": 400, "ignore_eos": True}).encode()
+        headers = [(b"content-type", b"application/json")]
+        asking = asyncio.create_task(lease.upstream.ask("POST", b"/completion", headers, body))
+        await asyncio.sleep(0.5)
+        assert not child.gone.done()
+        psutil.Process(child.pid).send_signal(number)
+        async with asyncio.timeout(30):
+            await asyncio.wait([child.gone])
+            with contextlib.suppress(UpstreamError):
+                (await asking).close()
+        engine.fleet.end(lease.request_id)
         again = await engine.fleet.acquire(Arrived(engine.fleet.new_id(), "told"))
         assert again.instance_id != lease.instance_id
         engine.fleet.end(again.request_id)

@@ -112,6 +112,7 @@ class Engine:
             asyncio.create_task(self._awake.run()),
             asyncio.create_task(self.housekeeping.run(lambda: self.config)),
             asyncio.create_task(self.history.run()),
+            asyncio.create_task(self.fleet.watch()),
         ]
         self._pull_missing()
         for name in self.config.scheduling.preload:

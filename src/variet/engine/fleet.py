@@ -29,6 +29,8 @@ log = logging.getLogger("variet.engine.fleet")
 STOP_PATIENCE_S = 5.0
 CUT_PATIENCE_S = 0.1
 PROBE_PATIENCE_S = 30.0
+WATCH_S = 10.0
+_MOST_MISSED = 2
 KEEP_PATIENCE_S = 10.0  # for saving conversations before a stop
 SpecFor = Callable[[str], LaunchSpec]
 MemoryBack = Callable[[Mapping[str, int]], Awaitable[None]]
@@ -57,6 +59,7 @@ class Running:
     stop_reason: str = ""
     cut: bool = False
     log_tail: tuple[str, ...] = ()
+    missed: int = 0  # looks in a row at which it did not answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +213,37 @@ class Fleet:
             if one.upstream is not None and not one.upstream.closed and not one.stopping.is_set()
         ]
         await asyncio.gather(*(self._probe(one) for one in loaded))
+
+    async def watch(self) -> None:
+        """Look after models that have requests, for good: one that twice does not say that it is there is ended.
+
+        A model server that was told to end by somebody else waits for its answers and gives none (llama.cpp b10068), one
+        that was frozen answers nothing: without this its requests would wait for ever, since a long prefill is no
+        reason to give up. `/health` is answered by a thread of its own, also while it reads or saves.
+        """
+        while True:
+            await asyncio.sleep(WATCH_S)
+            busy = [one for one in self.running.values() if self._is_busy(one)]
+            for fault in await asyncio.gather(*(self._look_at(one) for one in busy), return_exceptions=True):
+                if isinstance(fault, Exception):  # whatever a look meets, the next one must be had, too
+                    log.error("while looking after a model", exc_info=fault)
+
+    def _is_busy(self, one: Running) -> bool:
+        instance = self.scheduler.instances.get(one.instance_id)
+        up = one.upstream is not None and not one.upstream.closed and not one.stopping.is_set()
+        return up and instance is not None and bool(instance.leases)
+
+    async def _look_at(self, one: Running) -> None:
+        assert one.upstream is not None and one.child is not None
+        try:
+            async with asyncio.timeout(PROBE_PATIENCE_S):
+                answered = await _is_answered(one.upstream, "GET", b"/health")
+        except (UpstreamError, TimeoutError):
+            answered = False
+        one.missed = 0 if answered else one.missed + 1
+        if one.missed >= _MOST_MISSED and not one.child.gone.done() and not one.stopping.is_set():
+            self.note("probe failed", one.model, detail="it does not answer any more and is ended")
+            await one.child.stop(CUT_PATIENCE_S)
 
     async def _probe(self, one: Running) -> None:
         assert one.upstream is not None and one.child is not None
