@@ -217,8 +217,8 @@ class Fleet:
     async def watch(self) -> None:
         """Look after models that have requests, for good: one that twice does not say that it is there is ended.
 
-        A model server that was told to end by somebody else waits for its answers and gives none (llama.cpp b10068), one
-        that was frozen answers nothing: without this its requests would wait for ever, since a long prefill is no
+        A model server that was told to end by somebody else waits for its answers and gives none (llama.cpp b10068);
+        one that was frozen answers nothing. Without this their requests would wait for ever, since a long prefill is no
         reason to give up. `/health` is answered by a thread of its own, also while it reads or saves.
         """
         while True:
