@@ -90,5 +90,10 @@ async def test_a_client_that_leaves_stops_the_generation(engine: EngineProcess) 
     await engine.until("the lease is back", lambda status: not any(one["leases"] for one in status["instances"]))
     child = engine.children()[0]
     child.cpu_percent()
-    await asyncio.sleep(0.5)
-    assert child.cpu_percent() < 50, "the child still generates"
+    busy = 100.0
+    for _ in range(10):  # seconds; the whole story would take most of a minute, more where the machine has other work
+        await asyncio.sleep(0.5)
+        busy = child.cpu_percent()
+        if busy < 50:
+            break
+    assert busy < 50, "the child still generates"
