@@ -1,6 +1,6 @@
 """Find a Chromium for the dashboard's tests, and have Debian's installed where there is none: `make browser`.
 
-Prints the path of the one that the tests will take (tests/support/browser.py looks in the same places).
+Prints the path of the one that the tests will take. Needs nothing but Python.
 """
 
 from __future__ import annotations

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from playwright.async_api import Page, async_playwright
+from scripts.browser import find
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
@@ -19,7 +17,7 @@ _FLAGS = (
 
 def chromium() -> str:
     """Path of the browser; `make browser` installs one."""
-    found = os.environ.get("VARIET_CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
+    found = find()
     assert found, "these tests need Chromium: run `make browser`"
     return found
 

@@ -61,6 +61,11 @@ class Running:
     log_tail: tuple[str, ...] = ()
     missed: int = 0  # looks in a row at which it did not answer
 
+    @property
+    def up(self) -> bool:
+        """Whether it can be asked: loaded, and not on its way out."""
+        return self.upstream is not None and not self.upstream.closed and not self.stopping.is_set()
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:
@@ -207,12 +212,7 @@ class Fleet:
         """Ask every loaded model for one token, as after a sleep of the machine; one that cannot answer is ended, which
         counts as a crash: its requests are retried or told, the next one starts it again.
         """
-        loaded = [
-            one
-            for one in self.running.values()
-            if one.upstream is not None and not one.upstream.closed and not one.stopping.is_set()
-        ]
-        await asyncio.gather(*(self._probe(one) for one in loaded))
+        await asyncio.gather(*(self._probe(one) for one in self.running.values() if one.up))
 
     async def watch(self) -> None:
         """Look after models that have requests, for good: one that twice does not say that it is there is ended.
@@ -223,30 +223,34 @@ class Fleet:
         """
         while True:
             await asyncio.sleep(WATCH_S)
-            busy = [one for one in self.running.values() if self._is_busy(one)]
+            busy = [one for one in self.running.values() if one.up and self._has_leases(one)]
             for fault in await asyncio.gather(*(self._look_at(one) for one in busy), return_exceptions=True):
                 if isinstance(fault, Exception):  # whatever a look meets, the next one must be had, too
                     log.error("while looking after a model", exc_info=fault)
 
-    def _is_busy(self, one: Running) -> bool:
+    def _has_leases(self, one: Running) -> bool:
         instance = self.scheduler.instances.get(one.instance_id)
-        up = one.upstream is not None and not one.upstream.closed and not one.stopping.is_set()
-        return up and instance is not None and bool(instance.leases)
+        return instance is not None and bool(instance.leases)
 
     async def _look_at(self, one: Running) -> None:
-        assert one.upstream is not None and one.child is not None
+        assert one.upstream is not None
         try:
             async with asyncio.timeout(PROBE_PATIENCE_S):
                 answered = await _is_answered(one.upstream, "GET", b"/health")
         except (UpstreamError, TimeoutError):
             answered = False
         one.missed = 0 if answered else one.missed + 1
-        if one.missed >= _MOST_MISSED and not one.child.gone.done() and not one.stopping.is_set():
+        if one.missed >= _MOST_MISSED and not one.stopping.is_set():
+            await self._end_of(one)
+
+    async def _end_of(self, one: Running) -> None:
+        """End a child that does not answer, unless it is gone already."""
+        if one.child is not None and not one.child.gone.done():
             self.note("probe failed", one.model, detail="it does not answer any more and is ended")
             await one.child.stop(CUT_PATIENCE_S)
 
     async def _probe(self, one: Running) -> None:
-        assert one.upstream is not None and one.child is not None
+        assert one.upstream is not None
         request_id = self.new_id()
         try:
             async with asyncio.timeout(PROBE_PATIENCE_S):
@@ -263,9 +267,8 @@ class Fleet:
             healthy = False
         finally:
             self.end(request_id)
-        if not healthy and not one.child.gone.done():
-            self.note("probe failed", one.model, detail="it does not answer any more and is ended")
-            await one.child.stop(CUT_PATIENCE_S)
+        if not healthy:
+            await self._end_of(one)
 
     # --- the owner ---
 

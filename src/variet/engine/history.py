@@ -27,7 +27,6 @@ _TIDY_S = 3600.0
 _DAY_S = 86_400.0
 _MOST_WAITING = 20_000  # rows, while the disk takes none
 _BUSY_S = 5.0
-_VERSION = 1
 _TABLES = """
 create table if not exists happened (at real not null, kind text not null, model text not null, tier text not null,
   prompt integer not null, cached integer not null, output integer not null, row text not null);
@@ -130,7 +129,6 @@ class History:
                 file.execute("pragma journal_mode = wal")
                 file.execute("pragma synchronous = normal")
                 file.executescript(_TABLES)
-                file.execute(f"pragma user_version = {_VERSION}")
             with file:
                 yield file
         finally:

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from variet.engine.downstream import Source
+from variet.engine.upstream import UpstreamError
 from variet.toolcalls import Sieve, Tool, ToolCall, find, tools_of
 
 # General names (GGUF `general.name`) of models that write calls as text, with evidence: Qwen2.5-Coder answers a request
@@ -114,7 +115,7 @@ class RescuedStream:
                 if out:
                     self._heard_at = time.monotonic()
                     return out
-        except Exception:
+        except UpstreamError:
             held = self._release()
             if held:  # the client gets what it would have had; the next read tells the error again
                 return held

@@ -102,9 +102,9 @@ def _reason(need: Need, wanted: Weighed, best: Weighed) -> str:
         return f"{asks}; {how}" if not best.option.objection else f"{asks}; {best.option.objection}"
     if wanted.option.objection:
         return f"{asks}; {wanted.option.objection}; {best.option.tier} answers"
-    loaded = ", which is loaded" if not best.option.load_s else ""
+    loaded = ", which is loaded," if not best.option.load_s else ""
     if HEIGHT[best.option.tier] > HEIGHT[need.tier]:
         saved = wanted.total_s - best.total_s
-        return f"{asks}; {best.option.tier}{loaded}, is {saved:.0f} s quicker".replace(",,", ",")
+        return f"{asks}; {best.option.tier}{loaded} is {saved:.0f} s quicker"
     price = wanted.option.load_s + wanted.option.back_s
-    return f"{asks}; bringing it costs {price:.0f} s, more than it is worth over {best.option.tier}{loaded}"
+    return f"{asks}; bringing it costs {price:.0f} s, more than it is worth over {best.option.tier}{loaded.rstrip(',')}"

@@ -12,7 +12,6 @@ from variet.engine.auto.rules import Need, Rules
 from variet.engine.auto.wording import has_images, readable_bytes, wordings
 from variet.engine.conversation import Chain
 from variet.engine.scheduler import Phase
-from variet.engine.worth import Speeds
 from variet.tiers import TIERS, Tier
 
 if TYPE_CHECKING:
@@ -66,55 +65,44 @@ class Chooser:
         name, model = spec.model, engine.config.models[spec.model]
         speeds, bytes_per_token = engine.contexts.measured(name)
         tokens = size / bytes_per_token
-        problem = self._problem(name)
+        load_s, back_s, problem = self._coming(name)
         if not problem and eyes and model.files.mmproj is None:
             problem = f"{tier} sees no pictures"
         doubt = ""
         if tokens > model.context_tokens:
             doubt = f"{tier} holds {model.context_tokens} tokens, and this has about {tokens:.0f}"
         unread = tokens * (1 - engine.contexts.spared_share(name, chain))
-        load_s, back_s = (0.0, 0.0) if problem else self._coming_s(name)
         return Option(
             tier,
             name,
             load_s=load_s,
             back_s=back_s,
             read_s=speeds.reading_ms(unread) / 1000,
-            write_s=_answer_tokens(body) / self._tokens_per_s(speeds, spec.expected_tokens_per_s),
+            write_s=_answer_tokens(body) / (speeds.tokens_per_s or spec.expected_tokens_per_s or _USUAL_TOKENS_PER_S),
             problem=problem,
             doubt=doubt,
         )
 
-    def _problem(self, name: str) -> str:
-        """Why a model cannot answer now, without the words of its log; empty if it can."""
+    def _coming(self, name: str) -> tuple[float, float, str]:
+        """Seconds until a model is loaded, and what loading anew would take of that which has to go for it; or why it
+        cannot answer now, without the words of its log."""
         state = self._engine.fleet.scheduler
-        live = next((one for one in state.instances.values() if one.model == name and one.live), None)
-        if live is not None and live.phase is Phase.READY:
-            return ""
+        own = next((one for one in state.instances.values() if one.model == name and one.live), None)
+        if own is not None and own.phase is Phase.READY:
+            # Behind a closed gate it is on its way out, and a request now would bring it back.
+            return (0.0 if own.gate_since_ms is None else self._load_s(name)), 0.0, ""
         if name in state.pulling:
-            return f"{name} is still being fetched"
+            return 0.0, 0.0, f"{name} is still being fetched"
         objection = state.objection(name, time.monotonic() * 1000)
         if objection is not None:
-            return f"{name} {_WHY_NOT.get(objection[0], 'cannot run now')}"
-        return "" if live or state.would_go(name) is not None else f"{name} does not fit beside what is pinned"
-
-    @staticmethod
-    def _tokens_per_s(speeds: Speeds, expected: float | None) -> float:
-        return speeds.tokens_per_s or expected or _USUAL_TOKENS_PER_S
-
-    def _coming_s(self, name: str) -> tuple[float, float]:
-        """Seconds until a model is loaded, and what loading anew would take of that which has to go for it."""
-        engine = self._engine
-        state = engine.fleet.scheduler
-        live = [one for one in state.instances.values() if one.live]
-        own = next((one for one in live if one.model == name), None)
-        if own is not None and own.gate_since_ms is None:
-            if own.phase is Phase.READY:
-                return 0.0, 0.0
-            running = engine.fleet.running.get(own.instance_id)
-            return self._load_s(name) * (1 - (running.progress[1] if running else 0.0)), 0.0
-        gone = state.would_go(name) or ()
-        return self._load_s(name), sum(map(self._load_s, gone))
+            return 0.0, 0.0, f"{name} {_WHY_NOT.get(objection[0], 'cannot run now')}"
+        if own is not None:
+            running = self._engine.fleet.running.get(own.instance_id)
+            return self._load_s(name) * (1 - (running.progress[1] if running else 0.0)), 0.0, ""
+        gone = state.would_go(name)
+        if gone is None:
+            return 0.0, 0.0, f"{name} does not fit beside what is pinned"
+        return self._load_s(name), sum(map(self._load_s, gone)), ""
 
     def _load_s(self, model: str) -> float:
         """As it was measured, else as it is planned."""
