@@ -30,7 +30,7 @@ models: setup-dev
 
 # The dashboard, from web/ into the engine's package.
 web:
-	@npm ci --ignore-scripts --no-audit --no-fund --loglevel=error --prefix web
+	@npm ci --ignore-scripts --no-audit --no-fund --loglevel=error --no-update-notifier --prefix web
 	@npm run --silent build --prefix web
 
 check-web: setup-dev

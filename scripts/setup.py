@@ -32,7 +32,8 @@ def build_dashboard(*, needed: bool) -> None:
     """The engine runs without it; its page then says how to get it. `needed`: for tests, a failure ends the set-up."""
     npm = shutil.which("npm")
     print("setup: building the dashboard", flush=True)
-    install = ("ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--prefix", "web")
+    quiet = ("--no-audit", "--no-fund", "--loglevel=error", "--no-update-notifier", "--prefix", "web")
+    install = ("ci", "--ignore-scripts", *quiet)
     try:
         for words in (install, ("run", "--silent", "build", "--prefix", "web")):
             if npm is None or subprocess.run([npm, *words], cwd=ROOT).returncode != 0:

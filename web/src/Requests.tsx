@@ -1,3 +1,4 @@
+import type { ComponentChildren } from "preact";
 import { clock, count, ms, stage } from "./format";
 import { Bar } from "./Tiers";
 import type { RequestRow, Status } from "./types";
@@ -51,6 +52,43 @@ function Stage({ row }: { row: RequestRow }) {
   );
 }
 
+interface Column {
+  name: string;
+  cell: (row: RequestRow) => ComponentChildren;
+  words?: boolean; // not a number
+}
+
+const COLUMNS: Column[] = [
+  { name: "began", cell: (row) => <time>{clock(row.began_at)}</time>, words: true },
+  {
+    name: "tier",
+    cell: (row) => (
+      <span title={row.reason ?? `${row.path} on ${row.model}`}>
+        {row.tier || row.model}
+        {row.reason && <span class="quiet"> auto</span>}
+      </span>
+    ),
+    words: true,
+  },
+  { name: "outcome", cell: (row) => <span class={look(row.outcome)}>{row.outcome}</span>, words: true },
+  { name: "waited", cell: (row) => ms(row.queue_ms) },
+  { name: "swap", cell: (row) => row.swap_ms && ms(row.swap_ms) },
+  { name: "prompt", cell: (row) => count(row.prompt_tokens) },
+  { name: "reused", cell: (row) => row.cached_tokens && count(row.cached_tokens) },
+  {
+    name: "restored",
+    cell: (row) => row.restored_tokens && `${count(row.restored_tokens)} in ${ms(row.restore_ms)}`,
+  },
+  { name: "first word", cell: (row) => ms(row.first_byte_ms) },
+  { name: "answer", cell: (row) => count(row.output_tokens) },
+  { name: "tokens/s", cell: (row) => row.tokens_per_s },
+  { name: "whole", cell: (row) => ms(row.total_ms) },
+];
+
+function look(outcome: string): string {
+  return outcome === "done" ? "" : outcome === "left" ? "quiet" : "problem";
+}
+
 /** The latest requests that are over, and what each had to wait for. */
 export function Recent({ rows }: { rows: RequestRow[] }) {
   return (
@@ -63,91 +101,27 @@ export function Recent({ rows }: { rows: RequestRow[] }) {
           <table>
             <thead>
               <tr>
-                <th scope="col">began</th>
-                <th scope="col">tier</th>
-                <th scope="col">outcome</th>
-                <th scope="col" class="number">
-                  waited
-                </th>
-                <th scope="col" class="number">
-                  swap
-                </th>
-                <th scope="col" class="number">
-                  prompt
-                </th>
-                <th scope="col" class="number">
-                  reused
-                </th>
-                <th scope="col" class="number">
-                  restored
-                </th>
-                <th scope="col" class="number">
-                  first word
-                </th>
-                <th scope="col" class="number">
-                  answer
-                </th>
-                <th scope="col" class="number">
-                  tokens/s
-                </th>
-                <th scope="col" class="number">
-                  whole
-                </th>
+                {COLUMNS.map(({ name, words }) => (
+                  <th key={name} scope="col" class={words ? "" : "number"}>
+                    {name}
+                  </th>
+                ))}
               </tr>
             </thead>
             <tbody>
-              {rows.map((one) => (
-                <Row key={one.number} row={one} />
+              {rows.map((row) => (
+                <tr key={row.number}>
+                  {COLUMNS.map(({ name, cell, words }) => (
+                    <td key={name} data-name={name} class={words ? "" : "number"}>
+                      {cell(row) || null}
+                    </td>
+                  ))}
+                </tr>
               ))}
             </tbody>
           </table>
         </section>
       )}
     </section>
-  );
-}
-
-function Row({ row }: { row: RequestRow }) {
-  const look = row.outcome === "done" ? "" : row.outcome === "left" ? "quiet" : "problem";
-  return (
-    <tr>
-      <td data-name="began">
-        <time>{clock(row.began_at)}</time>
-      </td>
-      <td data-name="tier" title={row.reason ?? `${row.path} on ${row.model}`}>
-        {row.tier || row.model}
-        {row.reason && <span class="quiet"> auto</span>}
-      </td>
-      <td data-name="outcome" class={look}>
-        {row.outcome}
-      </td>
-      <td data-name="waited" class="number">
-        {ms(row.queue_ms)}
-      </td>
-      <td data-name="swap" class="number">
-        {row.swap_ms ? ms(row.swap_ms) : ""}
-      </td>
-      <td data-name="prompt" class="number">
-        {count(row.prompt_tokens)}
-      </td>
-      <td data-name="reused" class="number">
-        {row.cached_tokens ? count(row.cached_tokens) : ""}
-      </td>
-      <td data-name="restored" class="number">
-        {row.restored_tokens ? `${count(row.restored_tokens)} in ${ms(row.restore_ms)}` : ""}
-      </td>
-      <td data-name="first word" class="number">
-        {ms(row.first_byte_ms)}
-      </td>
-      <td data-name="answer" class="number">
-        {count(row.output_tokens)}
-      </td>
-      <td data-name="tokens/s" class="number">
-        {row.tokens_per_s ?? ""}
-      </td>
-      <td data-name="whole" class="number">
-        {ms(row.total_ms)}
-      </td>
-    </tr>
   );
 }

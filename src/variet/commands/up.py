@@ -80,6 +80,7 @@ def _greet(engine: Engine, urls: Sequence[str], authority: Path | None) -> None:
     click.echo(f"Variet Engine listens on {url}   (Ctrl-C stops it)")
     for further in urls[1:]:
         click.echo(f"               also on  {further}")
+    click.echo(f"dashboard      {url}/")
     click.echo(f"configuration  {engine.config_path}")
     click.echo(f"llama-server   {engine.servers[None].version} from {engine.servers[None].origin}")
     width = max(len(tier) for tier in engine.config.tiers)
