@@ -32,10 +32,6 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
         "system": SYSTEM, "messages": [WEATHER], "max_tokens": 16,  # cut in its arguments
         "tools": [{"name": "get_weather", "description": "The weather of a city", "input_schema": PARAMETERS}],
     }),
-    ("/v1/responses", {
-        "instructions": SYSTEM, "input": [WEATHER], "max_output_tokens": 60,
-        "tools": [{"type": "function", **FUNCTION}],
-    }),
 ]  # fmt: skip
 TEXTS: list[tuple[str, dict[str, Any]]] = [
     ("/v1/chat/completions", {"messages": HELLO, "max_tokens": 12}),

@@ -12,9 +12,9 @@ import psutil
 import pytest
 
 from tests.integration.test_assembly import PARAMETERS, SYSTEM, WEATHER, config, lasting
+from tests.support.clients import message_of
 from tests.support.engine import EngineProcess, chat, embedded_config, running
-from variet.engine.apis import APIS
-from variet.engine.assembly import Events, assembly_for
+from variet.engine.assembly import Events
 
 pytestmark = pytest.mark.models
 
@@ -59,20 +59,11 @@ async def ask(session: aiohttp.ClientSession, body: dict[str, Any]) -> dict[str,
         return message
 
 
-async def ask_stream(
-    session: aiohttp.ClientSession, body: dict[str, Any]
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+async def ask_stream(session: aiohttp.ClientSession, body: dict[str, Any]) -> list[dict[str, Any]]:
     async with session.post("/v1/messages", json={**body, "stream": True}) as answer:
         assert answer.status == 200 and answer.content_type == "text/event-stream"
         raw = await answer.read()
-    events = Events().feed(raw)
-    assembly = assembly_for(APIS["/v1/messages"], body)
-    assert assembly is not None
-    for event in events:
-        assembly.take(event)
-    message = assembly.whole()
-    assert message is not None
-    return message, events
+    return Events().feed(raw)
 
 
 def child(engine: EngineProcess) -> aiohttp.ClientSession:
@@ -97,18 +88,21 @@ async def test_it_says_what_llama_server_says(tmp_path: Path, models: Path) -> N
                 for what, case in CASES.items():
                     body = {**case, "model": name, "temperature": 0}
                     plain = await ask(through, body)
-                    streamed, events = await ask_stream(through, body)
+                    events = await ask_stream(through, body)
+                    streamed = message_of(events)
                     assert lasting(plain, OF_EACH_MESSAGE) == lasting(streamed, OF_EACH_MESSAGE), what
                     if name == "beside" and what not in ("a call", "a stop"):
                         continue  # the other ways are compared; this one takes time
                     own = await ask(direct, body)
-                    _, own_events = await ask_stream(direct, body)
+                    own_events = await ask_stream(direct, body)
                     assert lasting(plain, OF_EACH_MESSAGE) == lasting(own, OF_EACH_MESSAGE), what
                     assert set(plain) == set(own) and shape(events) == shape(own_events), what
                     for key in ("output_tokens",):
                         assert plain["usage"][key] == streamed["usage"][key] == own["usage"][key]
                     read = plain["usage"]["input_tokens"] + plain["usage"]["cache_read_input_tokens"]
                     assert read == own["usage"]["input_tokens"] + own["usage"]["cache_read_input_tokens"]
+                    _, counted = await engine.post("/v1/messages/count_tokens", body)
+                    assert counted["input_tokens"] == read
                     start = events[0]["message"]["usage"]
                     assert start["input_tokens"] + start["cache_read_input_tokens"] == read, "said at the start"
 

@@ -39,6 +39,7 @@ async def test_every_api_of_the_child_is_relayed(engine: EngineProcess) -> None:
         "/v1/responses": {"input": "Say hello.", "max_output_tokens": 4},
         "/v1/messages": {"messages": messages, "max_tokens": 4},
         "/v1/messages/count_tokens": {"messages": messages},
+        "/v1/responses/input_tokens": {"input": "Say hello."},
         "/tokenize": {"content": "Hello there"},
         "/detokenize": {"tokens": [1, 2]},
         "/apply-template": {"messages": messages},

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.clients import message_of
 from tests.unit.test_assembly import CHAT, Pieces, chunk, sse
 from variet.engine.apis import APIS
 from variet.engine.assembly import Broken, Events, assembly_for
-from variet.engine.messages import MessagesStream, to_chat, to_message
+from variet.engine.dialects.base import NotUnderstood, TranslatedStream
+from variet.engine.dialects.messages import Messages, to_chat, to_message
 
 TOOL = {"name": "look", "description": "looks", "input_schema": {"type": "object"}}
 
@@ -78,13 +80,14 @@ def test_wishes_are_kept(asked: dict[str, Any], expected: dict[str, Any]) -> Non
     [{"messages": 3}, {"messages": ["hi"]}, {"messages": [{"content": ["hi"]}]}, {"messages": [], "tools": [3]}],
 )
 def test_what_is_no_such_request_is_said(wrong: dict[str, Any]) -> None:
-    with pytest.raises((TypeError, AttributeError, KeyError)):
-        to_chat(wrong)
+    with pytest.raises(NotUnderstood, match="lists of objects"):
+        Messages(wrong)
 
 
-def translate(raw: bytes, cuts: list[int] | None = None) -> tuple[list[dict[str, Any]], MessagesStream]:
+def translate(raw: bytes, cuts: list[int] | None = None) -> tuple[list[dict[str, Any]], TranslatedStream]:
     """The events that a client of Messages reads of a chat's stream."""
-    stream = MessagesStream(Pieces(raw, cuts or []), prompt=50, cached=40)
+    dialect = Messages({"messages": []})
+    stream = TranslatedStream(Pieces(raw, cuts or []), dialect.writer(prompt=50, cached=40), dialect.quiet)
 
     async def read() -> bytes:
         await stream.begun()
@@ -108,13 +111,9 @@ def test_a_stream_says_what_the_whole_answer_does(cuts: list[int]) -> None:
     assert events[0]["message"]["usage"] == {"input_tokens": 10, "cache_read_input_tokens": 40, "output_tokens": 0}
     assert kinds.count("content_block_start") == kinds.count("content_block_stop") == 4
     assert b'"predicted_n": 9' in stream.tail, "the child's own count is kept for ours"
-    assembly = assembly_for(APIS["/v1/messages"], {})
-    assert assembly is not None
-    for event in events:
-        assembly.take(event)
-    whole = assembly.whole()
+    whole = message_of(events)
     chat = assembly_for(APIS["/v1/chat/completions"], {})
-    assert whole is not None and chat is not None
+    assert chat is not None
     for event in CHAT:
         chat.take(event)
     told = chat.whole()

@@ -29,14 +29,6 @@ ROLE = {"choices": [{"index": 0, "delta": {"role": "assistant", "content": None}
 WORD = {"choices": [{"index": 0, "delta": {"content": '"prompt_progress":{"total":1}\n\n'}, "finish_reason": None}]}
 CHAT = [event(ROLE), event(WORD), event("[DONE]")]
 CHAT_READS = [event({**ROLE, **told(50, 40, 40)}), event({**ROLE, **told(50, 40, 50)})]
-CREATED = event({"type": "response.created", "response": {"id": "r"}}, "response.created")
-IN_PROGRESS = {"type": "response.in_progress", "response": {"id": "r"}}
-RESPONSES = [
-    CREATED,
-    event(IN_PROGRESS, "response.in_progress"),
-    event({"type": "response.output_text.delta", "delta": "Hi"}, "response.output_text.delta"),
-]
-RESPONSES_READ = [event({**IN_PROGRESS, **told(50, 0, read)}, "response.in_progress") for read in (0, 25, 50)]
 NATIVE = [event({"content": "Hi", "tokens": [5], "stop": False})]
 NATIVE_READS = [event({"content": "", "tokens": [0], "stop": False, **told(50, 0, 50)})]
 
@@ -67,8 +59,6 @@ def read(raw: bytes, cuts: list[int], *, shown: bool = False) -> tuple[bytes, Re
     ("raw", "expected"),
     [
         (b"".join([*CHAT_READS, *CHAT]), b"".join(CHAT)),
-        (b"".join([CREATED, *RESPONSES_READ, *RESPONSES[2:]]), b"".join(RESPONSES)),
-        (b"".join(RESPONSES), b"".join(RESPONSES)),
         (b"".join([*NATIVE_READS, *NATIVE]), b"".join(NATIVE)),
         (b"".join(CHAT), b"".join(CHAT)),
         (b'data: {"error": {"message": "no"}}\n\n', b'data: {"error": {"message": "no"}}\n\n'),
@@ -89,7 +79,7 @@ def test_the_record_hears_how_far_the_prompt_is(cuts: list[int]) -> None:
 
 @given(cuts=st.lists(st.integers(0, 10_000), max_size=20))
 def test_a_client_that_asked_for_progress_gets_it(cuts: list[int]) -> None:
-    for raw in (b"".join([*CHAT_READS, *CHAT]), b"".join([CREATED, *RESPONSES_READ, *RESPONSES[2:]])):
+    for raw in (b"".join([*CHAT_READS, *CHAT]), b"".join([*NATIVE_READS, *NATIVE])):
         got, record = read(raw, cuts, shown=True)
         assert got == raw
         assert record.read_tokens == 50
@@ -106,7 +96,7 @@ def test_nothing_of_the_answer_is_out_while_the_prompt_is_read() -> None:
             return piece
 
     record = Record(1, "/", "", "m")
-    opening = Opening(Silent(b"".join([CREATED, *RESPONSES_READ]), []), record, shown=False)
+    opening = Opening(Silent(b"".join(CHAT_READS), []), record, shown=False)
     with pytest.raises(InterruptedError):
         run(opening.begun())
     assert record.read_tokens == 50

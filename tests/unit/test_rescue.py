@@ -9,11 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.support.clients import response_of
 from tests.unit.test_assembly import Pieces
 from tests.unit.test_toolcalls import CALLS, OFFERED, TEXTS
 from variet.engine.apis import CHAT
 from variet.engine.assembly import Events, assembly_for, gather
-from variet.engine.messages import MessagesStream, to_message
+from variet.engine.dialects.base import Dialect, TranslatedStream
+from variet.engine.dialects.messages import Messages, to_message
+from variet.engine.dialects.responses import Responses
 from variet.engine.rescue import RescuedStream, rescue_for, rescue_whole, writes_calls_as_text
 from variet.engine.upstream import UpstreamError
 
@@ -23,7 +26,7 @@ TOOLS = rescue_for(ASKED)
 
 def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> bytes:
     choice = {"index": 0, "delta": delta, "finish_reason": finish}
-    event = {"id": "c", "object": "chat.completion.chunk", "choices": [choice], **more}
+    event = {"id": "c", "object": "chat.completion.chunk", "model": "m", "choices": [choice], **more}
     return b"data: " + json.dumps(event).encode() + b"\n\n"
 
 
@@ -197,10 +200,14 @@ def test_calls_of_a_whole_answer(text: str, left: str, calls: list[tuple[str, di
     assert [(one["name"], one["input"]) for one in uses] == calls
 
 
+def translated(dialect: Dialect, pieces: Pieces) -> TranslatedStream:
+    return TranslatedStream(RescuedStream(pieces, TOOLS), dialect.writer(10, 0), dialect.quiet)
+
+
 @given(sizes=SIZES)
 def test_anthropic_s_clients_get_a_use(sizes: list[int]) -> None:
     text = 'Let me see.\n\n```json\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n```'
-    messages = MessagesStream(RescuedStream(Pieces(stream(text, sizes), []), TOOLS), 10, 0)
+    messages = translated(Messages({"messages": []}), Pieces(stream(text, sizes), []))
 
     async def read() -> bytes:
         await messages.begun()
@@ -213,10 +220,28 @@ def test_anthropic_s_clients_get_a_use(sizes: list[int]) -> None:
     assert end["delta"]["stop_reason"] == "tool_use"
 
 
+@given(sizes=SIZES)
+def test_clients_of_responses_get_a_call(sizes: list[int]) -> None:
+    text = 'Let me see.\n\n```json\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n```'
+    answer = translated(Responses({"input": "?"}), Pieces(stream(text, sizes), []))
+
+    async def read() -> bytes:
+        await answer.begun()
+        return await everything(answer)
+
+    said, call = response_of(Events().feed(run(read())))["output"]
+    assert said["content"][0]["text"].strip() == "Let me see."
+    assert (call["name"], json.loads(call["arguments"]), call["status"]) == (
+        "get_weather",
+        {"city": "Paris"},
+        "completed",
+    )
+
+
 def test_anthropic_s_clients_hear_that_somebody_is_there_while_a_call_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("variet.engine.rescue._SIGN_OF_LIFE_S", 0.0)
     text = '{"name": "get_weather", "arguments": {"city": "Paris"}}'
-    messages = MessagesStream(RescuedStream(Pieces(stream(text, [5] * 9), list(range(0, 9000, 50))), TOOLS), 10, 0)
+    messages = translated(Messages({"messages": []}), Pieces(stream(text, [5] * 9), list(range(0, 9000, 50))))
     run(messages.begun())
     raw: bytes = run(everything(messages))
     assert raw.index(b"event: ping") < raw.index(b'"tool_use"')

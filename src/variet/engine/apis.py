@@ -28,9 +28,10 @@ class Api:
 
 
 CHAT = Api("chat", limit_fields=("max_tokens", "max_completion_tokens"), streams_usage=True, conversation=True)
+CHAT_COUNT = Api("chat", needs_slot=False)
 _TEXT = Api("completions", limit_fields=("max_tokens", "n_predict"), streams_usage=True, conversation=True)
 _NATIVE = Api("native", limit_fields=("n_predict",), conversation=True)
-_RESPONSES = Api("responses", limit_fields=("max_output_tokens",), conversation=True)
+_RESPONSES = Api("responses", limit_fields=("max_output_tokens",), conversation=True, required="input")
 _MESSAGES = Api("messages", limit_fields=("max_tokens",), conversation=True, required="messages")
 _EMBED = Api("native", side_kind="embedding")
 _RANK = Api("native", side_kind="rerank")
@@ -49,9 +50,9 @@ APIS: dict[str, Api] = {
     "/responses": _RESPONSES,
     "/v1/messages": _MESSAGES,
     "/v1/messages/count_tokens": Api("messages", needs_slot=False, required="messages"),
-    "/v1/chat/completions/input_tokens": Api("chat", needs_slot=False),
+    "/v1/chat/completions/input_tokens": CHAT_COUNT,
     "/v1/chat/completions/control": Api("chat", needs_slot=False),
-    "/v1/responses/input_tokens": Api("responses", needs_slot=False),
+    "/v1/responses/input_tokens": Api("responses", needs_slot=False, required="input"),
     "/v1/embeddings": _EMBED,
     "/embeddings": _EMBED,
     "/embedding": _EMBED,

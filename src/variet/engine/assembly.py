@@ -157,62 +157,6 @@ class _Text:
         return {"choices": [choice], **self._rest}
 
 
-class _Messages:
-    """Anthropic's message of its events (https://docs.anthropic.com/en/api/messages-streaming)."""
-
-    def __init__(self, body: Mapping[str, Any]) -> None:
-        self._message: Event = {}
-        self._blocks: dict[int, Event] = {}
-        self._arguments: dict[int, str] = {}
-        self._ended = False
-
-    def take(self, event: Event) -> None:
-        kind = event.get("type")
-        if kind == "message_start":
-            self._message = event["message"]
-        elif kind == "content_block_start":
-            self._blocks[event["index"]] = event["content_block"]
-        elif kind == "content_block_delta":
-            self._extend(event["index"], event["delta"])
-        elif kind == "message_delta":
-            usage = {**self._message.get("usage", {}), **event.get("usage", {})}
-            self._message = {**self._message, **event["delta"], "usage": usage}
-        elif kind == "message_stop":
-            self._ended = True
-
-    def _extend(self, index: int, delta: Event) -> None:
-        if "partial_json" in delta:
-            self._arguments[index] = self._arguments.get(index, "") + delta["partial_json"]
-        else:
-            _add(self._blocks[index], {key: value for key, value in delta.items() if key != "type"})
-
-    def whole(self) -> Event | None:
-        if not self._ended:
-            return None
-        for index, text in self._arguments.items():
-            try:
-                self._blocks[index]["input"] = orjson.loads(text)
-            except orjson.JSONDecodeError:  # cut by the limit: the child says {} then, too
-                self._blocks[index]["input"] = {}
-        return {**self._message, "content": [self._blocks[index] for index in sorted(self._blocks)]}
-
-
-class _Responses:
-    """OpenAI's response: the last event carries it."""
-
-    def __init__(self, body: Mapping[str, Any]) -> None:
-        self._response: Event | None = None
-
-    def take(self, event: Event) -> None:
-        if event.get("type") in ("response.completed", "response.incomplete", "response.failed"):
-            self._response = event["response"]
-
-    def whole(self) -> Event | None:
-        if self._response is None:
-            return None
-        return {"completed_at": self._response.get("created_at"), **self._response}
-
-
 class _Native:
     """llama-server's own completion: the last event has all but the text and the tokens."""
 
@@ -236,11 +180,9 @@ class _Native:
         return {**self._last, "content": "".join(self._text), "tokens": tokens, "generation_settings": settings}
 
 
-_MAKERS: dict[Family, Callable[[Mapping[str, Any]], Assembly]] = {
+_MAKERS: Mapping[Family, Callable[[Mapping[str, Any]], Assembly]] = {
     "chat": _Chat,
     "completions": _Text,
-    "messages": _Messages,
-    "responses": _Responses,
     "native": _Native,
 }
 

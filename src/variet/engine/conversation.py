@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 Encode = Callable[[Any], bytes]
-_SHAPING = ("tools", "system", "instructions", "response_format", "chat_template_kwargs", "tool_choice", "lora")
+# What stands before the first turn. Not `tool_choice`: agents change it from turn to turn, and it rarely shows there.
+_SHAPING = ("tools", "system", "instructions", "response_format", "chat_template_kwargs", "lora")
 _BLOCK = 512  # tokens of a prompt that comes as numbers, to one link
 _WANDERING = "cache_control"  # a mark that clients move from message to message; the model never sees it
 

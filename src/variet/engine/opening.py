@@ -26,7 +26,6 @@ class Opening:
     def __init__(self, stream: Source, record: Record, *, shown: bool) -> None:
         self._stream, self._record, self._shown = stream, record, shown
         self._rest = b""  # of an event that is not whole yet
-        self._announced = b""  # what a stream of Responses says before its prompt is read
         self._ready = b""
         self._over = False
         self.error: Event | None = None  # what the child says instead of an answer
@@ -59,28 +58,18 @@ class Opening:
         *events, self._rest = (self._rest + piece).split(_END)
         for index, event in enumerate(events):
             told = _progress(event)
-            created = event.startswith(b"event: response.created")
-            if told is None and not created:
+            if told is None:
                 self._let_through(_END.join([*events[index:], self._rest]))
                 return
-            if told is not None:
-                self._record.reading(*told)
+            self._record.reading(*told)
             if self._shown:
                 self._ready += event + _END
-            elif created:
-                self._announced = event + _END  # without progress it comes with the answer's first word, too
-            elif self._announced and not self._said_in_progress:
-                self._announced += _without_progress(event) + _END
-
-    @property
-    def _said_in_progress(self) -> bool:
-        return b"event: response.in_progress" in self._announced
 
     def _let_through(self, rest: bytes) -> None:
         self._over = True
         self.error = _error(rest)
-        self._ready += self._announced + rest
-        self._announced = self._rest = b""
+        self._ready += rest
+        self._rest = b""
 
 
 def _progress(event: bytes) -> tuple[int, int, int] | None:
@@ -102,9 +91,3 @@ def _error(event: bytes) -> Event | None:
     except (ValueError, TypeError, LookupError):
         return None
     return told if isinstance(told, dict) else None
-
-
-def _without_progress(event: bytes) -> bytes:
-    head, field, data = event.partition(b"data: ")
-    rest = {key: value for key, value in orjson.loads(data).items() if key != "prompt_progress"}
-    return head + field + orjson.dumps(rest)

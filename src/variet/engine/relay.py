@@ -23,10 +23,10 @@ from variet.engine.assembly import Assembly, Broken, Whole, assembly_for, gather
 from variet.engine.config import TierConfig
 from variet.engine.contexts import Contexts
 from variet.engine.conversation import NOTHING, Chain
+from variet.engine.dialects.base import Dialect, TranslatedStream
 from variet.engine.downstream import Client, Downstream, Receive, Send
 from variet.engine.events import Arrived, Priority
 from variet.engine.fleet import Fleet, Lease, Refused
-from variet.engine.messages import MessagesStream, to_message
 from variet.engine.names import Target, UnknownName
 from variet.engine.opening import Opening
 from variet.engine.problems import Problem
@@ -51,7 +51,7 @@ _POISON_S = 600.0
 _WORTH_TELLING_BYTES = 4096  # a shorter prompt is one batch of the child: it has no progress
 _DEATH_NOTICE_S = 2.0
 
-Body = Answer | Opening | RescuedStream | Whole | MessagesStream  # an answer, as it is read for the client
+Body = Answer | Opening | RescuedStream | Whole | TranslatedStream  # an answer, as it is read for the client
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +163,9 @@ class Relay:
     async def _serve(self, call: Call, record: Record, client: Downstream) -> None:
         if call.stream:
             client.hold(lambda: self._settings.facts_of(record), live=call.live)
+        if call.asked.dialect is not None and call.asked.dialect.passed_over:
+            left_out = ", ".join(sorted(set(call.asked.dialect.passed_over)))
+            log.info("request %s: passed over, for no model here knows it: %s", record.request_id, left_out)
         config = self._settings.config
         chain = conversation.chain(call.body, orjson.dumps) if call.body and call.api.conversation else NOTHING
         if call.target.auto and call.body is not None and chain.digests:
@@ -247,7 +250,7 @@ class Relay:
         if body is not None:
             body = body if assembly is None else {**body, "stream": True}
             streams = call.asked.api.conversation and body.get("stream") is True
-            if streams and (len(call.raw) >= _WORTH_TELLING_BYTES or call.live or call.asked.translated):
+            if streams and (len(call.raw) >= _WORTH_TELLING_BYTES or call.live or call.asked.dialect is not None):
                 body = {**body, "return_progress": True}
             body = shaping.shape(body, call.asked.api, lease.model, errand.tier, lease.slot)
             data = orjson.dumps(body)
@@ -269,15 +272,15 @@ class Relay:
                 if answer.status < 400:
                     rescue = rescue_for(body) if self._rescues(errand) else NO_RESCUE
                     source = await _read(opening, call, record, assembly, rescue)
-                headers = source.headers if isinstance(source, Answer | Whole | MessagesStream) else answer.headers
+                headers = source.headers if isinstance(source, Answer | Whole | TranslatedStream) else answer.headers
                 await client.start(answer.status, _downstream_headers(headers), _marks(record))
                 first, tail = await client.pump(source)
             finally:
                 answer.close()
         except UpstreamError as error:
             await self._explain(lease, error)
-        if call.asked.translated and isinstance(source, Whole | MessagesStream):
-            tail = source.tail  # the child's own words count more than Anthropic's do
+        if call.asked.dialect is not None and isinstance(source, Whole | TranslatedStream):
+            tail = source.tail  # the child's own words count more than other APIs' do
         read_usage(record, first, tail)
         self._contexts.answered(lease, errand.chain, record, lasting=errand.lasting, asked=body)
         if call.api.admin_post and call.method == "POST" and answer.status < 400:
@@ -317,32 +320,33 @@ async def _read(
 ) -> Body:
     """What the client gets of an answer that is no error. `rescue`: which calls its text may hold. Raises Broken and
     UpstreamError."""
-    translated = call.asked.translated
+    dialect = call.asked.dialect
     if isinstance(answer, Answer):  # no stream
-        if not translated and not rescue:
+        if dialect is None and not rescue:
             return answer
         with no_surprise():
             chat = rescue_whole(orjson.loads(await answer.read_all()), rescue)
-        return _message(chat) if translated else Whole(chat)
+        return _whole(chat, dialect)
     source: Opening | RescuedStream = RescuedStream(answer, rescue) if rescue else answer
     if assembly is not None:
-        whole = await gather(source, assembly)
-        return _message(whole) if translated else Whole(whole)
-    if not translated:
+        return _whole(await gather(source, assembly), dialect)
+    if dialect is None:
         return source
-    stream = MessagesStream(source, record.prompt_tokens, record.cached_tokens)
+    stream = TranslatedStream(source, dialect.writer(record.prompt_tokens, record.cached_tokens), dialect.quiet)
     await stream.begun()
     return stream
 
 
 def _wants_progress(call: Call) -> bool:
-    """Whether the client asked for the child's own words about its prompt; Anthropic's API has none."""
-    return not call.asked.translated and bool(call.body and call.body.get("return_progress") is True)
+    """Whether the client asked for the child's own words about its prompt; other APIs have none."""
+    return call.asked.dialect is None and bool(call.body and call.body.get("return_progress") is True)
 
 
-def _message(chat: dict[str, Any]) -> Whole:
+def _whole(chat: dict[str, Any], dialect: Dialect | None) -> Whole:
+    if dialect is None:
+        return Whole(chat)
     with no_surprise():
-        return Whole(to_message(chat), tail=orjson.dumps({name: chat.get(name) for name in ("usage", "timings")}))
+        return Whole(dialect.whole(chat), tail=orjson.dumps({name: chat.get(name) for name in ("usage", "timings")}))
 
 
 def _downstream_headers(upstream: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

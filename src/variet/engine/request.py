@@ -16,8 +16,9 @@ from variet.engine.apis import Api
 from variet.engine.auto.choice import Choice
 from variet.engine.config import EngineConfig, TierConfig
 from variet.engine.conversation import Chain
+from variet.engine.dialects import dialect_of
+from variet.engine.dialects.base import CHAT_PATH, Dialect, NotUnderstood
 from variet.engine.downstream import Receive
-from variet.engine.messages import CHAT_PATH, to_chat
 from variet.engine.names import Names, Target, UnknownName
 from variet.engine.problems import Problem
 from variet.engine.record import Record
@@ -58,12 +59,12 @@ class Settings(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the child is asked: Messages become a chat on the way (messages.py), all else stays what it is."""
+    """What the child is asked: other APIs' conversations become a chat on the way, all else stays what it is."""
 
     api: Api
     path: bytes
     body: dict[str, Any] | None
-    translated: bool = False
+    dialect: Dialect | None = None
 
 
 @dataclass(slots=True)
@@ -185,13 +186,15 @@ def _refuse_body(body: dict[str, Any], config: EngineConfig) -> None:
 
 
 def _asked(api: Api, path: bytes, body: dict[str, Any] | None) -> Asked:
-    if api.family != "messages" or not api.conversation or body is None:
-        return Asked(api, path, body)
     try:
-        return Asked(apis.CHAT, CHAT_PATH, to_chat(body), translated=True)
-    except (TypeError, AttributeError, KeyError):
-        text = "`messages`, `system` or `tools` are not what the API wants: lists of objects with their types"
-        raise Problem(400, "invalid_messages", text) from None
+        dialect = dialect_of(api.family, body) if body is not None else None
+    except NotUnderstood as error:
+        raise Problem(400, f"invalid_{api.family}", str(error)) from None
+    if dialect is None:
+        return Asked(api, path, body)
+    if not api.conversation:  # its tokens are only counted, and told in words that all clients know
+        return Asked(apis.CHAT_COUNT, CHAT_PATH + b"/input_tokens", dialect.chat)
+    return Asked(apis.CHAT, CHAT_PATH, dialect.chat, dialect)
 
 
 def _parse(raw: bytes, headers: dict[bytes, bytes]) -> dict[str, Any]:

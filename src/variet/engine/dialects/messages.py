@@ -13,10 +13,8 @@ from typing import Any
 
 import orjson
 
-from variet.engine.assembly import Broken, Event, Events, no_surprise
-from variet.engine.downstream import Source
+from variet.engine.dialects.base import Event, NotUnderstood
 
-CHAT_PATH = b"/v1/chat/completions"
 _FOR_ANTHROPIC = frozenset({
     "system", "messages", "tools", "tool_choice", "stop_sequences", "thinking", "metadata", "context_management",
     "output_config", "service_tier", "container", "mcp_servers", "betas", "cache_control",
@@ -24,6 +22,26 @@ _FOR_ANTHROPIC = frozenset({
 _MAX_TOKENS = 4096  # what llama-server takes where a client leaves the required field out
 _CHOICES = {"auto": "auto", "any": "required", "tool": "required", "none": "none"}
 _REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
+
+
+class Messages:
+    """A Dialect. Raises NotUnderstood for a body that is no such request."""
+
+    quiet = b'event: ping\ndata: {"type": "ping"}\n\n'
+    passed_over: tuple[str, ...] = ()
+
+    def __init__(self, body: Mapping[str, Any]) -> None:
+        try:
+            self.chat = to_chat(body)
+        except (TypeError, AttributeError, KeyError):
+            text = "`messages`, `system` or `tools` are not what the API wants: lists of objects with their types"
+            raise NotUnderstood(text) from None
+
+    def whole(self, chat: Event) -> Event:
+        return to_message(chat)
+
+    def writer(self, prompt: int, cached: int) -> Writer:
+        return Writer(prompt, cached)
 
 
 # --- the request ---
@@ -168,8 +186,8 @@ def _usage(prompt: int, cached: int, output: int) -> Event:
     return {"cache_read_input_tokens": cached, "input_tokens": prompt - cached, "output_tokens": output}
 
 
-class _Events:
-    """Chat chunks in, Messages events out, as text/event-stream."""
+class Writer:
+    """Chat chunks in, Messages events out."""
 
     def __init__(self, prompt: int, cached: int) -> None:
         self.begun = False
@@ -242,51 +260,3 @@ class _Events:
             return []
         self._open = ""
         return [{"type": "content_block_stop", "index": self._index}]
-
-
-_PING = b'event: ping\ndata: {"type": "ping"}\n\n'
-
-
-class MessagesStream:
-    """A chat stream as it is read by a client of Messages. `prompt` and `cached`: tokens, which such a stream tells
-    first. Raises Broken where the child's told an error."""
-
-    def __init__(self, chat: Source, prompt: int, cached: int) -> None:
-        self.headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
-        self.tail = b""  # the child's own last words: they count what was read and written
-        self._chat = chat
-        self._parser, self._events = Events(), _Events(prompt, cached)
-        self._ready = b""
-
-    @property
-    def ended(self) -> bool:
-        return self._events.stopped and not self._ready
-
-    async def begun(self) -> None:
-        """Wait for the first event that a client gets to see."""
-        self._ready = await self._next()
-
-    async def read(self) -> bytes:
-        if self._ready:
-            ready, self._ready = self._ready, b""
-            return ready
-        return await self._next()
-
-    async def _next(self) -> bytes:
-        while piece := await self._chat.read():
-            self.tail = piece if len(piece) > 512 else self.tail[-4096:] + piece
-            with no_surprise():
-                out = b"".join(_said(event) for chunk in self._parser.feed(piece) for event in self._events.take(chunk))
-            if out:
-                return out
-            if (
-                self._events.begun and not self._events.ending
-            ):  # words are held back: its client hears that somebody is there
-                return _PING
-        if not self._events.stopped:
-            raise Broken("it ended before its last event")
-        return b""
-
-
-def _said(event: Event) -> bytes:
-    return b"event: %s\ndata: %s\n\n" % (event["type"].encode(), orjson.dumps(event))
