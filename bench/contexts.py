@@ -63,20 +63,24 @@ async def run(results: Results, rounds: int) -> None:
                 continue
             times: dict[str, list[float]] = {peer.name: [] for peer in peers}
             reused: dict[str, list[float]] = {peer.name: [] for peer in peers}
+            broken: dict[str, float] = {}
             same = 0
             for _ in range(rounds):
                 number, answers = next(numbers), []
                 for peer in peers:
                     answer, first_ms, cached = await _there_and_back(peer, model, tokens, number)
                     answers.append(answer)
+                    if cached is None:
+                        broken[peer.name] = first_ms
+                        continue
                     times[peer.name].append(first_ms)
                     reused[peer.name].append(cached)
                 same += answers[-1] == answers[-2]
-            medians = {name: median(values) for name, values in times.items()}
+            medians = {name: median(values) for name, values in times.items() if name not in broken}
             results.add(
                 "context", _case(model, tokens), "ms", median=medians,
                 ratio={name: value / medians[peers[-1].name] for name, value in medians.items()},
-                reused={name: median(values) for name, values in reused.items()},
+                reused={name: median(values) for name, values in reused.items() if name not in broken}, broken=broken,
                 same_answer=f"{same} of {rounds}", kept=await _kept(peers[-1], model),
             )  # fmt: skip
 
@@ -85,8 +89,8 @@ def _case(model: str, tokens: int) -> str:
     return f"{model}, {tokens:,} tokens"
 
 
-async def _there_and_back(peer: servers.Peer, model: str, tokens: int, number: int) -> tuple[str, float, float]:
-    """(the answer after coming back, milliseconds to its first token, tokens reused)."""
+async def _there_and_back(peer: servers.Peer, model: str, tokens: int, number: int) -> tuple[str, float, float | None]:
+    """(the answer after coming back, milliseconds to its first token, tokens reused); see `_ask`."""
     words = itertools.islice(itertools.cycle(WORDS), tokens - 40)
     messages = [{"role": "user", "content": f"Story number {number}. " + " ".join(words)}]
     said, _, _ = await _ask(peer, model, messages)
@@ -95,8 +99,8 @@ async def _there_and_back(peer: servers.Peer, model: str, tokens: int, number: i
     return await _ask(peer, model, messages)
 
 
-async def _ask(peer: servers.Peer, model: str, messages: list[dict[str, str]]) -> tuple[str, float, float]:
-    """(what was said, milliseconds to the first token, tokens reused)."""
+async def _ask(peer: servers.Peer, model: str, messages: list[dict[str, str]]) -> tuple[str, float, float | None]:
+    """(what was said, milliseconds to the first token, tokens reused); None: it broke off after so long."""
     body = {"model": model, "messages": messages, "max_tokens": 16, "temperature": 0, "stream": True}
     line = Connection(peer.door())
     timed = await line.ask(request("/v1/chat/completions", body))
@@ -105,15 +109,11 @@ async def _ask(peer: servers.Peer, model: str, messages: list[dict[str, str]]) -
         raise SystemExit(f"{peer.name}: {timed.status} {timed.body[:300]!r}")
     events = [json.loads(one) for one in timed.body.split(b"data: ")[1:] if one.startswith(b"{")]
     deltas = [choice["delta"].get("content") or "" for event in events for choice in event["choices"]]
-    # llama-server sends a stream's first words before it has read the prompt: a token is what has text.
-    at = next((number for number, event in enumerate(events) if _text(event)), len(events) - 1)
-    first_ms = timed.first_ms + (timed.stamps_ns[min(at, len(timed.stamps_ns) - 1)] - timed.stamps_ns[0]) / 1e6
-    cached = next((event["timings"]["cache_n"] for event in events if "timings" in event), 0)
+    # Before it has read the prompt llama-server sends comments and empty words: a token is what has text.
+    token = re.search(rb'"content":"[^"]', timed.body)
+    first_ms = timed.arrived_ms(token.start() if token else len(timed.body) - 1)
+    cached = next((event["timings"]["cache_n"] for event in events if "timings" in event), None)
     return "".join(deltas), first_ms, cached
-
-
-def _text(event: dict[str, Any]) -> str:
-    return "".join(choice["delta"].get("content") or "" for choice in event["choices"])
 
 
 async def _kept(peer: servers.Peer, model: str) -> dict[str, float]:

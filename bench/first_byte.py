@@ -33,10 +33,11 @@ def _bodies() -> dict[str, bytes]:
 def _scripted_bodies() -> dict[str, bytes]:
     pads = {size: "word " * (size * 1024 // 5) for size in SIZES_KIB}
     return {
-        f"scripted stream, {size} KiB": request(
+        f"{case}, {size} KiB": request(
             "/v1/chat/completions",
-            {"model": MODEL, "stream": True, "messages": [{"role": "user", "content": pad}], "script": {"tokens": 1}},
+            {"model": name, "stream": True, "messages": [{"role": "user", "content": pad}], "script": {"tokens": 1}},
         )
+        for case, name in (("scripted stream", MODEL), ("scripted stream, `auto`", "auto"))
         for size, pad in pads.items()
     }
 

@@ -51,7 +51,11 @@ def drawn(rows: list[dict[str, Any]]) -> str:
             f'<text x="{_LEFT - 10}" y="{top + 2 * _BAR - 3}" text-anchor="end">{html.escape(row["case"])}</text>'
         )
         for place, name in enumerate(names):
-            seconds, y = row["median"][name] / 1000, top + place * (_BAR + 2)
+            y = top + place * (_BAR + 2)
+            if name not in row["median"]:
+                out.append(f'<text class="quiet" x="{_LEFT + 6}" y="{y + 13}">broke off</text>')
+                continue
+            seconds = row["median"][name] / 1000
             width = x(seconds) - _LEFT
             out.append(f'<rect x="{_LEFT}" y="{y}" width="{width:.1f}" height="{_BAR}" fill="{_COLOURS[place]}"/>')
             out.append(f'<text x="{_LEFT + width + 6:.1f}" y="{y + 13}">{seconds:.3g} s</text>')

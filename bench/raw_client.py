@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import time
 from dataclasses import dataclass
@@ -17,6 +18,12 @@ class Timed:
     first_ms: float
     body: bytes
     stamps_ns: tuple[int, ...]  # when each piece of the body arrived
+    ends: tuple[int, ...]  # where it ends in the body
+
+    def arrived_ms(self, offset: int) -> float:
+        """From the last byte sent to the arrival of the byte at an offset of the body."""
+        at = next(index for index, end in enumerate(self.ends) if end > offset)
+        return self.first_ms + (self.stamps_ns[at] - self.stamps_ns[0]) / 1e6
 
 
 def request(path: str, body: dict[str, Any]) -> bytes:
@@ -75,4 +82,4 @@ class Connection:
         first = (stamps[0] - began) / 1e6 if stamps else 0.0
         if b"connection: close" in head:
             self.close()
-        return Timed(status, first, b"".join(parts), tuple(stamps))
+        return Timed(status, first, b"".join(parts), tuple(stamps), tuple(itertools.accumulate(map(len, parts))))

@@ -70,7 +70,7 @@ def _whole(row: dict[str, Any], name: str) -> str:
 
 
 def _tokens(row: dict[str, Any]) -> dict[str, float]:
-    return {f"tokens reused, {name}": count for name, count in row["reused"].items()}
+    return {f"tokens reused, {name}": row["reused"].get(name, 0) for name in (*row["reused"], *row.get("broken", {}))}
 
 
 def _with_added(row: dict[str, Any], name: str) -> str:
@@ -79,6 +79,8 @@ def _with_added(row: dict[str, Any], name: str) -> str:
 
 
 def _with_ratio(row: dict[str, Any], name: str) -> str:
+    if name in row.get("broken", {}):
+        return f"broke off after {row['broken'][name]:,.0f}"
     ratio = row["ratio"].get(name)
     return f"{row['median'][name]:,.0f}" + (f" ({ratio:.2f})" if ratio is not None else "")
 

@@ -54,6 +54,7 @@ async def test_a_person_swaps_unloads_and_sees_it(engine: EngineProcess) -> None
         await tier(one, "balanced").get_by_role("button", name="Swap to balanced").focus()
         await one.keyboard.press("Enter")
         await expect(tier(one, "balanced").locator(".state")).to_have_text("ready", timeout=_PATIENCE_MS)
+        await expect(tier(one, "balanced")).to_be_focused()  # its button went, the way of its keyboard did not
         await expect(one.get_by_text("swapping to balanced: done in")).to_be_visible()
         await expect(one.get_by_role("img", name=re.compile(r"^host: qwen2.5-coder-0.5b"))).to_be_visible()
 

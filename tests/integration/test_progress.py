@@ -239,3 +239,15 @@ async def test_reading_stops_with_the_client_that_left(tmp_path: Path, models: P
         assert status == 200
         log = (await engine.variet("logs", config["tiers"]["fast"]["model"], "-n", "400"))[1]
         assert log.count("prompt eval time") == 1, "only the second prompt was read to its end"
+
+
+async def test_a_child_s_signs_of_life_hide_no_progress(tmp_path: Path, models: Path) -> None:
+    """A batch that takes longer than llama-server's pause between its comments: half a minute, here a second."""
+    config = embedded_config(scheduling={"preload": ["balanced"]})
+    config["models"]["qwen2.5-coder-0.5b"]["args"] = ["--sse-ping-interval", "1"]
+    talk = [{"role": "user", "content": "ship " * 1500}]
+    body = {"model": "balanced", "stream": True, "max_tokens": 2, "messages": talk}
+    async with running(tmp_path / "home", models, config) as engine, asked(engine, body) as answer:
+        raw = await answer.read()
+        assert int(answer.headers["x-variet-prompt-tokens"]) > 1500, "headers waited for the end of the reading"
+        assert b"prompt_progress" not in raw and b"\n:" not in raw[: raw.index(b'"content":"')]

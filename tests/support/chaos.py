@@ -128,6 +128,7 @@ class Soak:
             ("client that leaves", self._leaver),
             ("conversation", self._conversation),
             ("messages", self._messages),
+            ("responses", self._responses),
             ("auto", self._auto),
         ]
         while not self._over.is_set():
@@ -237,6 +238,32 @@ class Soak:
         return await self._whole(
             session, "/v1/messages", body, lambda told: told["content"][0]["text"].startswith(mark)
         )
+
+    async def _responses(self, session: aiohttp.ClientSession, mark: str) -> Outcome:
+        """A stream that a dialect writes anew: what it says bit by bit, at its end, and that it says which."""
+        tokens = self._rng.randint(1, 60)
+        script = {"say": mark, "tokens": tokens, "gap_ms": 2}
+        body = {"model": "deep-coder", "input": f"{mark} " * 50, "stream": True, "script": script}
+        events: list[dict[str, Any]] = []
+        async with session.post("/v1/responses", json=body) as answer:
+            if answer.status != 200:
+                return "told" if answer.status in _HONEST else self._crossed(mark, f"{answer.status}")
+            async for line in answer.content:
+                if line.startswith(b"data: "):
+                    events.append(json.loads(line[6:]))
+        said = "".join(one["delta"] for one in events if one["type"] == "response.output_text.delta")
+        wanted = "".join(f"{mark}{index} " for index in range(tokens))
+        if not wanted.startswith(said):
+            return self._crossed(mark, f"it said {said[:100]!r}")
+        last: dict[str, Any] = events[-1] if events else {"type": "nothing"}
+        if last["type"] == "response.completed":
+            (item,) = last["response"]["output"]
+            whole = said == wanted == item["content"][0]["text"]
+            return "whole" if whole else self._crossed(mark, f"done after {len(said)} of it")
+        if last["type"] == "error":
+            return "told"
+        self.report.wrong.append(f"{mark}: a response ended with {last['type']} after {len(said)} of {len(wanted)}")
+        return "lost"
 
     async def _auto(self, session: aiohttp.ClientSession, mark: str) -> Outcome:
         words = self._rng.choice(("what is", "write a test for", "prove that there is"))

@@ -131,7 +131,13 @@ async def stream(body: dict[str, Any], script: dict[str, Any], writer: asyncio.S
         "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}],
         "timings": {**timings, "predicted_n": len(said)},
     }  # fmt: skip
-    writer.write(chunk(b"data: " + json.dumps(last).encode() + b"\n\ndata: [DONE]\n\n") + b"0\r\n\r\n")
+    events = [last]
+    if (body.get("stream_options") or {}).get("include_usage"):
+        read_tokens = timings["cache_n"] + timings["prompt_n"]
+        usage = {"prompt_tokens": read_tokens, "completion_tokens": len(said)}
+        events.append({"object": "chat.completion.chunk", "choices": [], "usage": usage})
+    told = b"".join(b"data: " + json.dumps(one).encode() + b"\n\n" for one in events)
+    writer.write(chunk(told + b"data: [DONE]\n\n") + b"0\r\n\r\n")
     await writer.drain()
 
 

@@ -29,6 +29,7 @@ ROLE = {"choices": [{"index": 0, "delta": {"role": "assistant", "content": None}
 WORD = {"choices": [{"index": 0, "delta": {"content": '"prompt_progress":{"total":1}\n\n'}, "finish_reason": None}]}
 CHAT = [event(ROLE), event(WORD), event("[DONE]")]
 CHAT_READS = [event({**ROLE, **told(50, 40, 40)}), event({**ROLE, **told(50, 40, 50)})]
+PING = b":\n\n"  # what llama-server says every thirty seconds while it reads
 NATIVE = [event({"content": "Hi", "tokens": [5], "stop": False})]
 NATIVE_READS = [event({"content": "", "tokens": [0], "stop": False, **told(50, 0, 50)})]
 
@@ -60,6 +61,8 @@ def read(raw: bytes, cuts: list[int], *, shown: bool = False) -> tuple[bytes, Re
     [
         (b"".join([*CHAT_READS, *CHAT]), b"".join(CHAT)),
         (b"".join([*NATIVE_READS, *NATIVE]), b"".join(NATIVE)),
+        (b"".join([PING, CHAT_READS[0], PING, PING, CHAT_READS[1], *CHAT]), b"".join(CHAT)),
+        (b"".join([PING, *CHAT[:2], PING, CHAT[2]]), b"".join([*CHAT[:2], PING, CHAT[2]])),
         (b"".join(CHAT), b"".join(CHAT)),
         (b'data: {"error": {"message": "no"}}\n\n', b'data: {"error": {"message": "no"}}\n\n'),
         (b"what is no stream", b"what is no stream"),

@@ -5,8 +5,14 @@ import { speed } from "./store";
 const HEIGHT = 190;
 const MINUTES = 5;
 
+/** A colour of the theme as the canvas takes it: `light-dark()` is resolved where it is used. */
 function colour(name: string): string {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const probe = document.createElement("span");
+  probe.style.color = `var(${name})`;
+  document.body.append(probe);
+  const found = getComputedStyle(probe).color;
+  probe.remove();
+  return found;
 }
 
 /** Tokens a second over the last minutes: written, and read of prompts. */
@@ -78,7 +84,12 @@ function draw(home: HTMLElement): uPlot {
     axes: [axis, { ...axis, size: 56 }, { ...axis, scale: "r", side: 1, size: 50, grid: { show: false } }],
     series: [
       {},
-      { stroke: colour("--c0"), width: 2, fill: `${colour("--c0")}22`, points: { show: false } },
+      {
+        stroke: colour("--c0"),
+        width: 2,
+        fill: `color-mix(in srgb, ${colour("--c0")} 13%, transparent)`,
+        points: { show: false },
+      },
       { stroke: colour("--c1"), width: 2, scale: "r", dash: [6, 3], points: { show: false } },
     ],
   };

@@ -1,4 +1,4 @@
-import { useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { post } from "./api";
 import { bytes, count, ms, percent } from "./format";
 import type { Instance, Status, Tier } from "./types";
@@ -46,9 +46,15 @@ function Card({ name, tier, status, wish }: CardProps) {
   const pull = status.pulls[tier.model];
   const load = loadTime(status, tier.model);
   const up = instance?.phase === "ready";
+  // Who pressed a button that goes away finds itself on its card, not at the top of the page.
+  const card = useRef<HTMLElement>(null);
+  const held = card.current?.contains(document.activeElement) ?? false;
+  useLayoutEffect(() => {
+    if (held && !card.current?.contains(document.activeElement)) card.current?.focus();
+  });
   return (
-    <article class={`card tier ${tier.state}`}>
-      <h3>
+    <article class={`card tier ${tier.state}`} ref={card} tabIndex={-1} aria-labelledby={`tier-${name}`}>
+      <h3 id={`tier-${name}`}>
         {name} <span class={`state ${tier.state}`}>{tier.state}</span>
       </h3>
       <p class="model">{tier.model}</p>

@@ -57,6 +57,8 @@ class Opening:
     def _take(self, piece: bytes) -> None:
         *events, self._rest = (self._rest + piece).split(_END)
         for index, event in enumerate(events):
+            if event.startswith(b":"):
+                continue  # a sign of life (`--sse-ping-interval`): clients get the engine's own, which say more
             told = _progress(event)
             if told is None:
                 self._let_through(_END.join([*events[index:], self._rest]))
