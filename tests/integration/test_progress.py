@@ -16,6 +16,7 @@ import pytest
 from tests.integration.test_assembly import TEXTS
 from tests.integration.test_contexts import two_models
 from tests.integration.test_scripted import script
+from tests.support.clients import response_of
 from tests.support.engine import EngineProcess, chat, embedded_config, running
 
 pytestmark = pytest.mark.models
@@ -84,6 +85,15 @@ async def test_messages_hear_it_in_pings(told: EngineProcess) -> None:
     assert pings[0]["stage"] == "load" and "x-variet-model" in pings[-1]
     rest = [one["type"] for one in parsed if one["type"] != "ping"]
     assert rest[0] == "message_start" and rest[-1] == "message_stop"
+
+
+async def test_responses_hear_it_in_events_of_their_own(told: EngineProcess) -> None:
+    body = {"model": "fast", "input": "hi", "stream": True, "script": {"tokens": 2, "first_ms": 600}}
+    async with asked(told, body, "/v1/responses", **LIVE) as answer:
+        events = [json.loads(line[6:]) for line in (await answer.text()).splitlines() if line.startswith("data: ")]
+    assert response_of(events)["output"][0]["content"][0]["text"] == "t0 t1 "
+    facts = [one["variet"] for one in events if "variet" in one]
+    assert facts[0]["stage"] == "load" and "x-variet-model" in facts[-1]
 
 
 async def test_a_request_is_found_by_the_name_its_client_gave_it(told: EngineProcess) -> None:

@@ -14,6 +14,7 @@ from openai.types.responses import Response
 
 from tests.integration.test_assembly import FUNCTION, SYSTEM, WEATHER, config
 from tests.integration.test_messages import child
+from tests.integration.test_scripted import scripted_config
 from tests.support.clients import response_of
 from tests.support.engine import EngineProcess, embedded_config, read_stream, running
 
@@ -129,6 +130,18 @@ async def test_a_tier_s_settings_hold_and_a_form_is_kept(tmp_path: Path, models:
         assert long.usage is not None and long.usage.output_tokens <= 40
         metrics = await engine.text("/metrics")
         assert 'variet_tokens_total{kind="output",model="smollm2-135m"}' in metrics
+
+
+async def test_what_breaks_off_is_an_error_to_its_sdk(tmp_path: Path, models: Path) -> None:
+    async with running(tmp_path / "home", models, scripted_config(models)) as engine, client(engine) as sdk:
+        for at in ({"die_at": 3}, {"error_at": 3}):
+            heard: list[str] = []
+            with pytest.raises(openai.APIError, match="model server|as scripted"):
+                async for event in await sdk.responses.create(
+                    model="fast", input="hi", stream=True, extra_body={"script": {"tokens": 9, **at}}
+                ):
+                    heard.append(event.type)
+            assert heard.count("response.output_text.delta") == 3 and heard[-1] == "response.failed"
 
 
 async def test_what_cannot_be_answered_is_said(engine: EngineProcess) -> None:

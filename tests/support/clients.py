@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter
 
 Event = dict[str, Any]
 _MESSAGES: TypeAdapter[Any] = TypeAdapter(Annotated[RawMessageStreamEvent, Field(discriminator="type")])
-_RESPONSES: TypeAdapter[Any] = TypeAdapter(Annotated[ResponseStreamEvent, Field(discriminator="type")])
+RESPONSE_EVENTS: TypeAdapter[Any] = TypeAdapter(Annotated[ResponseStreamEvent, Field(discriminator="type")])
 
 
 def message_of(events: Iterable[Event]) -> Event:
@@ -38,7 +38,7 @@ def response_of(events: Iterable[Event]) -> Event:
     items: list[Event] = []
     last: Event = {}
     for number, event in enumerate(events):
-        _RESPONSES.validate_python(event)
+        RESPONSE_EVENTS.validate_python(event)
         assert event["sequence_number"] == number
         last = event
         if event["type"].endswith(".delta"):

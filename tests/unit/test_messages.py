@@ -86,8 +86,7 @@ def test_what_is_no_such_request_is_said(wrong: dict[str, Any]) -> None:
 
 def translate(raw: bytes, cuts: list[int] | None = None) -> tuple[list[dict[str, Any]], TranslatedStream]:
     """The events that a client of Messages reads of a chat's stream."""
-    dialect = Messages({"messages": []})
-    stream = TranslatedStream(Pieces(raw, cuts or []), dialect.writer(prompt=50, cached=40), dialect.quiet)
+    stream = TranslatedStream(Pieces(raw, cuts or []), Messages({"messages": []}), prompt=50, cached=40)
 
     async def read() -> bytes:
         await stream.begun()

@@ -201,7 +201,7 @@ def test_calls_of_a_whole_answer(text: str, left: str, calls: list[tuple[str, di
 
 
 def translated(dialect: Dialect, pieces: Pieces) -> TranslatedStream:
-    return TranslatedStream(RescuedStream(pieces, TOOLS), dialect.writer(10, 0), dialect.quiet)
+    return TranslatedStream(RescuedStream(pieces, TOOLS), dialect, 10, 0)
 
 
 @given(sizes=SIZES)

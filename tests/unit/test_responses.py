@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openai.types.responses import Response
 
-from tests.support.clients import response_of
+from tests.support.clients import RESPONSE_EVENTS, response_of
 from tests.unit.test_assembly import CHAT, WHOLE_CHAT, Pieces, chunk, sse
 from variet.engine.assembly import Broken, Events
 from variet.engine.dialects.base import NotUnderstood, TranslatedStream
 from variet.engine.dialects.responses import Responses, seal
+from variet.engine.problems import Problem
 
 LOOK = {"type": "function", "name": "look", "description": "looks", "parameters": {"type": "object"}, "strict": False}
 CHAT_LOOK = {
@@ -91,19 +92,59 @@ def test_pictures_sounds_and_shown_thinking() -> None:
     assert chat_of(call(), seen)["messages"][-1]["content"] == [CHAT_IMAGE]
     thought = {"type": "reasoning", "summary": [], "content": [text("reasoning_text", "hm")]}
     assert chat_of(thought)["messages"] == [{"role": "assistant", "content": "", "reasoning_content": "hm"}]
-    for empty in ({}, {"content": None, "encrypted_content": "gAAA"}, {"encrypted_content": "variet1.%"}):
+    for empty in ({}, {"content": None, "encrypted_content": "gAAA"}, {"encrypted_content": "variet1.ü"}):
         kept = chat_of({"role": "user", "content": "hi"}, {"type": "reasoning", "summary": [], **empty})["messages"]
         assert [turn["role"] for turn in kept] == ["user"], "what nobody can read is no turn"
 
 
-def test_later_words_of_the_system_stay_where_they_are() -> None:
+def test_a_picture_among_results_waits_for_their_end() -> None:
+    thought = {"type": "reasoning", "summary": []}
+    picture = {**SEEN, "output": [IMAGE]}
+    turns = chat_of(call(), call(call_id="d"), picture, thought, {**SEEN, "call_id": "d"})["messages"]
+    assert [turn["role"] for turn in turns] == ["assistant", "tool", "tool", "user"]
+
+
+@pytest.mark.parametrize("arguments", ['{"at":', "", "[1]", "3", None])
+def test_arguments_that_break_templates_are_not_told_again(arguments: Any) -> None:
+    (turn,) = chat_of({**call(), "arguments": arguments, "status": "incomplete"})["messages"]
+    assert turn["tool_calls"][0]["function"]["arguments"] == "{}"
+
+
+@pytest.mark.parametrize(("output", "told"), [(None, ""), ({"ok": True}, '{"ok":true}'), ("x", "x"), ([], "")])
+def test_results_are_texts(output: Any, told: str) -> None:
+    assert chat_of(call(), {**SEEN, "output": output})["messages"][1]["content"] == told
+
+
+def test_what_tools_of_other_kinds_did_is_told() -> None:
+    patch = {"type": "custom_tool_call", "id": "x", "call_id": "p", "name": "apply_patch", "input": "*** Begin"}
+    done = {"type": "custom_tool_call_output", "call_id": "p", "output": "Done."}
+    shell = {"type": "local_shell_call", "call_id": "s", "action": {"command": ["ls"]}, "status": "completed"}
+    turns = chat_of(patch, done, shell, {"type": "local_shell_call_output", "call_id": "s", "output": "a"})["messages"]
+    calls = [turn["tool_calls"][0]["function"] for turn in turns if "tool_calls" in turn]
+    assert calls == [
+        {"name": "apply_patch", "arguments": '{"input":"*** Begin"}'},
+        {"name": "local_shell_call", "arguments": '{"action":{"command":["ls"]}}'},
+    ]
+    assert [turn["content"] for turn in turns if turn["role"] == "tool"] == ["Done.", "a"]
+
+
+def test_a_long_talk_is_read_once() -> None:
+    """Adding to a text copies it: 8,000 messages took ten seconds so."""
+    item = {"role": "assistant", "content": "x" * 500}
+    (turn,) = chat_of(*[item] * 20_000)["messages"]
+    assert len(turn["content"]) == 20_000 * 502 - 2
+
+
+def test_later_words_of_the_system_are_the_user_s_there() -> None:
     turns = chat_of(
         {"role": "system", "content": "One."}, {"role": "developer", "content": [text("input_text", "Two.")]},
         {"role": "user", "content": "hi"}, {"role": "developer", "content": [text("input_text", "Three.")]},
     )["messages"]  # fmt: skip
     assert [(turn["role"], turn["content"]) for turn in turns] == [
-        ("system", "One.\n\nTwo."), ("user", "hi"), ("system", [text("text", "Three.")]),
+        ("system", "One.\n\nTwo."), ("user", "hi"), ("user", "<system-reminder>\nThree.\n</system-reminder>"),
     ]  # fmt: skip
+    parts = {"role": "developer", "content": [text("input_text", "A."), text("input_text", "B.")]}
+    assert chat_of(parts, instructions="Begin.")["messages"] == [{"role": "system", "content": "Begin.\n\nA.\nB."}]
     assert Responses({"input": "hi", "instructions": [{"role": "system", "content": "Be kind."}]}).chat["messages"] == [
         {"role": "system", "content": "Be kind."}, {"role": "user", "content": "hi"},
     ]  # fmt: skip
@@ -125,6 +166,7 @@ SCHEMA = {"type": "object", "properties": {}}
                               "json_schema": {"name": "x", "schema": SCHEMA, "strict": True}}}),
         ({"tools": [{"type": "function", "name": "a", "description": None, "parameters": None, "strict": None}]},
          {"tools": [{"type": "function", "function": {"name": "a", "parameters": {}}}]}),
+        ({"tools": [CHAT_LOOK]}, {"tools": [CHAT_LOOK]}),
         ({"tools": [LOOK, STEP], "tool_choice": {"type": "function", "name": "look"}},
          {"tools": [CHAT_LOOK], "tool_choice": "required"}),
         ({"tools": [LOOK, STEP],
@@ -152,6 +194,10 @@ def test_wishes_are_kept(asked: dict[str, Any], expected: dict[str, Any]) -> Non
         ({"input": "hi", "conversation": {"id": "c"}}, "whole conversation"),
         ({"input": "hi", "background": True}, "without `background`"),
         ({"input": "hi", "tools": ["x"]}, "objects with their types"),
+        ({"input": "hi", "tools": [{"type": "function", "parameters": {}}]}, "objects with their types"),
+        ({"input": "hi", "prompt": {"id": "pmpt_1"}}, "prompts are not stored"),
+        ({"input": "hi", "tools": [LOOK], "tool_choice": {"type": "function", "name": "fly"}}, "no function in"),
+        ({"input": "hi", "tools": [{"type": "web_search"}], "tool_choice": "required"}, "no function in"),
         ({"input": "hi", "reasoning": "much"}, "objects with their types"),
     ],
 )
@@ -162,9 +208,11 @@ def test_what_is_no_such_request_is_said(wrong: dict[str, Any], words: str) -> N
 
 def translate(raw: bytes, cuts: list[int] | None = None, **asked: Any) -> tuple[list[dict[str, Any]], TranslatedStream]:
     """The events that a client of Responses reads of a chat's stream."""
-    dialect = Responses({"input": "hi", **asked})
-    stream = TranslatedStream(Pieces(raw, cuts or []), dialect.writer(50, 40), dialect.quiet)
+    stream = TranslatedStream(Pieces(raw, cuts or []), Responses({"input": "hi", **asked}))
+    return read_all(stream), stream
 
+
+def read_all(stream: TranslatedStream) -> list[dict[str, Any]]:
     async def read() -> bytes:
         await stream.begun()
         parts = []
@@ -175,7 +223,7 @@ def translate(raw: bytes, cuts: list[int] | None = None, **asked: Any) -> tuple[
     try:
         read().send(None)
     except StopIteration as done:
-        return Events().feed(done.value), stream
+        return Events().feed(done.value)
     raise AssertionError("it waited")
 
 
@@ -198,7 +246,7 @@ def test_a_stream_says_what_the_whole_answer_does(cuts: list[int]) -> None:
     assert thought["content"] == [text("reasoning_text", "hmm")] and thought["encrypted_content"] is None
     assert said["content"][0]["text"] == "Grüße"
     assert [(one["call_id"], one["name"], one["arguments"]) for one in calls] == [
-        ("a", "look", '{"x":1}'), ("b", "look", ""),
+        ("a", "look", '{"x":1}'), ("b", "look", "{}"),
     ]  # fmt: skip
     assert whole["status"] == "completed" and all(one["status"] == "completed" for one in whole["output"])
     assert whole["usage"]["output_tokens"] == 9 and 0 < whole["usage"]["output_tokens_details"]["reasoning_tokens"] < 9
@@ -242,7 +290,39 @@ def test_what_breaks_off_never_ends_as_if_it_were_whole(raw: bytes) -> None:
         translate(raw)
 
 
-@pytest.mark.parametrize("chat", [{}, {"choices": []}, {"choices": [{"message": 3}]}])
+def test_who_waits_hears_events_and_the_answer_goes_on_from_there() -> None:
+    """Codex gives a stream up in which it saw no event for long, whatever comments it got."""
+    dialect = Responses({"input": "hi", "model": "deep-coder", "instructions": "x" * 999})
+    waited = [dialect.alive({"stage": "load", "percent": n}) for n in (1, 2, 3)]
+    assert len(waited[2]) < 1000, "what the request said is not said again each time"
+    stream = TranslatedStream(Pieces(sse(*CHAT), []), dialect)
+    stream_events = read_all(stream)
+    events = [event for part in waited for event in Events().feed(part)] + stream_events
+    response = response_of(events)
+    kinds = [event["type"] for event in events]
+    assert kinds[:4] == ["response.created", *["response.in_progress"] * 3] and kinds.count("response.created") == 1
+    assert events[3]["variet"] == {"stage": "load", "percent": 3}
+    assert {event["response"]["id"] for event in events if "response" in event} == {response["id"]}
+
+
+@pytest.mark.parametrize("waited", [True, False])
+def test_what_failed_is_told_in_every_way_that_clients_know(waited: bool) -> None:
+    dialect = Responses({"input": "hi"})
+    raw = (dialect.alive({}) if waited else b"") + dialect.failed(Problem(503, "stopped", "it was stopped"))
+    lines = [json.loads(line[6:]) for line in raw.split(b"\n") if line.startswith(b"data: ")]
+    for number, event in enumerate(lines):
+        RESPONSE_EVENTS.validate_python(event)
+        assert event["sequence_number"] == number
+    failed, error = lines[-2:]
+    assert failed["type"] == "response.failed" and failed["response"]["status"] == "failed"
+    assert failed["response"]["error"] == {"code": "server_error", "message": "it was stopped"}
+    assert (error["type"], error["code"], error["error"]["message"]) == ("error", "stopped", "it was stopped")
+
+
+@pytest.mark.parametrize(
+    "chat",
+    [{}, {"choices": []}, {"choices": [{"message": 3}]}, {"choices": [{"message": {"content": ""}}], "usage": {}}],
+)
 def test_what_is_no_answer_is_not_taken_for_one(chat: dict[str, Any]) -> None:
     with pytest.raises((LookupError, TypeError, AttributeError, ValueError)):
         Responses({"input": "hi"}).whole(chat)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Encode = Callable[[Any], bytes]
-# What stands before the first turn. Not `tool_choice`: agents change it from turn to turn, and it rarely shows there.
+# What stands before the first turn; of `tool_choice` only what leaves tools out: agents change it from turn to turn.
 _SHAPING = ("tools", "system", "instructions", "response_format", "chat_template_kwargs", "lora")
 _BLOCK = 512  # tokens of a prompt that comes as numbers, to one link
 _WANDERING = "cache_control"  # a mark that clients move from message to message; the model never sees it
@@ -57,6 +57,10 @@ def chain(body: Mapping[str, Any], encode: Encode) -> Chain:
         if key in body:
             data = encode(_settled(body[key]))
             last, size = _digest(last, key.encode() + b"\0" + data), size + len(data)
+    choice = body.get("tool_choice")
+    if isinstance(choice, dict) and ("name" in choice or "tools" in choice):
+        data = encode(choice)
+        last, size = _digest(last, data), size + len(data)
     turns = _turns(said)
     start = 0
     while start < len(turns) and isinstance(turns[start], dict) and turns[start].get("role") in ("system", "developer"):

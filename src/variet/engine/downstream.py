@@ -68,6 +68,8 @@ class Downstream:
         self._raw_send = send
         self._client = client
         self._family = family
+        self._note: Callable[[Mapping[str, Any]], bytes] = _comment
+        self._failed: Callable[[Problem], bytes] = lambda problem: problem.event(family)
         self._server = config.server
         self._stream = False
         self._hold: asyncio.TimerHandle | None = None
@@ -82,6 +84,11 @@ class Downstream:
         self._stalled = False
         self._stall_timer: asyncio.TimerHandle | None = None
 
+    def speak(self, note: Callable[[Mapping[str, Any]], bytes], failed: Callable[[Problem], bytes]) -> None:
+        """How its API says in a stream that somebody is there, and that it went wrong, where that is not the usual way:
+        a comment, and an event with the error."""
+        self._note, self._failed = note, failed
+
     def hold(self, tell: Facts, *, live: bool) -> None:
         """Keep a stream's headers back until there is something to say, or for so long at most. From then on the client
         hears what `tell` says of its request: whenever that changed if it wants it `live`, else now and then."""
@@ -95,20 +102,14 @@ class Downstream:
     async def _tick(self, tell: Facts, pause_s: float) -> None:
         """What a waiting stream gets once its headers are held no longer."""
         await self._begin(200, [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")], stream=True)
-        said, said_at = b"", 0.0
+        said: Mapping[str, Any] | None = None
+        said_at = 0.0
         while True:
-            note = self._note(tell())
-            if note != said or self._loop.time() - said_at >= self._server.keepalive_s:
-                said, said_at = note, self._loop.time()
-                await self._send({"type": "http.response.body", "body": note, "more_body": True})
+            facts = tell()
+            if facts != said or self._loop.time() - said_at >= self._server.keepalive_s:
+                said, said_at = facts, self._loop.time()
+                await self._send({"type": "http.response.body", "body": self._note(facts), "more_body": True})
             await asyncio.sleep(pause_s)
-
-    def _note(self, facts: Mapping[str, Any]) -> bytes:
-        """Something that no client takes for a part of the answer: Anthropic's API has an event for that, with the
-        others it is a comment (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
-        if self._family == "messages":
-            return b"event: ping\ndata: %s\n\n" % orjson.dumps({"type": "ping", "variet": facts})
-        return b": variet %s\n\n" % orjson.dumps(facts)
 
     async def _stop_ticking(self) -> None:
         if self._hold is not None:
@@ -255,7 +256,7 @@ class Downstream:
             self.complete = True
             await self._send({"type": "http.response.body", "body": body, "more_body": False})
         elif self._stream:
-            await self._send({"type": "http.response.body", "body": problem.event(self._family), "more_body": True})
+            await self._send({"type": "http.response.body", "body": self._failed(problem), "more_body": True})
 
     def close(self) -> None:
         for timer in (self._hold, self._stall_timer):
@@ -264,3 +265,8 @@ class Downstream:
         for task in (self._ticker, self._writer):
             if task is not None and not task.done():
                 task.cancel()
+
+
+def _comment(facts: Mapping[str, Any]) -> bytes:
+    """What no client takes for a part of the answer (https://html.spec.whatwg.org/multipage/server-sent-events.html)."""
+    return b": variet %s\n\n" % orjson.dumps(facts)

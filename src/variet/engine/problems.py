@@ -32,6 +32,11 @@ class Problem(Exception):
     message: str
     retry_after_s: float | None = None
 
+    @property
+    def kind(self) -> str:
+        """OpenAI's type of it."""
+        return _TYPES.get(self.status, ("server_error", ""))[0]
+
     def headers(self) -> list[tuple[bytes, bytes]]:
         result = [(b"content-type", b"application/json")]
         if self.retry_after_s is not None:
@@ -47,9 +52,6 @@ class Problem(Exception):
         """The same as an event of a stream that is already under way."""
         if family == "messages":
             return b"event: error\ndata: " + json.dumps(self._shape(family)).encode() + b"\n\n"
-        if family == "responses":
-            event = {"type": "error", "code": self.code, "message": self.message, "param": None}
-            return b"event: error\ndata: " + json.dumps(event).encode() + b"\n\n"
         return b"data: " + json.dumps(self._shape(family)).encode() + b"\n\n"
 
     def _shape(self, family: Family) -> dict[str, object]:

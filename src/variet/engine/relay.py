@@ -50,6 +50,7 @@ _REFUSAL_STATUS = {"queue_full": 429, "unknown_model": 404}  # all others: 503
 _POISON_S = 600.0
 _WORTH_TELLING_BYTES = 4096  # a shorter prompt is one batch of the child: it has no progress
 _DEATH_NOTICE_S = 2.0
+_MOST_TOLD = 8
 
 Body = Answer | Opening | RescuedStream | Whole | TranslatedStream  # an answer, as it is read for the client
 
@@ -161,10 +162,13 @@ class Relay:
     # --- serving ---
 
     async def _serve(self, call: Call, record: Record, client: Downstream) -> None:
+        if call.asked.dialect is not None:
+            client.speak(call.asked.dialect.alive, call.asked.dialect.failed)
         if call.stream:
             client.hold(lambda: self._settings.facts_of(record), live=call.live)
-        if call.asked.dialect is not None and call.asked.dialect.passed_over:
-            left_out = ", ".join(sorted(set(call.asked.dialect.passed_over)))
+        dialect = call.asked.dialect
+        if dialect is not None and dialect.passed_over:
+            left_out = ", ".join(sorted(set(dialect.passed_over))[:_MOST_TOLD])
             log.info("request %s: passed over, for no model here knows it: %s", record.request_id, left_out)
         config = self._settings.config
         chain = conversation.chain(call.body, orjson.dumps) if call.body and call.api.conversation else NOTHING
@@ -332,7 +336,7 @@ async def _read(
         return _whole(await gather(source, assembly), dialect)
     if dialect is None:
         return source
-    stream = TranslatedStream(source, dialect.writer(record.prompt_tokens, record.cached_tokens), dialect.quiet)
+    stream = TranslatedStream(source, dialect, record.prompt_tokens, record.cached_tokens)
     await stream.begun()
     return stream
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import orjson
 
 from variet.engine.assembly import Broken, Events, no_surprise
 from variet.engine.downstream import Source
+from variet.engine.problems import Problem
 
 Event = dict[str, Any]
 CHAT_PATH = b"/v1/chat/completions"
@@ -34,11 +36,10 @@ class Writer(Protocol):
 
 
 class Dialect(Protocol):
-    """One request of such an API. `quiet`: what a client hears while words are held back, as part of a stream."""
+    """One request of such an API, and what its client hears in a stream."""
 
     chat: Event
     passed_over: tuple[str, ...]  # what of the request has no place in a chat and was left out, for the log
-    quiet: bytes
 
     def whole(self, chat: Event) -> Event:
         """The answer of a chat.completion. Raises LookupError, TypeError, AttributeError or ValueError for none."""
@@ -48,14 +49,22 @@ class Dialect(Protocol):
         """`prompt` and `cached`: tokens, which some streams tell first."""
         ...
 
+    def alive(self, facts: Mapping[str, Any]) -> bytes:
+        """Somebody is there, and so the request stands: a part of its stream that no client takes for words."""
+        ...
+
+    def failed(self, problem: Problem) -> bytes:
+        """The end of a stream that is already under way."""
+        ...
+
 
 class TranslatedStream:
     """A chat stream as a client of another API reads it. Raises Broken where the child's told an error."""
 
-    def __init__(self, chat: Source, writer: Writer, quiet: bytes) -> None:
+    def __init__(self, chat: Source, dialect: Dialect, prompt: int = 0, cached: int = 0) -> None:
         self.headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache")]
         self.tail = b""  # the child's own last words: they count what was read and written
-        self._chat, self._writer, self._quiet = chat, writer, quiet
+        self._chat, self._dialect, self._writer = chat, dialect, dialect.writer(prompt, cached)
         self._parser = Events()
         self._ready = b""
 
@@ -77,15 +86,16 @@ class TranslatedStream:
         while piece := await self._chat.read():
             self.tail = piece if len(piece) > 512 else self.tail[-4096:] + piece
             with no_surprise():
-                out = b"".join(_said(event) for chunk in self._parser.feed(piece) for event in self._writer.take(chunk))
+                out = b"".join(sse(event) for chunk in self._parser.feed(piece) for event in self._writer.take(chunk))
             if out:
                 return out
             if self._writer.begun and not self._writer.ending:  # words are held back: it hears that somebody is there
-                return self._quiet
+                return self._dialect.alive({})
         if not self._writer.stopped:
             raise Broken("it ended before its last event")
         return b""
 
 
-def _said(event: Event) -> bytes:
+def sse(event: Event) -> bytes:
+    """An event of a stream (text/event-stream), named by its type."""
     return b"event: %s\ndata: %s\n\n" % (event["type"].encode(), orjson.dumps(event))

@@ -13,7 +13,8 @@ from typing import Any
 
 import orjson
 
-from variet.engine.dialects.base import Event, NotUnderstood
+from variet.engine.dialects.base import Event, NotUnderstood, sse
+from variet.engine.problems import Problem
 
 _FOR_ANTHROPIC = frozenset({
     "system", "messages", "tools", "tool_choice", "stop_sequences", "thinking", "metadata", "context_management",
@@ -27,7 +28,6 @@ _REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"
 class Messages:
     """A Dialect. Raises NotUnderstood for a body that is no such request."""
 
-    quiet = b'event: ping\ndata: {"type": "ping"}\n\n'
     passed_over: tuple[str, ...] = ()
 
     def __init__(self, body: Mapping[str, Any]) -> None:
@@ -42,6 +42,12 @@ class Messages:
 
     def writer(self, prompt: int, cached: int) -> Writer:
         return Writer(prompt, cached)
+
+    def alive(self, facts: Mapping[str, Any]) -> bytes:
+        return sse({"type": "ping", "variet": facts} if facts else {"type": "ping"})
+
+    def failed(self, problem: Problem) -> bytes:
+        return problem.event("messages")
 
 
 # --- the request ---

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from variet.engine.dialects.base import Event
+from variet.engine.problems import Problem
 
 _ECHOED: dict[str, Any] = {  # what a response repeats of its request, and what it says where that is silent
     "instructions": None, "max_output_tokens": None, "metadata": {}, "parallel_tool_calls": True, "reasoning": None,
@@ -19,16 +20,69 @@ _ECHOED: dict[str, Any] = {  # what a response repeats of its request, and what 
     "truncation": "disabled",
 }  # fmt: skip
 
+# What clients know of why a response failed, by our codes and by status; Codex shortens its history for the first.
+_CODES = {"exceed_context_size_error": "context_length_exceeded", 429: "rate_limit_exceeded"}
+
+
+class Envelope:
+    """The response around its output: one a request, whichever child answers it at last."""
+
+    def __init__(self, asked: Mapping[str, Any]) -> None:
+        self.announced = False
+        self._asked = asked
+        self._id, self._created = f"resp_{secrets.token_hex(16)}", int(time.time())
+        self._model = asked.get("model")
+        self._sequence = 0
+
+    def event(self, kind: str, **fields: Any) -> Event:
+        """The next event of its stream."""
+        number, self._sequence = self._sequence, self._sequence + 1
+        return {"type": kind, "sequence_number": number, **fields}
+
+    def announce(self, model: str | None = None) -> list[Event]:
+        """What stands at the beginning, once. `model`: what answers, where the request named none."""
+        if self.announced:
+            return []
+        self.announced, self._model = True, self._model or model or "resident"
+        response = self.response("in_progress", [])
+        return [self.event(kind, response=response) for kind in ("response.created", "response.in_progress")]
+
+    def alive(self, facts: Mapping[str, Any]) -> list[Event]:
+        """Codex counts events, not comments, when it decides that a server is gone; `response.in_progress` may come
+        again, and again without what the request said."""
+        events = self.announce()
+        if not events:
+            events = [self.event("response.in_progress", response=self.response("in_progress", [], brief=True))]
+        events[-1] |= {"variet": facts} if facts else {}
+        return events
+
+    def failed(self, problem: Problem) -> list[Event]:
+        """OpenAI's SDKs raise for an event with an `error`, others for one of the type, Codex for a failed response."""
+        first = self.announce()
+        code = _CODES.get(problem.code) or _CODES.get(problem.status, "server_error")
+        response = {**self.response("failed", []), "error": {"code": code, "message": problem.message}}
+        flat = {"code": problem.code, "message": problem.message, "param": None}
+        error = {"type": problem.kind, **flat}
+        return [*first, self.event("response.failed", response=response), self.event("error", **flat, error=error)]
+
+    def response(self, status: str, output: list[Event], usage: Event | None = None, *, brief: bool = False) -> Event:
+        asked = {} if brief else self._asked
+        echoed = {key: silent if (value := asked.get(key)) is None else value for key, silent in _ECHOED.items()}
+        cut = status == "incomplete"
+        return {
+            "id": self._id, "object": "response", "created_at": self._created, "status": status, "background": False,
+            "completed_at": int(time.time()) if status == "completed" else None, "error": None,
+            "incomplete_details": {"reason": "max_output_tokens"} if cut else None, "model": self._model,
+            **echoed, "output": list(output), "previous_response_id": None, "store": False, "usage": usage,
+        }  # fmt: skip
+
 
 class ResponseWriter:
     """A Writer of base.py. `seal`: makes of thinking what its client is to send back with the next turn."""
 
-    def __init__(self, asked: Mapping[str, Any], seal: Callable[[str], str] | None) -> None:
+    def __init__(self, envelope: Envelope, seal: Callable[[str], str] | None) -> None:
         self.begun = self.ending = self.stopped = False
-        self._asked, self._seal = asked, seal
-        self._id, self._created = f"resp_{secrets.token_hex(16)}", int(time.time())
-        self._model: Any = None
-        self._sequence = 0
+        self._envelope, self._event, self._seal = envelope, envelope.event, seal
         self._open: _Item | None = None
         self._output: list[Event] = []
         self._thought = self._said = 0  # characters
@@ -36,11 +90,8 @@ class ResponseWriter:
         self._timings: Event = {}
 
     def take(self, chunk: Event) -> list[Event]:
-        out: list[Event] = []
-        if not self.begun:
-            self.begun, self._model = True, chunk.get("model")
-            for kind in ("response.created", "response.in_progress"):
-                out.append(self._event(kind, response=self._response("in_progress")))
+        out = self._envelope.announce(chunk.get("model"))
+        self.begun = True
         for choice in chunk.get("choices") or ():
             out += self._delta(choice.get("delta") or {})
             if choice.get("finish_reason"):
@@ -51,7 +102,7 @@ class ResponseWriter:
         if self.ending and chunk.get("usage") is not None and not self.stopped:
             self.stopped = True
             status = "incomplete" if self._cut else "completed"
-            response = self._response(status, self._usage(chunk["usage"]))
+            response = self._envelope.response(status, self._output, self._usage(chunk["usage"]))
             out.append(self._event(f"response.{status}", response=response, **self._timings))
         return out
 
@@ -91,20 +142,6 @@ class ResponseWriter:
         out = [self._event(kind, **fields) for kind, fields in item.end(status)]
         self._output.append(item.said(status))
         return out
-
-    def _event(self, kind: str, **fields: Any) -> Event:
-        number, self._sequence = self._sequence, self._sequence + 1
-        return {"type": kind, "sequence_number": number, **fields}
-
-    def _response(self, status: str, usage: Event | None = None) -> Event:
-        echoed = {key: silent if (value := self._asked.get(key)) is None else value for key, silent in _ECHOED.items()}
-        cut = status == "incomplete"
-        return {
-            "id": self._id, "object": "response", "created_at": self._created, "status": status, "background": False,
-            "completed_at": int(time.time()) if status == "completed" else None, "error": None,
-            "incomplete_details": {"reason": "max_output_tokens"} if cut else None, "model": self._model,
-            **echoed, "output": list(self._output), "previous_response_id": None, "store": False, "usage": usage,
-        }  # fmt: skip
 
     def _usage(self, usage: Event) -> Event:
         """llama-server does not count thinking apart: it gets its share of the characters."""
@@ -222,5 +259,6 @@ class _Call(_Item):
         return [("response.function_call_arguments.delta", {**self._at, "delta": text})]
 
     def end(self, status: str) -> list[_Fields]:
+        empty = [] if self._whole or status != "completed" else self.grow("{}")  # clients parse it as JSON
         done = {**self._at, "name": self._name, "arguments": self._whole}
-        return [("response.function_call_arguments.done", done), *super().end(status)]
+        return [*empty, ("response.function_call_arguments.done", done), *super().end(status)]

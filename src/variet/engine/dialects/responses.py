@@ -9,12 +9,15 @@ stored: a client sends the whole conversation each time.
 from __future__ import annotations
 
 import base64
-import binascii
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Mapping
 from typing import Any
 
-from variet.engine.dialects.base import Event, NotUnderstood
-from variet.engine.dialects.response_writer import ResponseWriter
+import orjson
+
+from variet.engine.dialects.base import Event, NotUnderstood, sse
+from variet.engine.dialects.response_writer import Envelope, ResponseWriter
+from variet.engine.problems import Problem
 
 # Of the API, but without a meaning for a chat, or said there in other words. All else (`top_k`, `seed`) goes through.
 _FOR_RESPONSES = frozenset({
@@ -27,19 +30,20 @@ _KEPT_ELSEWHERE = {  # what asks for a memory that the engine does not have
     "previous_response_id": "responses are not stored here: send the whole conversation in `input`",
     "conversation": "conversations are not stored here: send the whole conversation in `input`",
     "background": "responses are not stored here: ask without `background`, with `stream` if it takes long",
+    "prompt": "prompts are not stored here: send its text in `instructions` and `input`",
 }
 _TEXTS = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}
 _SEAL = "variet1."
+_WORD = re.compile(r"[^\w.-]")
 _ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
 
 
 class Responses:
     """A Dialect. Raises NotUnderstood for a body that is no such request."""
 
-    quiet = b": variet\n\n"
-
     def __init__(self, body: Mapping[str, Any]) -> None:
         self._asked = body
+        self._envelope = Envelope(body)
         try:
             self.chat, self.passed_over = to_chat(body)
         except (TypeError, AttributeError, KeyError):
@@ -54,14 +58,22 @@ class Responses:
         delta = {**said, "tool_calls": calls}
         usage = chat.get("usage") or {}
         writer = self.writer(0, 0)
-        *_, last = writer.take({**chat, "choices": [{**choice, "delta": delta}], "usage": usage})
-        response: Event = last["response"]
+        events = writer.take({**chat, "choices": [{**choice, "delta": delta}], "usage": usage})
+        if not writer.stopped:
+            raise ValueError("it says no reason for its end")
+        response: Event = events[-1]["response"]
         return response
 
     def writer(self, prompt: int, cached: int) -> ResponseWriter:
         include = self._asked.get("include")
         sealed = isinstance(include, list) and "reasoning.encrypted_content" in include
-        return ResponseWriter(self._asked, seal if sealed else None)
+        return ResponseWriter(self._envelope, seal if sealed else None)
+
+    def alive(self, facts: Mapping[str, Any]) -> bytes:
+        return b"".join(map(sse, self._envelope.alive(facts)))
+
+    def failed(self, problem: Problem) -> bytes:
+        return b"".join(map(sse, self._envelope.failed(problem)))
 
 
 def to_chat(body: Mapping[str, Any]) -> tuple[Event, tuple[str, ...]]:
@@ -99,7 +111,7 @@ def _unseal(content: Any) -> str:
         return ""
     try:
         return base64.b64decode(content[len(_SEAL) :], validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # no base64, or of no text
         return ""
 
 
@@ -118,102 +130,128 @@ class _Talk:
     def __init__(self, instructions: Any) -> None:
         self.passed_over: list[str] = []
         self._messages: list[Event] = []
+        self._growing: list[Event] = []  # those whose texts are still lists: adding to a text would copy it each time
         self._pictures: list[Event] = []  # of tool results, which are texts in a chat
         if instructions:
-            self._messages.append({"role": "system", "content": _text(instructions)})
+            self._system(instructions)
 
     def add(self, item: Event) -> None:
         kind = item.get("type") or "message"
-        if kind == "function_call_output":
-            self._result(item)
-            return
-        self._show_pictures()
-        add = self._KINDS.get(kind)
-        if add is not None:
-            add(self, item)
+        if kind == "message":
+            self._message(item)
+        elif kind == "reasoning":
+            self._thoughts(item)
+        elif kind == "function_call":
+            self._call(item["call_id"], item["name"], item["arguments"])
+        elif kind.endswith("_call_output") and item.get("call_id"):
+            self._result(item["call_id"], item["output"])
+        elif kind.endswith("_call") and item.get("call_id"):  # of a tool that is no function: what it did is told
+            told = {key: value for key, value in item.items() if key not in ("type", "id", "call_id", "name", "status")}
+            self._call(item["call_id"], item.get("name") or kind, orjson.dumps(told).decode())
         elif kind == "item_reference":
-            raise NotUnderstood("responses are not stored here: send the items themselves, not `item_reference`")
+            raise NotUnderstood(
+                "responses are not stored here: send the items themselves, not `item_reference` (with `store: false` "
+                "clients do; in the AI SDK it is providerOptions.openai.store)"
+            )
         else:
-            self.passed_over.append(str(kind)[:40])
+            self.passed_over.append(_word(kind))
 
     def end(self) -> list[Event]:
         self._show_pictures()
+        for turn in self._growing:
+            turn["content"] = "\n\n".join(turn["content"])
+            if "reasoning_content" in turn:
+                turn["reasoning_content"] = "".join(turn["reasoning_content"])
         return self._messages
 
     def _message(self, item: Event) -> None:
         role = _ROLES.get(item["role"])
         if role is None:
-            raise NotUnderstood(
-                f"a message is of user, assistant, system or developer, not of {str(item['role'])[:40]!r}"
-            )
+            raise NotUnderstood(f"a message is of user, assistant, system or developer, not of {_word(item['role'])!r}")
+        content = item["content"]
         if role == "assistant":
-            turn = self._assistant()
-            turn["content"] += _text(item["content"])
-        elif role == "system" and len(self._messages) == 1 and self._messages[0]["role"] == "system":
-            self._messages[0]["content"] += "\n\n" + _text(item["content"])
-        elif role == "system" and not self._messages:
-            self._messages.append({"role": "system", "content": _text(item["content"])})
-        else:
-            content = item["content"]
-            self._messages.append({
-                "role": role, "content": content if isinstance(content, str) else [_part(part) for part in content],
-            })  # fmt: skip
+            self._assistant()["content"].append(_text(content))
+        elif role == "user":
+            said = content if isinstance(content, str) else [_part(part) for part in content]
+            self._append({"role": "user", "content": said})
+        elif not self._messages or self._messages[-1]["role"] == "system":
+            self._system(content)
+        else:  # many templates refuse a later one, or leave it out
+            self._append({"role": "user", "content": f"<system-reminder>\n{_text(content)}\n</system-reminder>"})
+
+    def _system(self, content: Any) -> None:
+        if not self._messages:
+            self._append({"role": "system", "content": []})
+            self._growing.append(self._messages[0])
+        self._messages[0]["content"].append(_text(content))
 
     def _thoughts(self, item: Event) -> None:
         text = "".join(part.get("text", "") for part in item.get("content") or ())
         text = text or _unseal(item.get("encrypted_content"))
         if text:
-            turn = self._assistant()
-            turn["reasoning_content"] = turn.get("reasoning_content", "") + text
+            self._assistant().setdefault("reasoning_content", []).append(text)
 
-    def _call(self, item: Event) -> None:
-        function = {"name": item["name"], "arguments": item["arguments"]}
-        call = {"id": item["call_id"], "type": "function", "function": function}
+    def _call(self, call_id: Any, name: Any, arguments: Any) -> None:
+        function = {"name": name, "arguments": _object(arguments)}
+        call = {"id": call_id, "type": "function", "function": function}
         self._assistant().setdefault("tool_calls", []).append(call)
 
-    def _result(self, item: Event) -> None:
-        output = item["output"]
-        parts = [_part(part) for part in output] if isinstance(output, list) else []
-        self._pictures += [part for part in parts if part["type"] != "text"]
-        text = "\n".join(part["text"] for part in parts if part["type"] == "text") if parts else str(output)
-        self._messages.append({"role": "tool", "tool_call_id": item["call_id"], "content": text})
+    def _result(self, call_id: Any, output: Any) -> None:
+        text = output if isinstance(output, str) else "" if output is None else orjson.dumps(output).decode()
+        if isinstance(output, list):
+            parts = [_part(part) for part in output]
+            text = "\n".join(part["text"] for part in parts if part["type"] == "text")
+            self._pictures += [part for part in parts if part["type"] != "text"]
+        self._messages.append({"role": "tool", "tool_call_id": call_id, "content": text})
 
     def _show_pictures(self) -> None:
         if self._pictures:
-            self._messages.append({"role": "user", "content": self._pictures})
-            self._pictures = []
+            pictures, self._pictures = self._pictures, []
+            self._messages.append({"role": "user", "content": pictures})
+
+    def _append(self, message: Event) -> None:
+        self._show_pictures()
+        self._messages.append(message)
 
     def _assistant(self) -> Event:
         if not self._messages or self._messages[-1]["role"] != "assistant":
-            self._messages.append({"role": "assistant", "content": ""})
+            self._append({"role": "assistant", "content": []})
+            self._growing.append(self._messages[-1])
         return self._messages[-1]
-
-    _KINDS: Mapping[str, Callable[[_Talk, Event], None]] = {
-        "message": _message,
-        "reasoning": _thoughts,
-        "function_call": _call,
-    }
 
 
 def _text(content: Any) -> str:
     """The text of a string, or of parts and whole messages in a list."""
     if isinstance(content, str):
         return content
-    texts = (_text(part["content"]) if "content" in part else _part(part).get("text", "") for part in content)
-    return "".join(texts)
+    return "\n".join(_text(part["content"]) if "content" in part else _part(part).get("text", "") for part in content)
+
+
+def _object(arguments: Any) -> str:
+    """A call's arguments, if they are an object in JSON: templates break on what was cut, each time it is told."""
+    try:
+        return arguments if isinstance(orjson.loads(arguments), dict) else "{}"
+    except ValueError:
+        return "{}"
 
 
 def _part(part: Event) -> Event:
     kind = part["type"]
     if kind in _TEXTS:
         return {"type": "text", "text": part[_TEXTS[kind]]}
-    if kind == "input_image" and part.get("image_url"):
-        return {"type": "image_url", "image_url": {"url": part["image_url"]}}
+    if kind in ("input_image", "image_url") and part.get("image_url"):
+        address = part["image_url"]
+        return {"type": "image_url", "image_url": address if isinstance(address, dict) else {"url": address}}
     if kind == "input_audio":
         return {"type": "input_audio", "input_audio": part["input_audio"]}
     raise NotUnderstood(
-        f"a part of type {str(kind)[:40]!r} cannot be read here: texts go as input_text, pictures as data in image_url"
+        f"a part of type {_word(kind)!r} cannot be read here: texts go as input_text, pictures as data in image_url"
     )
+
+
+def _word(kind: Any) -> str:
+    """A type as it may stand in a message and in the log."""
+    return _WORD.sub("?", str(kind)[:40])
 
 
 def _tools(tools: Any) -> tuple[list[Event], list[str]]:
@@ -221,25 +259,28 @@ def _tools(tools: Any) -> tuple[list[Event], list[str]]:
     functions, skipped = [], []
     for tool in tools:
         if tool.get("type", "function") != "function":
-            skipped.append(f"tool {str(tool['type'])[:40]}")
+            skipped.append(f"tool {_word(tool['type'])}")
             continue
-        wanted = {
-            key: tool[key] for key in ("name", "description", "parameters", "strict") if tool.get(key) is not None
-        }
-        functions.append({"type": "function", "function": {"parameters": {}, **wanted}})
+        tool = tool.get("function") or tool  # as a chat has it already
+        wanted = {key: tool[key] for key in ("description", "parameters", "strict") if tool.get(key) is not None}
+        functions.append({"type": "function", "function": {"name": tool["name"], "parameters": {}, **wanted}})
     return functions, skipped
 
 
 def _choice(choice: Any, tools: list[Event]) -> tuple[str | None, list[Event]]:
-    """The choice as a word, which is all that a child understands, and the tools that it leaves."""
-    if choice is None or isinstance(choice, str):
-        return choice, tools
-    if choice.get("type") == "allowed_tools":
-        names = {one.get("name") for one in choice["tools"]}
-        return choice.get("mode", "auto"), [tool for tool in tools if tool["function"]["name"] in names]
-    if choice.get("type") == "function":
-        return "required", [tool for tool in tools if tool["function"]["name"] == choice["name"]]
-    return "auto", tools
+    """The choice as a word, which is all that a child understands, and the tools that it leaves. Raises NotUnderstood
+    where it asks for a call that cannot be made."""
+    word, left = choice, tools
+    if isinstance(choice, dict):
+        word = "auto"
+        if choice.get("type") == "allowed_tools":
+            names = {one.get("name") for one in choice["tools"]}
+            word, left = choice.get("mode", "auto"), [one for one in tools if one["function"]["name"] in names]
+        elif choice.get("type") == "function":
+            word, left = "required", [one for one in tools if one["function"]["name"] == choice["name"]]
+    if word == "required" and not left:
+        raise NotUnderstood("`tool_choice` asks for a call, but there is no function in `tools` that it may be of")
+    return word, left
 
 
 def _effort(reasoning: Any, chat: Event) -> Event:
