@@ -136,7 +136,7 @@ async def test_what_breaks_off_is_an_error_to_its_sdk(tmp_path: Path, models: Pa
     async with running(tmp_path / "home", models, scripted_config(models)) as engine, client(engine) as sdk:
         for at in ({"die_at": 3}, {"error_at": 3}):
             heard: list[str] = []
-            with pytest.raises(openai.APIError, match="model server|as scripted"):
+            with pytest.raises(openai.APIError, match=r"model server|as scripted"):
                 async for event in await sdk.responses.create(
                     model="fast", input="hi", stream=True, extra_body={"script": {"tokens": 9, **at}}
                 ):
