@@ -138,10 +138,11 @@ async def test_what_breaks_off_is_an_error_to_its_sdk(tmp_path: Path, models: Pa
             heard: list[str] = []
             with pytest.raises(openai.APIError, match=r"model server|as scripted"):
                 async for event in await sdk.responses.create(
-                    model="fast", input="hi", stream=True, extra_body={"script": {"tokens": 9, **at}}
+                    model="fast", input="hi", stream=True, extra_body={"script": {"tokens": 9, "gap_ms": 50, **at}}
                 ):
                     heard.append(event.type)
-            assert heard.count("response.output_text.delta") == 3 and heard[-1] == "response.failed"
+            # What a process wrote in the moment of its death may be lost with it.
+            assert heard.count("response.output_text.delta") in (2, 3) and heard[-1] == "response.failed"
 
 
 async def test_what_cannot_be_answered_is_said(engine: EngineProcess) -> None:

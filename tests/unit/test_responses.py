@@ -293,7 +293,7 @@ def test_what_breaks_off_never_ends_as_if_it_were_whole(raw: bytes) -> None:
 def test_who_waits_hears_events_and_the_answer_goes_on_from_there() -> None:
     """Codex gives a stream up in which it saw no event for long, whatever comments it got."""
     dialect = Responses({"input": "hi", "model": "deep-coder", "instructions": "x" * 999})
-    waited = [dialect.alive({"stage": "load", "percent": n}) for n in (1, 2, 3)]
+    waited = [dialect.written(dialect.alive({"stage": "load", "percent": n})) for n in (1, 2, 3)]
     assert len(waited[2]) < 1000, "what the request said is not said again each time"
     stream = TranslatedStream(Pieces(sse(*CHAT), []), dialect)
     stream_events = read_all(stream)
@@ -308,7 +308,8 @@ def test_who_waits_hears_events_and_the_answer_goes_on_from_there() -> None:
 @pytest.mark.parametrize("waited", [True, False])
 def test_what_failed_is_told_in_every_way_that_clients_know(waited: bool) -> None:
     dialect = Responses({"input": "hi"})
-    raw = (dialect.alive({}) if waited else b"") + dialect.failed(Problem(503, "stopped", "it was stopped"))
+    before = dialect.alive({}) if waited else []
+    raw = dialect.written([*before, *dialect.failed(Problem(503, "stopped", "it was stopped"))])
     lines = [json.loads(line[6:]) for line in raw.split(b"\n") if line.startswith(b"data: ")]
     for number, event in enumerate(lines):
         RESPONSE_EVENTS.validate_python(event)

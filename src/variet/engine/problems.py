@@ -46,15 +46,16 @@ class Problem(Exception):
         return result
 
     def body(self, family: Family) -> bytes:
-        return json.dumps(self._shape(family)).encode()
+        return json.dumps(self.shape(family)).encode()
 
     def event(self, family: Family) -> bytes:
         """The same as an event of a stream that is already under way."""
         if family == "messages":
-            return b"event: error\ndata: " + json.dumps(self._shape(family)).encode() + b"\n\n"
-        return b"data: " + json.dumps(self._shape(family)).encode() + b"\n\n"
+            return b"event: error\ndata: " + json.dumps(self.shape(family)).encode() + b"\n\n"
+        return b"data: " + json.dumps(self.shape(family)).encode() + b"\n\n"
 
-    def _shape(self, family: Family) -> dict[str, object]:
+    def shape(self, family: Family) -> dict[str, object]:
+        """The error as an API says it."""
         openai, anthropic = _TYPES.get(self.status, ("server_error", "api_error"))
         if family == "messages":
             return {"type": "error", "error": {"type": anthropic, "message": self.message}}

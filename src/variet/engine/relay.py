@@ -162,11 +162,14 @@ class Relay:
     # --- serving ---
 
     async def _serve(self, call: Call, record: Record, client: Downstream) -> None:
-        if call.asked.dialect is not None:
-            client.speak(call.asked.dialect.alive, call.asked.dialect.failed)
+        dialect = call.asked.dialect
+        if dialect is not None:
+            client.speak(
+                lambda facts: dialect.written(dialect.alive(facts)),
+                lambda problem: dialect.written(dialect.failed(problem)),
+            )
         if call.stream:
             client.hold(lambda: self._settings.facts_of(record), live=call.live)
-        dialect = call.asked.dialect
         if dialect is not None and dialect.passed_over:
             left_out = ", ".join(sorted(set(dialect.passed_over))[:_MOST_TOLD])
             log.info("request %s: passed over, for no model here knows it: %s", record.request_id, left_out)

@@ -49,12 +49,16 @@ class Dialect(Protocol):
         """`prompt` and `cached`: tokens, which some streams tell first."""
         ...
 
-    def alive(self, facts: Mapping[str, Any]) -> bytes:
+    def alive(self, facts: Mapping[str, Any]) -> list[Event]:
         """Somebody is there, and so the request stands: a part of its stream that no client takes for words."""
         ...
 
-    def failed(self, problem: Problem) -> bytes:
+    def failed(self, problem: Problem) -> list[Event]:
         """The end of a stream that is already under way."""
+        ...
+
+    def written(self, events: list[Event]) -> bytes:
+        """As its client reads them (text/event-stream), in the order in which this is called."""
         ...
 
 
@@ -66,7 +70,7 @@ class TranslatedStream:
         self.tail = b""  # the child's own last words: they count what was read and written
         self._chat, self._dialect, self._writer = chat, dialect, dialect.writer(prompt, cached)
         self._parser = Events()
-        self._ready = b""
+        self._ready: list[Event] = []
 
     @property
     def ended(self) -> bool:
@@ -77,23 +81,21 @@ class TranslatedStream:
         self._ready = await self._next()
 
     async def read(self) -> bytes:
-        if self._ready:
-            ready, self._ready = self._ready, b""
-            return ready
-        return await self._next()
+        ready, self._ready = self._ready or await self._next(), []
+        return self._dialect.written(ready)
 
-    async def _next(self) -> bytes:
+    async def _next(self) -> list[Event]:
         while piece := await self._chat.read():
             self.tail = piece if len(piece) > 512 else self.tail[-4096:] + piece
             with no_surprise():
-                out = b"".join(sse(event) for chunk in self._parser.feed(piece) for event in self._writer.take(chunk))
+                out = [event for chunk in self._parser.feed(piece) for event in self._writer.take(chunk)]
             if out:
                 return out
             if self._writer.begun and not self._writer.ending:  # words are held back: it hears that somebody is there
                 return self._dialect.alive({})
         if not self._writer.stopped:
             raise Broken("it ended before its last event")
-        return b""
+        return []
 
 
 def sse(event: Event) -> bytes:

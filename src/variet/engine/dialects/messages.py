@@ -43,11 +43,14 @@ class Messages:
     def writer(self, prompt: int, cached: int) -> Writer:
         return Writer(prompt, cached)
 
-    def alive(self, facts: Mapping[str, Any]) -> bytes:
-        return sse({"type": "ping", "variet": facts} if facts else {"type": "ping"})
+    def alive(self, facts: Mapping[str, Any]) -> list[Event]:
+        return [{"type": "ping", "variet": facts} if facts else {"type": "ping"}]
 
-    def failed(self, problem: Problem) -> bytes:
-        return problem.event("messages")
+    def failed(self, problem: Problem) -> list[Event]:
+        return [problem.shape("messages")]
+
+    def written(self, events: list[Event]) -> bytes:
+        return b"".join(map(sse, events))
 
 
 # --- the request ---

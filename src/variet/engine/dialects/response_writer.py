@@ -34,10 +34,10 @@ class Envelope:
         self._model = asked.get("model")
         self._sequence = 0
 
-    def event(self, kind: str, **fields: Any) -> Event:
+    def numbered(self, event: Event) -> Event:
         """The next event of its stream."""
         number, self._sequence = self._sequence, self._sequence + 1
-        return {"type": kind, "sequence_number": number, **fields}
+        return {**event, "sequence_number": number}
 
     def announce(self, model: str | None = None) -> list[Event]:
         """What stands at the beginning, once. `model`: what answers, where the request named none."""
@@ -45,14 +45,14 @@ class Envelope:
             return []
         self.announced, self._model = True, self._model or model or "resident"
         response = self.response("in_progress", [])
-        return [self.event(kind, response=response) for kind in ("response.created", "response.in_progress")]
+        return [_event(kind, response=response) for kind in ("response.created", "response.in_progress")]
 
     def alive(self, facts: Mapping[str, Any]) -> list[Event]:
         """Codex counts events, not comments, when it decides that a server is gone; `response.in_progress` may come
         again, and again without what the request said."""
         events = self.announce()
         if not events:
-            events = [self.event("response.in_progress", response=self.response("in_progress", [], brief=True))]
+            events = [_event("response.in_progress", response=self.response("in_progress", [], brief=True))]
         events[-1] |= {"variet": facts} if facts else {}
         return events
 
@@ -63,7 +63,7 @@ class Envelope:
         response = {**self.response("failed", []), "error": {"code": code, "message": problem.message}}
         flat = {"code": problem.code, "message": problem.message, "param": None}
         error = {"type": problem.kind, **flat}
-        return [*first, self.event("response.failed", response=response), self.event("error", **flat, error=error)]
+        return [*first, _event("response.failed", response=response), _event("error", **flat, error=error)]
 
     def response(self, status: str, output: list[Event], usage: Event | None = None, *, brief: bool = False) -> Event:
         asked = {} if brief else self._asked
@@ -82,7 +82,7 @@ class ResponseWriter:
 
     def __init__(self, envelope: Envelope, seal: Callable[[str], str] | None) -> None:
         self.begun = self.ending = self.stopped = False
-        self._envelope, self._event, self._seal = envelope, envelope.event, seal
+        self._envelope, self._seal = envelope, seal
         self._open: _Item | None = None
         self._output: list[Event] = []
         self._thought = self._said = 0  # characters
@@ -103,7 +103,7 @@ class ResponseWriter:
             self.stopped = True
             status = "incomplete" if self._cut else "completed"
             response = self._envelope.response(status, self._output, self._usage(chunk["usage"]))
-            out.append(self._event(f"response.{status}", response=response, **self._timings))
+            out.append(_event(f"response.{status}", response=response, **self._timings))
         return out
 
     def _delta(self, delta: Event) -> list[Event]:
@@ -129,9 +129,9 @@ class ResponseWriter:
             out += self._close(cut=False)
             self._open = make()
             self._open.key = key
-            out += [self._event(kind, **fields) for kind, fields in self._open.begin(len(self._output))]
+            out += [_event(kind, **fields) for kind, fields in self._open.begin(len(self._output))]
         if text:
-            out += [self._event(kind, **fields) for kind, fields in self._open.grow(text)]
+            out += [_event(kind, **fields) for kind, fields in self._open.grow(text)]
         return out
 
     def _close(self, *, cut: bool | None = None) -> list[Event]:
@@ -139,7 +139,7 @@ class ResponseWriter:
             return []
         item, self._open = self._open, None
         status = "incomplete" if (self._cut if cut is None else cut) else "completed"
-        out = [self._event(kind, **fields) for kind, fields in item.end(status)]
+        out = [_event(kind, **fields) for kind, fields in item.end(status)]
         self._output.append(item.said(status))
         return out
 
@@ -154,6 +154,10 @@ class ResponseWriter:
             "output_tokens": written, "output_tokens_details": {"reasoning_tokens": thought},
             "total_tokens": read + written,
         }  # fmt: skip
+
+
+def _event(kind: str, **fields: Any) -> Event:
+    return {"type": kind, **fields}
 
 
 _Fields = tuple[str, dict[str, Any]]

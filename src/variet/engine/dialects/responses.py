@@ -69,11 +69,14 @@ class Responses:
         sealed = isinstance(include, list) and "reasoning.encrypted_content" in include
         return ResponseWriter(self._envelope, seal if sealed else None)
 
-    def alive(self, facts: Mapping[str, Any]) -> bytes:
-        return b"".join(map(sse, self._envelope.alive(facts)))
+    def alive(self, facts: Mapping[str, Any]) -> list[Event]:
+        return self._envelope.alive(facts)
 
-    def failed(self, problem: Problem) -> bytes:
-        return b"".join(map(sse, self._envelope.failed(problem)))
+    def failed(self, problem: Problem) -> list[Event]:
+        return self._envelope.failed(problem)
+
+    def written(self, events: list[Event]) -> bytes:
+        return b"".join(map(sse, map(self._envelope.numbered, events)))
 
 
 def to_chat(body: Mapping[str, Any]) -> tuple[Event, tuple[str, ...]]:
