@@ -8,12 +8,16 @@ import sys
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from variet.engine import page_cache
 from variet.engine.habits import Habits, likely
+from variet.engine.housekeeping import Housekeeping
 from variet.engine.prefetch import Prefetch, Prefetcher, major_faults
+from variet.engine.scheduler import Phase
 
 on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells what is in memory")
 
@@ -133,6 +137,37 @@ async def test_a_file_that_is_gone_is_no_drama(machine: Machine, tmp_path: Path)
 def test_faults_are_counted_for_processes_that_live() -> None:
     assert major_faults([os.getpid(), 2**22 + 1]) >= 0
     assert major_faults([]) == 0
+
+
+class Fleet:
+    """As much of a fleet as housekeeping looks at: one model that loads, or runs."""
+
+    def __init__(self) -> None:
+        self.phase = Phase.STARTING
+        self.running: dict[int, Any] = {}
+
+    @property
+    def scheduler(self) -> Any:
+        one = SimpleNamespace(model="fast", phase=self.phase, live=True, leases=1, demand={})
+        return SimpleNamespace(
+            instances={1: one}, pulling=None, shutting_down=False, leases={1: one}, wanted=list,
+        )  # fmt: skip
+
+
+@on_linux
+async def test_a_hint_that_came_while_a_model_loads_is_heeded_afterwards(tmp_path: Path, file: Path) -> None:
+    fleet, ended = Fleet(), list[Prefetch]()
+    house = Housekeeping(cast(Any, fleet), cast(Any, None), Habits(tmp_path / "habits"), lambda _: [file], ended.append)
+    house.prefetcher = Prefetcher(lambda: 1 << 40, lambda: 0, ended.append)
+    assert house.hint("ultra") and not house.hint("fast")
+    house.look_ahead(wished=True)
+    assert house.prefetcher.current is None, "the load has the disk for itself"
+    fleet.phase = Phase.READY
+    house.look_ahead(wished=True)
+    while not [one for one in ended if one.ended == "done"]:
+        await asyncio.sleep(0.005)
+    assert page_cache.cached_share(file) == 1.0
+    await house.prefetcher.stop()
 
 
 # --- habits ---

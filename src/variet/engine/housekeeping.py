@@ -23,6 +23,7 @@ log = logging.getLogger("variet.engine.housekeeping")
 _LOOK_S = 0.25
 _HABIT_LOOK_S = 60.0
 _AFTER_A_FAULT_S = 60.0
+_HINT_S = 600.0  # so long a hint counts that something was in the way of
 _MARGIN_BYTES = 1 << 30  # of memory that is left alone
 FilesOf = Callable[[str], Sequence[Path]]
 
@@ -42,13 +43,14 @@ class Housekeeping:
         self._fleet, self._contexts, self._habits, self._files_of = fleet, contexts, habits, files_of
         self._kept: dict[int, float] = {}  # instance -> since when it rested as its conversations were kept
         self._habit_looked_at = -_HABIT_LOOK_S
+        self._hinted: tuple[str, float] | None = None  # (model, until when that counts)
 
     async def run(self, config: Callable[[], EngineConfig]) -> None:
         try:
             while True:
                 await asyncio.sleep(_LOOK_S)
                 try:
-                    self._read_ahead(config().scheduling.prefetch)
+                    self.look_ahead(config().scheduling.prefetch)
                     await self._keep_resting(config().context.idle_save_s)
                 except Exception:  # nobody waits for this task: it must not end unseen, nor for good
                     log.exception("while keeping house")
@@ -60,6 +62,7 @@ class Housekeeping:
         """Somebody says that this model comes next; whether there is anything to do about it."""
         if self._is_live(model):
             return False
+        self._hinted = (model, time.monotonic() + _HINT_S)  # a load may be in the way for now
         self.prefetcher.want(model, self._files_of(model), "hint")
         return True
 
@@ -67,7 +70,8 @@ class Housekeeping:
         """A model was waited for, came, and answered."""
         self._habits.came(model, datetime.now())
 
-    def _read_ahead(self, wished: bool) -> None:
+    def look_ahead(self, wished: bool) -> None:
+        """Have read what comes next, if anything does and nothing is in the way."""
         state, prefetcher = self._fleet.scheduler, self.prefetcher
         loading = any(one.phase is Phase.STARTING for one in state.instances.values())
         if loading or state.pulling or state.shutting_down:
@@ -76,14 +80,23 @@ class Housekeeping:
         if not wished:
             return
         wanted = state.wanted()
+        hinted = self._hint()
         if wanted:
             prefetcher.want(wanted[0], self._files_of(wanted[0]), "waited for")
+        elif hinted is not None:
+            prefetcher.want(hinted, self._files_of(hinted), "hint")
         elif not state.leases and time.monotonic() - self._habit_looked_at >= _HABIT_LOOK_S:
             self._habit_looked_at = time.monotonic()
             live = [one.model for one in state.instances.values() if one.live]
             model = likely(self._habits.comings, datetime.now(), live)
             if model is not None and model in state.terms.models:
                 prefetcher.want(model, self._files_of(model), "habit")
+
+    def _hint(self) -> str | None:
+        """The model of the last hint, as long as that counts."""
+        if self._hinted is not None and (time.monotonic() > self._hinted[1] or self._is_live(self._hinted[0])):
+            self._hinted = None
+        return self._hinted[0] if self._hinted else None
 
     async def _keep_resting(self, patience_s: float | None) -> None:
         """Keep conversations of models that had nothing to do for so long, once for each such while."""

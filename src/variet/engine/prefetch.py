@@ -25,6 +25,7 @@ from variet.engine import page_cache
 log = logging.getLogger("variet.engine.prefetch")
 Why = Literal["waited for", "hint", "habit"]
 _AGAIN_S = 300.0  # what was read is looked at again no sooner
+_CALM_S = 5.0  # what gave way to a running model is begun again no sooner
 _MOST_FAULTS = 50  # pages that running models had to wait for during a piece
 
 
@@ -112,6 +113,7 @@ class Prefetcher:
                 now = self._faults()
                 if now - before > _MOST_FAULTS:
                     one.ended = "a running model waits for the disk"
+                    self._looked_at[one.model] = time.monotonic() - _AGAIN_S + _CALM_S
                     break
                 before = now
             one.ended = one.ended or "done"
