@@ -7,7 +7,13 @@ VarietError
 ├── ModelFileError       a model file is missing, truncated, foreign or of another checksum
 │   └── PullFailed       it could not be fetched
 ├── LaunchFailed         a child could not be started or ended before it was ready
-└── TrustError           an address, key or host that is refused
+├── TrustError           an address, key or host that is refused
+├── AnswerFailed         a model was asked and there is no answer; carries the status and code it came with
+│   ├── StreamBroken     the answer broke off; asking again may help
+│   └── ContextFull      what was asked is longer than the model's context
+├── ToolFailed           a tool could not do what a model asked; the words are for the model
+├── CheckpointFailed     how things stood could not be kept or put back
+└── SessionError         a session's log is not there, is held by somebody else, or cannot be written
 """
 
 from __future__ import annotations
@@ -74,3 +80,32 @@ class LaunchFailed(VarietError):
 
 class TrustError(VarietError):
     """An address, a key or a host that this engine refuses."""
+
+
+class AnswerFailed(VarietError):
+    """A model gave no answer. `status`: of HTTP, 0 without one; `code`: stable, for programs."""
+
+    def __init__(self, what: str, *, status: int = 0, code: str = "", where: str = "", next_step: str = "") -> None:
+        self.status = status
+        self.code = code
+        super().__init__(what, where=where, next_step=next_step)
+
+
+class StreamBroken(AnswerFailed):
+    """An answer that broke off, or an engine that went away."""
+
+
+class ContextFull(AnswerFailed):
+    """More was asked than fits into the model's context."""
+
+
+class ToolFailed(VarietError):
+    """A tool could not do it; nothing is half done."""
+
+
+class CheckpointFailed(VarietError):
+    """No undo; whatever was asked for it says what happens instead."""
+
+
+class SessionError(VarietError):
+    """A session cannot be used."""

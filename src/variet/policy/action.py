@@ -1,0 +1,65 @@
+"""Pure: an action that a model wants, the facts it is judged by, and the verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from variet.policy.shell import Parsed
+
+SinkKind = Literal["read", "write", "shell", "network", "tool", "think"]
+Mode = Literal["plan", "ask", "auto-edit", "full"]
+MODES: tuple[Mode, ...] = ("plan", "ask", "auto-edit", "full")
+
+
+@dataclass(frozen=True, slots=True)
+class Sink:
+    """Where an action ends: paths, a command, a host, a foreign tool. `inside`: all of it within the workspace.
+
+    `network`: a command that wants it. `guarded`: it would change what runs code by itself later (hooks, configuration
+    of a repository, rules of agents).
+    """
+
+    kind: SinkKind
+    targets: tuple[str, ...] = ()
+    inside: bool = True
+    guarded: bool = False
+    network: bool = False
+    command: Parsed | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    tool: str
+    sink: Sink
+    mode: Mode
+    client: str = "variet"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A person's standing answer. `pattern`: of a shell command its first words, of a path a glob, of others a name;
+    empty: all of that tool. `reason`: for the model."""
+
+    id: str
+    tool: str
+    pattern: str
+    answer: Literal["allow", "ask", "deny"]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """`trusted`: the person trusts this folder; `sandboxed`: commands run where they can do no harm outside it."""
+
+    rules: tuple[Rule, ...] = ()
+    person_present: bool = True
+    trusted: bool = True
+    sandboxed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    answer: Literal["allow", "ask", "deny"]
+    rule_id: str
+    reason: str
