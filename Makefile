@@ -6,7 +6,7 @@ LOCKS := requirements/bootstrap.txt requirements/engine.txt requirements/dev.txt
 
 WEB := $(wildcard web/src/*) web/build.mjs web/package.json web/package-lock.json
 
-.PHONY: web check-web browser up setup setup-client setup-dev check format test test-unit test-integration test-e2e bench lock clean models
+.PHONY: web check-web test-tools up setup setup-client setup-dev check format test test-unit test-integration test-e2e bench lock clean models
 
 up: .venv/.engine-ready
 	@$(BIN)/variet up
@@ -36,9 +36,9 @@ web:
 check-web: setup-dev
 	@npm run --silent check --prefix web
 
-# What the dashboard's tests look with.
-browser:
-	@$(PYTHON) scripts/browser.py
+# What tests need of the system: a browser, a sandbox.
+test-tools:
+	@$(PYTHON) scripts/test_tools.py
 
 check: setup-dev check-web
 	$(BIN)/ruff format --check .
@@ -50,13 +50,13 @@ format: setup-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: setup-dev models browser
+test: setup-dev models test-tools
 	$(BIN)/pytest tests
 
 test-unit: setup-dev
 	$(BIN)/pytest tests/unit
 
-test-integration: setup-dev models browser
+test-integration: setup-dev models test-tools
 	$(BIN)/pytest tests/integration
 
 test-e2e: setup-dev models
@@ -66,10 +66,10 @@ bench: setup-dev models
 	$(BIN)/python -m bench
 
 lock:
-	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links --group build pyproject.toml -o requirements/client.txt
+	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links --extra agent --group build pyproject.toml -o requirements/client.txt
 	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links requirements/bootstrap.in -o requirements/bootstrap.txt
 	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links --extra engine --extra llama-server --group build pyproject.toml -o requirements/engine.txt
-	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links --extra engine --extra llama-server --group build --group dev pyproject.toml -o requirements/dev.txt
+	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links --extra agent --extra engine --extra llama-server --group build --group dev pyproject.toml -o requirements/dev.txt
 
 clean:
 	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache

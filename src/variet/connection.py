@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from variet import paths
-from variet.errors import TrustError
+from variet.errors import ConnectionFailed, TrustError, VarietError
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
@@ -88,6 +88,26 @@ def withdraw(url: str) -> None:
     """Undo `announce`, unless another engine announced itself since."""
     if _read(_running_file()).get("url") == url:
         _running_file().unlink(missing_ok=True)
+
+
+def unreachable(url: str, error: Exception) -> VarietError:
+    """Why no engine answers, and what to do about it."""
+    text = str(error)
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return TrustError(
+            "its certificate is not the one this machine trusts",
+            where=url,
+            next_step="Pair with it (`variet pair` there, `variet pair URL CODE` here), or set VARIET_ENGINE_CA",
+        )
+    if "WRONG_VERSION_NUMBER" in text:
+        return ConnectionFailed("speaks plain HTTP there", where=url, next_step="Write http:// instead of https://")
+    if "disconnected without sending" in text and url.startswith("http:"):
+        return ConnectionFailed("closed the connection", where=url, next_step="An engine on the LAN speaks https://")
+    return ConnectionFailed(
+        f"no engine answers ({error})",
+        where=url,
+        next_step="Start one (`variet up`), pair with one (`variet pair URL CODE`), or set VARIET_ENGINE_URL",
+    )
 
 
 def _paired_file() -> Path:

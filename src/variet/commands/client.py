@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from variet import connection
-from variet.errors import ConnectionFailed, TrustError, VarietError
+from variet.errors import TrustError, VarietError
 
 _SILENCE_S = 60.0  # an events stream of the engine says something every 15
 
@@ -25,7 +25,7 @@ def call(method: str, path: str, body: dict[str, Any] | None = None, *, timeout_
         try:
             answer = http.request(method, path, json=body)
         except httpx.TransportError as error:
-            raise unreachable(engine.url, error) from None
+            raise connection.unreachable(engine.url, error) from None
     _check(answer, engine.url)
     return answer
 
@@ -47,7 +47,7 @@ def events(path: str) -> Iterator[tuple[str, Any]]:
                     elif field == "data":
                         yield kind, json.loads(value)
         except httpx.TransportError as error:
-            raise unreachable(engine.url, error) from None
+            raise connection.unreachable(engine.url, error) from None
 
 
 def _check(answer: httpx.Response, url: str) -> None:
@@ -64,26 +64,6 @@ def client(engine: connection.Connection, timeout_s: float | None = 10) -> httpx
     timeout = httpx.Timeout(timeout_s, connect=5)
     return httpx.Client(
         base_url=engine.url, headers=engine.headers(), verify=engine.tls(), timeout=timeout, trust_env=False
-    )
-
-
-def unreachable(url: str, error: httpx.TransportError) -> VarietError:
-    """Why no engine answers, and what to do about it."""
-    text = str(error)
-    if "CERTIFICATE_VERIFY_FAILED" in text:
-        return TrustError(
-            "its certificate is not the one this machine trusts",
-            where=url,
-            next_step="Pair with it (`variet pair` there, `variet pair URL CODE` here), or set VARIET_ENGINE_CA",
-        )
-    if "WRONG_VERSION_NUMBER" in text:
-        return ConnectionFailed("speaks plain HTTP there", where=url, next_step="Write http:// instead of https://")
-    if "disconnected without sending" in text and url.startswith("http:"):
-        return ConnectionFailed("closed the connection", where=url, next_step="An engine on the LAN speaks https://")
-    return ConnectionFailed(
-        f"no engine answers ({error})",
-        where=url,
-        next_step="Start one (`variet up`), pair with one (`variet pair URL CODE`), or set VARIET_ENGINE_URL",
     )
 
 

@@ -113,7 +113,7 @@ def _accept(url: str, code: str, name: str | None, as_json: bool) -> None:
         try:
             answer = http.post(path, json=body)
         except httpx.TransportError as error:
-            raise client.unreachable(url, error) from None
+            raise connection.unreachable(url, error) from None
         if answer.status_code != 200:
             raise VarietError(client.words(answer), where=url)
         try:

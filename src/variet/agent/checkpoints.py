@@ -1,0 +1,306 @@
+"""What each edit and command changed, kept in a shadow git repository of our own, and taken back on request.
+
+A step is two trees: how the workspace stood before a call and after it. `undo` puts back what lies between them, and
+only where the file is still as the call left it: what a person changed later stays, and is told. The workspace's own
+repository is never touched; git serves as a store of objects (hash-object, update-index, write-tree), so ignored files
+and those of nested repositories are kept like all others. Left out: folders that are made again (node_modules, .venv),
+files over a size, and `.git` itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import stat
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from variet import paths
+from variet.agent.workspace import Workspace, patch, replace_file
+from variet.errors import CheckpointFailed
+
+MADE_AGAIN = frozenset(
+    {".git", "node_modules", "__pycache__", ".venv", "venv", ".tox", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
+)
+MOST_FILE = 5_000_000  # bytes
+MOST_FILES = 30_000
+MOST_TOTAL = 300_000_000  # bytes of one scan
+MOST_STORED = 1_000_000_000  # bytes of one workspace's store; beyond, the oldest steps go
+_LINK = "120000"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`before`, `after`: trees; `after` is empty while the call runs, or where it was killed."""
+
+    id: str
+    call_id: str
+    turn_id: str
+    summary: str
+    before: str
+    after: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """Paths that stand as before, and those that were left, with the reason."""
+
+    restored: tuple[str, ...] = ()
+    left: Mapping[str, str] = field(default_factory=dict)
+
+
+Entry = tuple[str, str]  # (mode as git writes it, object)
+_Stat = tuple[int, int, int, int, int]  # size, mtime and ctime in ns, inode, mode
+_RACY_NS = 50_000_000  # what changed so shortly before a scan may change again without its times telling
+
+
+class Checkpoints:
+    """Of one session in one workspace. Nothing is written into the workspace but by `undo`."""
+
+    def __init__(self, workspace: Workspace, journal: Path) -> None:
+        self._workspace = workspace
+        self._journal = journal
+        key = hashlib.sha256(str(workspace.root).encode()).hexdigest()[:20]
+        self._store = paths.state_dir() / "checkpoints" / key
+        self._known: dict[str, tuple[_Stat, Entry]] = {}
+        self._scanned_ns = 0
+        self.steps: list[Step] = _read(journal)
+
+    @staticmethod
+    def refusal(root: Path) -> str:
+        """Why no checkpoints are kept here; empty where they are."""
+        home = Path.home().resolve()
+        if root == home or root in home.parents:
+            return f"{root} is a home folder or holds one: too much to keep. Work in a project's folder"
+        if shutil.which("git") is None:
+            return "git is not installed"
+        return ""
+
+    async def open(self) -> None:
+        """Raises CheckpointFailed. A step that a crash cut short ends with what is there now."""
+        if not (self._store / "HEAD").is_file():
+            paths.private_dir(paths.state_dir())
+            paths.private_dir(self._store)
+            await self._git("init", "--quiet", "--bare", ".")
+        if self.steps and not self.steps[-1].after:
+            await self.after(self.steps[-1])
+
+    async def before(self, call_id: str, turn_id: str, summary: str, only: Iterable[Path] | None = None) -> Step:
+        """Keep how things stand: all of them, or `only` these files. Raises CheckpointFailed."""
+        tree = await self._tree(only)
+        step = Step(f"c{len(self.steps) + 1}", call_id, turn_id, summary[:200], tree)
+        self.steps.append(step)
+        self._write()
+        return step
+
+    async def after(self, step: Step, only: Iterable[Path] | None = None) -> Step:
+        """What came of it; a step that changed nothing is forgotten."""
+        done = Step(step.id, step.call_id, step.turn_id, step.summary, step.before, await self._tree(only))
+        at = next(at for at, one in enumerate(self.steps) if one.id == step.id)
+        self.steps[at : at + 1] = [] if done.after == done.before else [done]
+        self._write()
+        for name, tree in (("before", done.before), ("after", done.after)):
+            await self._git("update-ref", f"refs/steps/{self._journal.parent.name}/{step.id}-{name}", tree)
+        return done
+
+    async def undo(self, steps: Sequence[Step]) -> Undone:
+        """Take these back, the last first. Itself a step, so that an undo can be undone. Raises CheckpointFailed."""
+        if not steps:
+            return Undone()
+        wanted, left = await self._wanted(steps)
+        root = self._workspace.root
+        mark = await self.before(
+            "undo", "", f"undo of {', '.join(one.id for one in steps)}", [root / p for p in wanted]
+        )
+        restored = []
+        for path, (old, new) in sorted(wanted.items()):
+            if await self._now(root / path) != new:
+                left[path] = "it was changed since"
+                continue
+            try:
+                await self._put(path, old)
+            except OSError as error:
+                left[path] = f"it cannot be written: {error.strerror}"
+                continue
+            restored.append(path)
+        await self.after(mark, [root / path for path in wanted])
+        return Undone(tuple(restored), left)
+
+    async def diff(self, steps: Sequence[Step]) -> str:
+        """What these changed, as one patch from before the first to after the last."""
+        wanted, _ = await self._wanted(steps)
+        parts = []
+        for path, pair in sorted(wanted.items()):
+            old, new = [(await self._git("cat-file", "blob", one[1])) if one else b"" for one in pair]
+            if b"\0" in old[:8192] + new[:8192]:
+                parts.append(f"Binary file {path} changed\n")
+            else:
+                parts.append(patch(path, old.decode(errors="replace"), new.decode(errors="replace")))
+        return "".join(parts)
+
+    # --- trees ---
+
+    async def _tree(self, only: Iterable[Path] | None) -> str:
+        root, began_ns = self._workspace.root, time.time_ns()
+        if only is None:
+            found = await asyncio.to_thread(lambda: dict(scan(root)))
+            gone = [path for path in self._known if path not in found]
+        else:
+            asked = {self._workspace.show(path): path for path in only if self._workspace.inside(path)}
+            looked = {name: _look(path) for name, path in asked.items()}
+            found = {name: one for name, one in looked.items() if one is not None}
+            gone = [name for name in asked if name not in found]
+        certain_ns, self._scanned_ns = self._scanned_ns - _RACY_NS, began_ns
+        fresh = [
+            path
+            for path, one in found.items()
+            if self._known.get(path, (None,))[0] != one or max(one[1], one[2]) > certain_ns
+        ]
+        entries = await self._stored(fresh, found)
+        self._known.update({path: (found[path], entries[path]) for path in fresh if path in entries})
+        lines = [f"{entries[path][0]} {entries[path][1]}\t{path}" for path in fresh if path in entries]
+        lines += [f"0 {'0' * 40}\t{path}" for path in gone]
+        for path in gone:
+            self._known.pop(path, None)
+        if lines:
+            await self._git(
+                "update-index", "-z", "--index-info", given="\0".join(lines).encode("utf-8", "surrogateescape")
+            )
+        return (await self._git("write-tree")).decode().strip()
+
+    async def _stored(self, names: Sequence[str], found: Mapping[str, _Stat]) -> dict[str, Entry]:
+        """Files as objects; what vanished meanwhile is left out."""
+        root, entries = self._workspace.root, {}
+        links = [name for name in names if stat.S_ISLNK(found[name][-1])]
+        for name in links:
+            with contextlib.suppress(OSError):
+                target = os.fsencode(os.readlink(root / name))  # noqa: PTH115 - bytes are wanted
+                entries[name] = (
+                    _LINK,
+                    (await self._git("hash-object", "-w", "--stdin", given=target)).decode().strip(),
+                )
+        files = [name for name in names if name not in links and "\n" not in name and (root / name).is_file()]
+        if files:
+            given = "".join(f"{root / name}\n" for name in files).encode("utf-8", "surrogateescape")
+            said = await self._git("hash-object", "-w", "--no-filters", "--stdin-paths", given=given)
+            for name, line in zip(files, said.decode().split(), strict=True):
+                entries[name] = ("100755" if found[name][-1] & 0o100 else "100644", line)
+        return entries
+
+    async def _wanted(
+        self, steps: Sequence[Step]
+    ) -> tuple[dict[str, tuple[Entry | None, Entry | None]], dict[str, str]]:
+        """path -> (as it was before the first step, as the last one left it), and what somebody changed between."""
+        wanted: dict[str, tuple[Entry | None, Entry | None]] = {}
+        left: dict[str, str] = {}
+        for step in steps:
+            raw = await self._git("diff-tree", "-r", "-z", "--no-renames", step.before, step.after)
+            fields = raw.decode("utf-8", "surrogateescape").split("\0")
+            for meta, path in zip(fields[::2], fields[1::2], strict=False):
+                old_mode, new_mode, old, new, _ = meta.removeprefix(":").split(" ")
+                before = None if set(old) == {"0"} else (old_mode, old)
+                after = None if set(new) == {"0"} else (new_mode, new)
+                if path in wanted and wanted[path][1] != before:
+                    left[path] = "somebody changed it in between"
+                wanted[path] = (wanted[path][0] if path in wanted else before, after)
+        return {path: pair for path, pair in wanted.items() if path not in left}, left
+
+    async def _now(self, path: Path) -> Entry | None:
+        one = _look(path)
+        if one is None:
+            return None
+        name = self._workspace.show(path)
+        return (await self._stored([name], {name: one})).get(name)
+
+    async def _put(self, name: str, entry: Entry | None) -> None:
+        path = self._workspace.root / name
+        if entry is None:
+            path.unlink(missing_ok=True)
+            for folder in path.parents:
+                if folder == self._workspace.root or any(folder.iterdir()):
+                    break
+                folder.rmdir()
+            return
+        data = await self._git("cat-file", "blob", entry[1])
+        if entry[0] == _LINK:
+            path.unlink(missing_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.symlink_to(os.fsdecode(data))
+            return
+        if path.is_symlink():
+            path.unlink()
+        replace_file(path, data, 0o755 if entry[0] == "100755" else None)
+        self._workspace.saw(path, hashlib.sha256(data).hexdigest())
+
+    # --- the store ---
+
+    async def _git(self, *words: str, given: bytes = b"") -> bytes:
+        """One plumbing command on the store. Raises CheckpointFailed."""
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+        clean |= {"GIT_DIR": str(self._store), "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull,
+                  "GIT_INDEX_FILE": str(self._store / f"index-{self._journal.parent.name}")}  # fmt: skip
+        process = await asyncio.create_subprocess_exec(
+            "git", "-c", "core.bare=true", *words, cwd=self._store, env=clean, stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        try:
+            said, wrong = await process.communicate(given)
+        except BaseException:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+            raise
+        if process.returncode != 0:
+            told = wrong.decode(errors="replace").strip().splitlines()
+            raise CheckpointFailed(f"git {words[0]} failed: {told[-1] if told else process.returncode}")
+        return said
+
+    def _write(self) -> None:
+        rows = [{name: getattr(step, name) for name in Step.__slots__} for step in self.steps]
+        paths.write_whole(self._journal, json.dumps(rows), 0o600)
+
+
+def scan(root: Path) -> Iterator[tuple[str, _Stat]]:
+    """Every file that is kept: (path, what tells that it changed). Raises CheckpointFailed where there are too many."""
+    count = total = 0
+    for folder, folders, names in os.walk(root):
+        folders[:] = [one for one in folders if one not in MADE_AGAIN]
+        linked = [one for one in folders if Path(folder, one).is_symlink()]
+        folders[:] = [one for one in folders if one not in linked]
+        for name in (*names, *linked):
+            path = Path(folder, name)
+            one = _look(path)
+            if one is None or name == ".git":
+                continue
+            count, total = count + 1, total + one[0]
+            if count > MOST_FILES or total > MOST_TOTAL:
+                raise CheckpointFailed(
+                    f"this folder holds more than {MOST_FILES:,} files or {MOST_TOTAL / 1e6:,.0f} MB",
+                    next_step="Undo is not to be had here; work in a smaller folder",
+                )
+            yield path.relative_to(root).as_posix(), one
+
+
+def _look(path: Path) -> _Stat | None:
+    """None for what is not kept: not there, no file, too large."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    kept = stat.S_ISLNK(found.st_mode) or (stat.S_ISREG(found.st_mode) and found.st_size <= MOST_FILE)
+    return (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_mode) if kept else None
+
+
+def _read(journal: Path) -> list[Step]:
+    try:
+        return [Step(**row) for row in json.loads(journal.read_text(encoding="utf-8"))]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, TypeError) as error:
+        raise CheckpointFailed(f"the list of checkpoints is damaged: {error}", where=str(journal)) from None

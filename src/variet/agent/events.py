@@ -1,0 +1,280 @@
+"""What an agent tells its surfaces, and what they answer: the contract between rooms, as types.
+
+JSON Schema is generated from here (contract.py). A session's log is made of the
+same events, without deltas. Nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+VERSION: Literal[1] = 1
+ToolKind = Literal["read", "search", "edit", "execute", "fetch", "think", "delegate", "other"]
+Scope = Literal["once", "session", "always"]
+ToolStatus = Literal["ok", "error", "denied", "interrupted"]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Usage(_Model):
+    """Tokens of one request, or summed over a turn. `cached`: of the prompt, what the model had read before."""
+
+    prompt: int = 0
+    cached: int = 0
+    output: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            prompt=self.prompt + other.prompt, cached=self.cached + other.cached, output=self.output + other.output
+        )
+
+
+class TextPart(_Model):
+    type: Literal["text"] = "text"
+    text: str
+
+
+class ReasoningPart(_Model):
+    type: Literal["reasoning"] = "reasoning"
+    text: str
+
+
+class CallPart(_Model):
+    """A tool call. `written`, `written_name`: as the model wrote them, for a replay byte by byte; `broken`: there was
+    no telling which arguments were meant."""
+
+    type: Literal["call"] = "call"
+    call_id: str
+    tool: str
+    args: dict[str, Any]
+    written: str = ""
+    written_name: str = ""
+    broken: bool = False
+
+
+Part = Annotated[TextPart | ReasoningPart | CallPart, Field(discriminator="type")]
+
+
+class Diff(_Model):
+    """One changed file. Hashes are of its bytes, None where there was or is no file; `patch` is a unified diff."""
+
+    path: str
+    before_sha256: str | None
+    after_sha256: str | None
+    patch: str
+
+
+class PlanEntry(_Model):
+    text: str
+    state: Literal["pending", "active", "done"] = "pending"
+
+
+class Approval(_Model):
+    """A person's yes to one exact action: asked for, or decided."""
+
+    id: str
+    origin: Literal["agent", "broker"] = "agent"
+    session_id: str | None = None
+    client: str = "variet"
+    tool: str
+    sink: str
+    account: str | None = None
+    summary: str
+    preview: str
+    payload_sha256: str
+    etag: str | None = None
+    reason: str
+    scopes: tuple[Scope, ...] = ("once",)
+    created_ms: int
+    expires_ms: int | None = None
+    state: Literal[
+        "pending", "approved", "rejected", "expired", "executing", "done", "failed", "unknown"
+    ] = "pending"  # fmt: skip
+    decided_by: str | None = None
+    surface: str | None = None
+    feedback: str | None = None
+    result: str | None = None
+
+
+class Decision(_Model):
+    """What a person decided, of exactly this payload. The first one counts."""
+
+    approval_id: str
+    payload_sha256: str
+    choice: Literal["approve", "reject"]
+    scope: Scope = "once"
+    feedback: str | None = None
+    surface: str = ""
+
+
+class EventBase(_Model):
+    """The envelope. `seq` grows by one an event of a session; the loop fills it in when it emits."""
+
+    v: Literal[1] = VERSION
+    seq: int = 0
+    ts_ms: int = 0
+    session_id: str = ""
+    turn_id: str = ""
+    agent_id: str = "main"
+    parent_id: str | None = None
+
+
+class TurnStarted(EventBase):
+    """`context`: what was told to the model before the person's words: instructions, files, state of the repository."""
+
+    type: Literal["turn_started"] = "turn_started"
+    input: str
+    context: str = ""
+
+
+class TurnEnded(EventBase):
+    """`detail`: of reason `limit`, which one; of `error`, its code."""
+
+    type: Literal["turn_ended"] = "turn_ended"
+    reason: Literal["done", "cancelled", "limit", "error"]
+    detail: str = ""
+    usage: Usage = Usage()
+
+
+class InputAdded(EventBase):
+    """Words to the model in the middle of a turn: a person's (`steer`), or the loop's own (`nudge`, `summarise`)."""
+
+    type: Literal["input_added"] = "input_added"
+    origin: Literal["steer", "nudge", "summarise"]
+    code: str = ""
+    text: str
+
+
+class TextDelta(EventBase):
+    type: Literal["text_delta"] = "text_delta"
+    message_id: str
+    text: str
+
+
+class ReasoningDelta(EventBase):
+    type: Literal["reasoning_delta"] = "reasoning_delta"
+    message_id: str
+    text: str
+
+
+class MessageDone(EventBase):
+    """A whole answer. `raw`: the text as the model wrote it, where calls were found in it."""
+
+    type: Literal["message_done"] = "message_done"
+    message_id: str
+    content: tuple[Part, ...]
+    raw: str | None = None
+    finish: str = "stop"
+
+
+class MessageDropped(EventBase):
+    """An answer that broke off; its deltas do not count, the model is asked again."""
+
+    type: Literal["message_dropped"] = "message_dropped"
+    message_id: str
+    reason: str
+
+
+class ToolStarted(EventBase):
+    type: Literal["tool_started"] = "tool_started"
+    call_id: str
+    tool: str
+    kind: ToolKind
+    args: dict[str, Any]
+    paths: tuple[str, ...] = ()
+    summary: str = ""
+
+
+class ToolOutput(EventBase):
+    type: Literal["tool_output"] = "tool_output"
+    call_id: str
+    chunk: str
+
+
+class ToolEnded(EventBase):
+    """`content` is what the model reads."""
+
+    type: Literal["tool_ended"] = "tool_ended"
+    call_id: str
+    status: ToolStatus
+    content: str
+    diffs: tuple[Diff, ...] = ()
+
+
+class ApprovalRequested(EventBase):
+    type: Literal["approval_requested"] = "approval_requested"
+    approval: Approval
+
+
+class ApprovalResolved(EventBase):
+    type: Literal["approval_resolved"] = "approval_resolved"
+    approval_id: str
+    state: str
+    by: str
+
+
+class Progress(EventBase):
+    """Where a request stands that waits. `percent` of the stage; `position` in the queue, 1 is next."""
+
+    type: Literal["progress"] = "progress"
+    stage: Literal["queue", "pull", "load", "restore", "prefill"]
+    tier: str
+    percent: float | None = None
+    position: int | None = None
+    left_ms: int | None = None
+    reason: str | None = None
+
+
+class UsageTold(EventBase):
+    """After each answer: how full the context is (`prompt` + `output` of `limit` tokens)."""
+
+    type: Literal["usage"] = "usage"
+    prompt: int
+    cached: int
+    output: int
+    limit: int
+    tier: str
+    model: str = ""
+
+
+class PlanChanged(EventBase):
+    type: Literal["plan"] = "plan"
+    entries: tuple[PlanEntry, ...]
+
+
+class CheckpointMade(EventBase):
+    type: Literal["checkpoint"] = "checkpoint"
+    id: str
+
+
+class Compacted(EventBase):
+    """From here on the model reads `summary` (with the person's words) instead of what came before `through_seq`."""
+
+    type: Literal["compacted"] = "compacted"
+    summary: str
+    through_seq: int
+
+
+class Notice(EventBase):
+    """For people: what happened (`text`) and what to do (`next`). `code` is stable, for programs."""
+
+    type: Literal["notice"] = "notice"
+    level: Literal["info", "warning", "error"] = "info"
+    code: str
+    text: str
+    next: str = ""
+
+
+Event = Annotated[
+    TurnStarted | TurnEnded | InputAdded | TextDelta | ReasoningDelta | MessageDone | MessageDropped | ToolStarted
+    | ToolOutput | ToolEnded | ApprovalRequested | ApprovalResolved | Progress | UsageTold | PlanChanged
+    | CheckpointMade | Compacted | Notice,
+    Field(discriminator="type"),
+]  # fmt: skip
+
+EVENTS: TypeAdapter[Event] = TypeAdapter(Event)
+DELTAS = (TextDelta, ReasoningDelta, ToolOutput, Progress)  # not kept in a session's log

@@ -1,0 +1,220 @@
+"""For the smallest models: whole files and commands in fences, as they write them by themselves; no JSON, no schemas.
+
+A fence is a file where its path stands on the line before it, or behind the language; a fence of bash is a command.
+Results come back as the person's words. Whole-file edits are what such models manage best (facts and numbers:
+docs/decisions/022).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from variet.agent.events import CallPart, MessageDone, TextPart, ToolEnded
+from variet.agent.formats.base import Draft, Message, Understood
+from variet.agent.formats.splice import defines_less, names_of, splice
+from variet.agent.tools.base import Toolbox
+from variet.agent.workspace import SKIPPED, Workspace
+from variet.errors import ToolFailed
+
+HOW = """\
+To write a file, give its path on a line of its own, then ALL of its content in a fence:
+
+<path>
+```<language>
+<content>
+```
+
+To run a command:
+
+```bash
+<command>
+```
+
+You get the results as the next message. When all is done, answer in words, without any fence."""
+
+UNNAMED = (
+    "Nothing was written: which file is that? Give its path on the line before the fence, and all of its content in "
+    "the fence. If all is done, answer without any fence."
+)
+_MOST_SEARCHED = 200  # files
+_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[ \t]*([^\n`]*)$")
+_COMMANDS = frozenset({"bash", "sh", "shell", "console", "zsh", "terminal", "cmd"})
+_DECOR = re.compile(r"^[\s#>*_`\-]*(?:(?:file(?:name)?|path)\s*[:=]\s*)?[`*_\"']*", re.IGNORECASE)
+_BARE = frozenset({"Makefile", "Dockerfile", "LICENSE", "README"})
+_NAME = re.compile(r"[\w.@+-]*\.[A-Za-z][\w+-]{0,14}")
+_PATH = re.compile(r"[\w./\\@+-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """`path`: of a file, else empty; `language` as written; `whole`: the fence ends. `begin`, `end`: in the text."""
+
+    path: str
+    language: str
+    body: str
+    whole: bool
+    begin: int = 0
+    end: int = 0
+
+
+class Blocks:
+    name = "blocks"
+    check_failed = (
+        "The check fails. Say in one sentence why. Then write the corrected file: its path, and all of it in a fence. "
+        "Do not write the tests."
+    )
+    small = True
+
+    def system(self, prompt: str, tools: Toolbox) -> str:
+        return f"{prompt}\n\n{HOW}"
+
+    def request(self, tools: Toolbox) -> dict[str, Any]:
+        return {}
+
+    def sieve(self, tools: Toolbox) -> _Everything:
+        return _Everything()
+
+    def enough(self, text: str, *, checked: bool) -> int | None:
+        """Behind the first command: such models go on with what they think it says. And before one that follows a
+        file, where a check does."""
+        if "```" not in text[-40:]:
+            return None
+        blocks = blocks_of(text)
+        command = next((one for one in blocks if one.language in _COMMANDS and not one.path), None)
+        if command is None:
+            return None
+        if checked and any(one.whole and one.begin < command.begin for one in blocks):
+            return command.begin
+        return command.end if command.whole else None
+
+    def understand(self, draft: Draft, tools: Toolbox, workspace: Workspace, new_id: Callable[[], str]) -> Understood:
+        blocks = blocks_of(draft.text)
+        calls: list[CallPart] = []
+        for block in blocks:
+            if not block.whole and draft.finish == "length":
+                continue  # half a file is no file
+            written = _file(block, workspace)
+            if written is not None:
+                calls.append(_call(new_id(), "write", {"path": written[0], "content": written[1]}))
+            elif block.language in _COMMANDS and (command := _command(block.body)):
+                calls.append(_call(new_id(), "shell", {"command": command}))
+        if not calls and any(not block.path and block.body for block in blocks):
+            return Understood(draft.text, nudge=UNNAMED, code="unnamed")
+        return Understood(draft.text, tuple(calls), draft.text if calls else None)
+
+    def answer(self, message: MessageDone) -> Message:
+        text = "".join(part.text for part in message.content if isinstance(part, TextPart))
+        return {"role": "assistant", "content": message.raw if message.raw is not None else text}
+
+    def results(self, results: Sequence[tuple[CallPart, ToolEnded]]) -> list[Message]:
+        told = "\n\n".join(f"{_title(call)}\n{end.content}" for call, end in results)
+        return [{"role": "user", "content": told}]
+
+
+class _Everything:
+    """People see the files as they are written."""
+
+    def feed(self, text: str) -> str:
+        return text
+
+    def end(self) -> tuple[str, list[Any]]:
+        return "", []
+
+
+def blocks_of(text: str) -> list[Block]:
+    """All fences of an answer, with the path that stands before or in them."""
+    blocks: list[Block] = []
+    before, fence, info = "", "", ""
+    body: list[str] = []
+    at = begin = 0
+    for line in text.split("\n"):
+        match, start = _FENCE.match(line), at
+        at += len(line) + 1
+        if not fence:
+            if match:
+                fence, info, body, begin = match[1], match[2].strip(), [], start
+            elif line.strip():
+                before = line
+            continue
+        if match and match[1].startswith(fence) and not match[2]:
+            blocks.append(_block(before, info, body, begin, min(at, len(text)), whole=True))
+            before, fence = "", ""
+        else:
+            body.append(line)
+    if fence:
+        blocks.append(_block(before, info, body, begin, len(text), whole=False))
+    return blocks
+
+
+def _block(before: str, info: str, body: list[str], begin: int, end: int, *, whole: bool) -> Block:
+    language, _, rest = info.replace(":", " ", 1).partition(" ")
+    path = "" if language.lower() in _COMMANDS else path_of(rest) or path_of(language) or path_of(before)
+    if path == language:
+        language = ""
+    return Block(path, language.lower(), "\n".join(body).rstrip("\n") + "\n" if body else "", whole, begin, end)
+
+
+def _file(block: Block, workspace: Workspace) -> tuple[str, str] | None:
+    """(path, all that it shall hold), a piece of Python put where it belongs; None where it is no file."""
+    if block.path:
+        try:
+            path = workspace.resolve(block.path)
+            if not path.exists() and len(same := workspace.named(path.name)) == 1:
+                path = same[0]
+            held = workspace.read(path).text
+        except ToolFailed:
+            return _home_of(block.body, workspace) or block.path, block.body
+        whole = splice(held, block.body) if path.suffix == ".py" and defines_less(held, block.body) else None
+        return workspace.show(path), whole or block.body
+    if block.language not in ("python", "py", ""):
+        return None
+    home = _home_of(block.body, workspace)
+    whole = splice(workspace.read(workspace.resolve(home)).text, block.body) if home else None
+    return None if whole is None else (home, whole)
+
+
+def _home_of(body: str, workspace: Workspace) -> str:
+    """The one file that defines what this piece of Python defines; empty where there is none, or several."""
+    defined = names_of(body)
+    homes = [path for path, text in _python_files(workspace) if defined & names_of(text)] if defined else []
+    return homes[0] if len(homes) == 1 else ""
+
+
+def _python_files(workspace: Workspace) -> Iterator[tuple[str, str]]:
+    for path in itertools.islice(sorted(workspace.root.rglob("*.py")), _MOST_SEARCHED):
+        if not any(part.startswith(".") or part in SKIPPED for part in path.relative_to(workspace.root).parts):
+            with contextlib.suppress(ToolFailed):
+                yield workspace.show(path), workspace.read(path).text
+
+
+def path_of(line: str) -> str:
+    """The path that a line consists of, but for decoration; empty where it is prose."""
+    bare = _DECOR.sub("", line.strip()).strip().rstrip(":*_`\"' )").removesuffix("(new)").strip()
+    name = PurePosixPath(bare.replace("\\", "/")).name
+    if not bare or not _PATH.fullmatch(bare) or not (name in _BARE or _NAME.fullmatch(name)):
+        return ""
+    return bare
+
+
+def _command(body: str) -> str:
+    """Behind prompts, where there are any: the other lines are what the model thinks that the command says."""
+    typed = [line[2:] for line in body.splitlines() if line.startswith("$ ")]
+    lines = typed or body.splitlines()
+    return "\n".join(line for line in lines if line.strip()).strip()
+
+
+def _call(call_id: str, tool: str, args: dict[str, Any]) -> CallPart:
+    return CallPart(call_id=call_id, tool=tool, args=args, written=json.dumps(args))
+
+
+def _title(call: CallPart) -> str:
+    if call.tool == "shell":
+        return f"$ {call.args.get('command', '')}"
+    return f"{call.tool} {call.args.get('path', '')}:"

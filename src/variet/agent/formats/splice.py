@@ -1,0 +1,129 @@
+"""Pure: a piece of Python put where it belongs in a file, by the names that it defines. Small models write only what
+changes, and leave the rest out; as a whole file that would lose the rest."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import textwrap
+from dataclasses import dataclass
+
+_Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Lines of a definition, counted from 0, with its decorators; `indent` of its first line."""
+
+    begin: int
+    end: int
+    indent: str
+
+
+def names_of(text: str) -> set[str]:
+    """What a module defines at its top; empty where it is no Python."""
+    tree = _parsed(text)
+    return {one.name for one in tree.body if isinstance(one, _Definition)} if tree else set()
+
+
+def defines_less(text: str, snippet: str) -> bool:
+    """Whether a snippet, written as the whole file, would lose definitions and bring none."""
+    new, old = names_of(snippet), names_of(text)
+    return bool(new) and new < old
+
+
+def splice(text: str, snippet: str) -> str | None:
+    """The file with the snippet's definitions instead of its own of these names, at the top or within one class; new
+    imports go to the top, new definitions before the first replaced one. None: none of these names is there."""
+    snippet = textwrap.dedent(snippet)
+    tree, piece = _parsed(text), _parsed(snippet)
+    if tree is None or piece is None:
+        return None
+    places = _places(tree, text)
+    lines, given = text.splitlines(), snippet.splitlines()
+    edits: list[tuple[_Place, list[str]]] = []
+    fresh: list[str] = []
+    for one in piece.body:
+        if not isinstance(one, _Definition):
+            continue
+        source = given[_first_line(one) : one.end_lineno]
+        found = places.get(one.name, [])
+        if len(found) == 1:
+            edits.append((found[0], [found[0].indent + line if line.strip() else line for line in source]))
+        elif not found:
+            fresh += [*source, "", ""]
+    if not edits:
+        return None
+    edits.sort(key=lambda edit: edit[0].begin)
+    if any(b.begin < a.end for (a, _), (b, _) in itertools.pairwise(edits)):
+        return None  # one within the other
+    for place, source in reversed(edits):
+        lines[place.begin : place.end] = source
+    at = min(_outer(tree, place.begin) for place, _ in edits)
+    lines[at:at] = fresh
+    return _with_imports("\n".join(lines) + "\n", piece)
+
+
+def _parsed(text: str) -> ast.Module | None:
+    try:
+        return ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _places(tree: ast.Module, text: str) -> dict[str, list[_Place]]:
+    """By name: at the top, or where there is none, the methods of classes."""
+    lines = text.splitlines()
+    top: dict[str, list[_Place]] = {}
+    inner: dict[str, list[_Place]] = {}
+    for one in tree.body:
+        if isinstance(one, _Definition):
+            top.setdefault(one.name, []).append(_place(one, lines))
+        if isinstance(one, ast.ClassDef):
+            for method in one.body:
+                if isinstance(method, _Definition):
+                    inner.setdefault(method.name, []).append(_place(method, lines))
+    return {**inner, **top}
+
+
+def _place(one: _Definition, lines: list[str]) -> _Place:
+    begin = _first_line(one)
+    return _Place(begin, one.end_lineno or begin + 1, lines[begin][: len(lines[begin]) - len(lines[begin].lstrip())])
+
+
+def _first_line(one: _Definition) -> int:
+    return min([one.lineno, *(decorator.lineno for decorator in one.decorator_list)]) - 1
+
+
+def _outer(tree: ast.Module, line: int) -> int:
+    """The line where the top-level definition around a line begins."""
+    return max(
+        (_first_line(one) for one in tree.body if isinstance(one, _Definition) and _first_line(one) <= line), default=0
+    )
+
+
+def _with_imports(text: str, piece: ast.Module) -> str:
+    tree = _parsed(text)
+    if tree is None:
+        return text
+    known = {ast.unparse(one) for one in tree.body if isinstance(one, ast.Import | ast.ImportFrom)}
+    own = names_of(text)
+    lacking = [
+        source
+        for one in piece.body
+        if isinstance(one, ast.Import | ast.ImportFrom)
+        and (source := ast.unparse(one)) not in known
+        and not {alias.name for alias in one.names} <= own  # of itself
+    ]
+    if not lacking:
+        return text
+    at = 0
+    for index, one in enumerate(tree.body):
+        docstring = index == 0 and isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant)
+        if docstring or isinstance(one, ast.Import | ast.ImportFrom):
+            at = one.end_lineno or at
+    lines = text.splitlines()
+    around = [""] if at else []
+    has_imports = any(isinstance(one, ast.Import | ast.ImportFrom) for one in tree.body)
+    lines[at:at] = lacking if has_imports else [*around, *lacking] if at else [*lacking, ""]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,77 @@
+"""Pure: what keeps a weak model going, and a stuck one from going on for ever. Each says something to the model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from variet.agent.events import CallPart, ToolEnded
+from variet.agent.formats.base import Draft
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of one turn. `repeats`: how often the same call may have the same outcome; `nudges`: how often in a row the
+    model is told that it did nothing; `tries`: how often an answer that breaks off is asked for; `checks`: how often
+    the person's check may fail."""
+
+    steps: int = 100
+    output_tokens: int = 200_000
+    repeats: int = 3
+    nudges: int = 2
+    tries: int = 5
+    checks: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Nudge:
+    code: str
+    text: str
+
+
+_MALFORMED = (
+    "That looks like a tool call, but it is not valid JSON or it is cut. Nothing was run. "
+    "Call the tool again, with valid JSON and nothing after it."
+)
+
+
+def nudge_for(draft: Draft, tool_names: Sequence[str]) -> Nudge | None:
+    """For an answer without calls: what to tell the model, if the answer cannot have been meant to be one."""
+    text = draft.text.strip()
+    if draft.finish == "length":
+        return Nudge("cut", "Your answer was cut at its length limit. Go on, in smaller steps.")
+    if not text:
+        return Nudge("empty", "You said nothing. Call a tool, or answer the user.")
+    if any(mark in text for mark in ("<tool_call>", "<function=", "[TOOL_CALLS]", "<|tool_call>")) or any(
+        f'"name": "{name}"' in text or f'"name":"{name}"' in text for name in tool_names
+    ):
+        return Nudge("malformed", _MALFORMED)
+    return None
+
+
+@dataclass
+class LoopGuard:
+    """Sees the calls of a turn and what came of them."""
+
+    limits: Limits
+    _seen: Counter[str] = field(default_factory=Counter)
+
+    def after(self, results: Sequence[tuple[CallPart, ToolEnded]]) -> Nudge | None:
+        """A nudge once the same call had the same outcome often; `stuck` is its last word."""
+        worst: tuple[int, CallPart] | None = None
+        for call, end in results:
+            told = json.dumps([call.tool, call.args, end.status, end.content], sort_keys=True)
+            key = hashlib.sha256(told.encode()).hexdigest()
+            self._seen[key] += 1
+            if worst is None or self._seen[key] > worst[0]:
+                worst = (self._seen[key], call)
+        if worst is None or worst[0] < self.limits.repeats - 1:
+            return None
+        count, call = worst
+        if count > self.limits.repeats:
+            return Nudge("stuck", f"{call.tool} was called {count} times with the same outcome")
+        return Nudge("repeat", f"You have called {call.tool} {count} times like this, with the same result. "
+                     "Do not repeat it: try something else, or tell the user what is in the way.")  # fmt: skip

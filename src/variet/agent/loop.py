@@ -1,0 +1,484 @@
+"""The loop between a model and tools: ask, understand, judge, run, tell; an event at every step. It knows no surface.
+
+A turn is one task; `run` hands its events on. Cancelling it closes the connection to the model and ends what tools run.
+What counts is written to the session's log before it happens (a call) or as soon as it did (everything else).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from variet.agent import compaction
+from variet.agent.checkpoints import Checkpoints
+from variet.agent.events import (
+    DELTAS,
+    ApprovalRequested,
+    ApprovalResolved,
+    CallPart,
+    CheckpointMade,
+    Compacted,
+    Decision,
+    EventBase,
+    InputAdded,
+    MessageDone,
+    MessageDropped,
+    Notice,
+    PlanChanged,
+    Progress,
+    ReasoningDelta,
+    ReasoningPart,
+    TextDelta,
+    TextPart,
+    ToolEnded,
+    ToolOutput,
+    ToolStarted,
+    ToolStatus,
+    TurnEnded,
+    TurnStarted,
+    Usage,
+    UsageTold,
+)  # fmt: skip
+from variet.agent.formats.base import Draft, Format, Understood
+from variet.agent.guards import Limits, LoopGuard, Nudge, nudge_for
+from variet.agent.model import CallPiece, Finished, Model, ModelFacts, ReasoningPiece, TextPiece, Waiting
+from variet.agent.permissions import Permissions
+from variet.agent.rendering import Rendering
+from variet.agent.sessions import Session
+from variet.agent.tools.base import AnyTool, Place, Result, Toolbox
+from variet.agent.tools.plan import PlanArgs
+from variet.agent.workspace import Workspace
+from variet.errors import AnswerFailed, CheckpointFailed, ContextFull, SessionError, StreamBroken, ToolFailed
+from variet.policy.action import Sink
+
+_MOST_CONTENT = 32_000  # characters of a result that the model reads
+_PAUSES_S = (0.5, 2.0, 5.0, 10.0)  # before an answer that broke off is asked for again
+E = TypeVar("E", bound=EventBase)
+
+
+@dataclass
+class Kit:
+    """What an agent works with, all of it handed in. `check`: a person's command that tells whether work is done: it is
+    run before the model is asked, and again when it says that it is done. `context_now`: what is told with a person's
+    words, as it stands now."""
+
+    session: Session
+    model: Model
+    facts: ModelFacts
+    form: Format
+    tools: Toolbox
+    workspace: Workspace
+    permissions: Permissions
+    rendering: Rendering
+    limits: Limits = field(default_factory=Limits)
+    sampling: dict[str, Any] = field(default_factory=dict)
+    checkpoints: Checkpoints | None = None
+    check: str = ""
+    context_now: Callable[[], str] = lambda: ""
+    agent_id: str = "main"
+    parent_id: str | None = None
+
+
+class _Limit(Exception):
+    """A turn that ends at one of its limits."""
+
+
+class Agent:
+    """One conversation. One turn at a time: `run` while another runs raises RuntimeError."""
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+        self._session = kit.session
+        self._events: asyncio.Queue[EventBase | None] = asyncio.Queue()
+        self._task: asyncio.Task[None] | None = None
+        self._turn_id = ""
+        self._steering: list[str] = []
+        self._total = Usage()
+        self._partial = Draft()
+        self._input = ""
+        self._used_tokens = 0  # of the context, as of the last answer
+        for event in kit.session.events:
+            kit.rendering.add(event)
+            if isinstance(event, UsageTold):
+                self._used_tokens = event.prompt + event.output
+
+    # --- for surfaces ---
+
+    async def run(self, text: str, context: str = "") -> AsyncIterator[EventBase]:
+        """A person's words and all that follows. Closing the iterator cancels the turn."""
+        if self._task is not None:
+            raise RuntimeError("a turn is under way")
+        self._turn_id = f"t{self._session.next_seq}"
+        self._total = Usage()
+        events: asyncio.Queue[EventBase | None] = asyncio.Queue()
+        self._events = events
+        self._task = task = asyncio.create_task(self._turn(text, context))
+        task.add_done_callback(lambda _: events.put_nowait(None))
+        try:
+            while (event := await events.get()) is not None:
+                yield event
+            await task
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.shield(asyncio.gather(task, return_exceptions=True))
+            self._task = None
+
+    def cancel(self) -> None:
+        """End the turn: `turn_ended` with reason `cancelled` is its last event."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def steer(self, text: str) -> None:
+        """Words for the model as soon as the tools that run now are done."""
+        self._steering.append(text)
+
+    def answer(self, decision: Decision) -> str:
+        """`ok`, `already_decided` or `payload_changed`."""
+        return self._kit.permissions.answer(decision)
+
+    # --- a turn ---
+
+    async def _turn(self, text: str, context: str) -> None:
+        self._input = text
+        self._emit(TurnStarted(input=text, context=context))
+        try:
+            await self._work()
+            self._end("done")
+        except asyncio.CancelledError:
+            self._keep_partial()
+            self._end("cancelled")
+        except _Limit as limit:
+            self._end("limit", str(limit))
+        except (AnswerFailed, SessionError) as error:
+            code = error.code if isinstance(error, AnswerFailed) else "session"
+            self._emit(Notice(level="error", code=code or "failed", text=error.what, next=error.next_step))
+            self._end("error", code or "failed")
+        except Exception:
+            self._end("error", "defect")
+            raise
+
+    def _keep_partial(self) -> None:
+        """What the model had said when it was interrupted: it has read that, and goes on from there."""
+        if self._partial.text.strip():
+            part = TextPart(text=self._partial.text)
+            self._emit(MessageDone(message_id=f"m{self._session.next_seq}", content=(part,), finish="interrupted"))
+
+    def _end(self, reason: Any, detail: str = "") -> None:
+        for call in self._kit.rendering.open_calls:
+            told = "The user interrupted this. It may have happened in part."
+            self._emit(ToolEnded(call_id=call.call_id, status="interrupted", content=told))
+        self._emit(TurnEnded(reason=reason, detail=detail, usage=self._total))
+
+    async def _work(self) -> None:
+        kit, guard = self._kit, LoopGuard(self._kit.limits)
+        nudges = checks = 0
+        nudge: Nudge | None
+        if kit.check and await self._check_passes():
+            return
+        for _ in range(kit.limits.steps):
+            self._take_steering()
+            if compaction.due(self._used_tokens, kit.facts.context_tokens):
+                await self._compact()
+            draft, understood = await self._step()
+            if self._total.output > kit.limits.output_tokens:
+                raise _Limit("output_tokens")
+            if understood.calls:
+                nudges = 0
+                results = await self._run_calls(understood.calls)
+                nudge = guard.after(results)
+                if nudge is not None and nudge.code == "stuck":
+                    raise _Limit("repeats")
+                if kit.check and kit.form.small and any(call.tool == "write" for call, _ in results):
+                    if await self._check_passes(start_over=True):
+                        return
+                    checks += 1
+                    nudge = None
+            else:
+                nudge = Nudge(understood.code, understood.nudge) if understood.nudge else None
+                nudge = nudge or nudge_for(draft, sorted(kit.tools.tools))
+                if nudge is not None:
+                    nudges += 1
+                    if nudges > kit.limits.nudges:
+                        raise _Limit(nudge.code)
+                elif self._steering:
+                    continue
+                elif not kit.check or await self._check_passes(start_over=kit.form.small):
+                    return
+                else:
+                    checks += 1
+            if checks > kit.limits.checks:
+                raise _Limit("check")
+            if checks and kit.form.small:
+                kit.sampling["temperature"] = min(1.0, round(0.2 + 0.2 * checks, 1))
+            if nudge is not None:
+                self._emit(InputAdded(origin="nudge", code=nudge.code, text=nudge.text))
+        raise _Limit("steps")
+
+    async def _check_passes(self, *, start_over: bool = False) -> bool:
+        """Runs the person's check; where it fails, the model reads what it says. `start_over`: only that, the
+        task and the files as they are now. What they got wrong before leads the smallest models astray again."""
+        call = CallPart(call_id=f"check_{self._session.next_seq}", tool="shell", args={"command": self._kit.check})
+        end = await self._call(call)
+        if end.status != "error":
+            return end.status == "ok"
+        told = f"$ {self._kit.check}\n{end.content}\n\n{self._kit.form.check_failed}"
+        if start_over:
+            fresh = f"{self._kit.context_now()}\n\n{self._input}\n\n{told}"
+            self._emit(Compacted(summary=fresh, through_seq=self._session.next_seq - 1))
+            return False
+        self._emit(InputAdded(origin="nudge", code="check", text=told))
+        return False
+
+    def _take_steering(self) -> None:
+        if self._steering:
+            text, self._steering = "\n".join(self._steering), []
+            self._emit(InputAdded(origin="steer", text=text))
+
+    async def _compact(self) -> None:
+        """The summary is asked for behind the same prefix: the model has read all of it already."""
+        self._emit(InputAdded(origin="summarise", text=compaction.ASK))
+        draft, _ = await self._step(summary=True)
+        through = self._session.next_seq - 1
+        summary = compaction.summary_of(self._session.events, draft.text or draft.reasoning)
+        self._emit(Compacted(summary=summary, through_seq=through))
+        self._used_tokens = 0
+
+    # --- asking the model ---
+
+    async def _step(self, *, summary: bool = False) -> tuple[Draft, Understood]:
+        """One answer, asked for again where it breaks off. Raises AnswerFailed."""
+        kit = self._kit
+        for attempt in range(kit.limits.tries):
+            message_id = f"m{self._session.next_seq}"
+            try:
+                draft = await self._ask(message_id)
+            except (StreamBroken, AnswerFailed) as error:
+                answered = self._used_tokens > 0
+                again = isinstance(error, StreamBroken) or (error.code == "unreachable" and answered)
+                if isinstance(error, ContextFull) or not again or attempt + 1 == kit.limits.tries:
+                    raise
+                self._emit(MessageDropped(message_id=message_id, reason=error.what))
+                pause_s = _pause_s(error, attempt)
+                told = f"{error.what}; asking again in {pause_s:g} s"
+                self._emit(Notice(level="warning", code="retry", text=told))
+                await asyncio.sleep(pause_s)
+                continue
+            understood = (
+                Understood(draft.text)
+                if summary
+                else kit.form.understand(draft, kit.tools, kit.workspace, self._new_call_id())
+            )
+            reasoning = [ReasoningPart(text=draft.reasoning)] if draft.reasoning else []
+            text = [TextPart(text=understood.text)] if understood.text else []
+            content = (*reasoning, *text, *understood.calls)
+            self._partial = Draft()
+            self._emit(MessageDone(message_id=message_id, content=content, raw=understood.raw, finish=draft.finish))
+            return draft, understood
+        raise AssertionError("the last try raises")
+
+    def _new_call_id(self) -> Any:
+        seq, count = self._session.next_seq, iter(range(1, 10_000))
+        return lambda: f"call_{seq}_{next(count)}"
+
+    async def _ask(self, message_id: str) -> Draft:
+        kit = self._kit
+        self._partial = draft = Draft()
+        body = {**kit.rendering.body(kit.facts.name), **kit.sampling}
+        stream, sieve = kit.model.answer(body), kit.form.sieve(kit.tools)
+
+        def said(text: str) -> None:
+            if text:
+                self._emit(TextDelta(message_id=message_id, text=text))
+
+        async with contextlib.aclosing(stream):  # type: ignore[type-var]
+            async for piece in stream:
+                if isinstance(piece, TextPiece):
+                    cut = kit.form.enough(draft.text + piece.text, checked=bool(kit.check))
+                    if cut is not None:
+                        said(sieve.feed(piece.text[: max(0, cut - len(draft.text))]))
+                        said(sieve.end()[0])
+                        draft.text, draft.finish = (draft.text + piece.text)[:cut], "stop"
+                        return draft
+                    draft.text += piece.text
+                    said(sieve.feed(piece.text))
+                elif isinstance(piece, ReasoningPiece):
+                    draft.reasoning += piece.text
+                    self._emit(ReasoningDelta(message_id=message_id, text=piece.text))
+                elif isinstance(piece, CallPiece):
+                    while len(draft.calls) <= piece.index:
+                        draft.calls.append(["", ""])
+                    draft.calls[piece.index][0] += piece.name
+                    draft.calls[piece.index][1] += piece.arguments
+                elif isinstance(piece, Waiting):
+                    self._tell_progress(piece.facts)
+                elif isinstance(piece, Finished):
+                    draft.finish = piece.finish
+                    said(sieve.end()[0])
+                    self._count(piece)
+        return draft
+
+    def _tell_progress(self, facts: dict[str, Any]) -> None:
+        known = {name: facts.get(name) for name in ("percent", "position", "left_ms", "reason")}
+        if facts["stage"] in ("queue", "pull", "load", "restore", "prefill"):
+            self._emit(Progress(stage=facts["stage"], tier=self._kit.facts.name, **known))
+
+    def _count(self, piece: Finished) -> None:
+        self._total = self._total + piece.usage
+        if piece.known:
+            self._used_tokens = piece.usage.prompt + piece.usage.output
+        told = UsageTold(
+            **piece.usage.model_dump(), limit=self._kit.facts.context_tokens,
+            tier=piece.tier or self._kit.facts.name, model=piece.model or self._kit.facts.model,
+        )  # fmt: skip
+        self._emit(told)
+
+    # --- running tools ---
+
+    async def _run_calls(self, calls: Sequence[CallPart]) -> list[tuple[CallPart, ToolEnded]]:
+        """Neighbours that change nothing run side by side, the others in order."""
+        ends: list[tuple[CallPart, ToolEnded]] = []
+        batch: list[CallPart] = []
+        for call in calls:
+            tool = self._kit.tools.find(call.tool)
+            if tool is not None and not tool.changes:
+                batch.append(call)
+                continue
+            ends += await self._side_by_side(batch)
+            batch = []
+            ends += await self._side_by_side([call])
+        return ends + await self._side_by_side(batch)
+
+    async def _side_by_side(self, calls: Sequence[CallPart]) -> list[tuple[CallPart, ToolEnded]]:
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(self._call(call)) for call in calls]
+        except* (SessionError, AnswerFailed) as several:
+            raise several.exceptions[0] from None
+        return [(call, task.result()) for call, task in zip(calls, tasks, strict=True)]
+
+    async def _call(self, call: CallPart) -> ToolEnded:
+        """One call, from its arguments to its end. What goes wrong in it is told to the model."""
+        tool = self._kit.tools.find(call.tool)
+        if tool is None:
+            known = ", ".join(sorted(self._kit.tools.tools))
+            return self._refuse(call, f"There is no tool {call.tool!r}. There are: {known}")
+        if call.broken:
+            return self._refuse(call, "The arguments are not valid JSON. Nothing was run. Call it again.", tool)
+        try:
+            args = tool.args.model_validate(call.args)
+            sink = tool.sink(args, self._kit.workspace)
+        except ValidationError as error:
+            return self._refuse(call, _wrong_arguments(tool, error), tool)
+        except ToolFailed as error:
+            return self._refuse(call, str(error), tool)
+        paths = sink.targets if sink.kind in ("read", "write") else ()
+        self._emit(
+            ToolStarted(
+                call_id=call.call_id, tool=tool.name, kind=tool.kind, args=call.args, paths=paths,
+                summary=tool.summary(args),
+            )
+        )  # fmt: skip
+        refusal = await self._permit(call, tool, sink, tool.summary(args))
+        if refusal:
+            return self._ended(call, "denied", refusal)
+        result = await self._carry_out(call, tool, args, sink)
+        if isinstance(args, PlanArgs):
+            self._emit(PlanChanged(entries=args.entries()))
+        return self._ended(call, "error" if result.failed else "ok", result.content, result)
+
+    async def _permit(self, call: CallPart, tool: AnyTool, sink: Sink, summary: str) -> str:
+        """Why not, or nothing."""
+        permissions = self._kit.permissions
+        verdict = permissions.judge(tool.name, sink)
+        if verdict.answer == "allow":
+            return ""
+        if verdict.answer == "deny":
+            return f"Not allowed: {verdict.reason}. Do it another way, or tell the user what you need."
+        approval = permissions.ask(self._session.header.id, call.call_id, tool.name, sink, call.args, verdict, summary)
+        self._emit(ApprovalRequested(approval=approval))
+        decision = await permissions.decision(approval)
+        yes = decision.choice == "approve"
+        state = "approved" if yes else "rejected"
+        self._emit(ApprovalResolved(approval_id=approval.id, state=state, by=decision.surface or "person"))
+        if yes:
+            if decision.scope != "once":
+                permissions.learn(tool.name, sink)
+            return ""
+        return "The user refused this." + (f" They say: {decision.feedback}" if decision.feedback else "")
+
+    async def _carry_out(self, call: CallPart, tool: AnyTool, args: Any, sink: Sink) -> Result:
+        """Between two checkpoints, where it may change files."""
+        kept = self._kit.checkpoints
+        if kept is None or sink.kind not in ("write", "shell"):
+            return await self._run_tool(call, tool, args)
+        only = [self._kit.workspace.resolve(one) for one in sink.targets] if sink.kind == "write" else None
+        try:
+            step = await kept.before(call.call_id, self._turn_id, tool.summary(args), only)
+        except CheckpointFailed as error:
+            self._kit.checkpoints = None
+            self._emit(Notice(level="warning", code="no_undo", text=f"no undo: {error.what}", next=error.next_step))
+            return await self._run_tool(call, tool, args)
+        self._emit(CheckpointMade(id=step.id))
+        try:
+            return await self._run_tool(call, tool, args)
+        finally:
+            with contextlib.suppress(CheckpointFailed):
+                await kept.after(step, only)
+
+    async def _run_tool(self, call: CallPart, tool: AnyTool, args: Any) -> Result:
+        def say(chunk: str) -> None:
+            self._emit(ToolOutput(call_id=call.call_id, chunk=chunk))
+
+        try:
+            return await tool.run(args, Place(self._kit.workspace, say, call.call_id))
+        except ToolFailed as error:
+            return Result(str(error), failed=True)
+        except OSError as error:
+            return Result(f"{tool.name} failed: {error}", failed=True)
+
+    def _refuse(self, call: CallPart, words: str, tool: AnyTool | None = None) -> ToolEnded:
+        kind = tool.kind if tool else "other"
+        self._emit(ToolStarted(call_id=call.call_id, tool=call.tool, kind=kind, args=call.args, summary=call.tool))
+        return self._ended(call, "error", words)
+
+    def _ended(self, call: CallPart, status: ToolStatus, content: str, result: Result | None = None) -> ToolEnded:
+        if len(content) > _MOST_CONTENT:
+            content = f"{content[: _MOST_CONTENT // 2]}\n… (left out) …\n{content[-_MOST_CONTENT // 2 :]}"
+        diffs = result.diffs if result else ()
+        return self._emit(ToolEnded(call_id=call.call_id, status=status, content=content or "(nothing)", diffs=diffs))
+
+    def _emit(self, event: E) -> E:
+        """Give an event its place, write it down, tell it."""
+        stamped = event.model_copy(
+            update={
+                "seq": self._session.next_seq, "ts_ms": time.time_ns() // 1_000_000, "turn_id": self._turn_id,
+                "session_id": self._session.header.id, "agent_id": self._kit.agent_id,
+                "parent_id": self._kit.parent_id,
+            }
+        )  # fmt: skip
+        self._session.next_seq += 1
+        if not isinstance(stamped, DELTAS):
+            self._session.append(stamped)
+            self._kit.rendering.add(stamped)
+        self._events.put_nowait(stamped)
+        return stamped
+
+
+def _pause_s(error: AnswerFailed, attempt: int) -> float:
+    told = error.code.removeprefix("retry_after:")
+    if error.code.startswith("retry_after:") and told.isdigit():
+        return min(60.0, float(told))
+    return _PAUSES_S[min(attempt, len(_PAUSES_S) - 1)]
+
+
+def _wrong_arguments(tool: AnyTool, error: ValidationError) -> str:
+    wrong = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'arguments'}: {one['msg']}" for one in error.errors())
+    needed = ", ".join(tool.args.model_json_schema(by_alias=False).get("properties", {}))
+    return f"Wrong arguments for {tool.name}: {wrong}. It takes: {needed}. Nothing was run."

@@ -1,0 +1,75 @@
+"""From a call to a verdict: what the tool would do, judged by policy, and where that says so, by a person.
+
+It adapts `policy` and keeps a person's answers; it makes no judgement of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import shlex
+import time
+from dataclasses import replace
+from typing import Any
+
+from variet.agent.events import Approval, Decision
+from variet.policy.action import Action, Facts, Mode, Rule, Sink, Verdict
+from variet.policy.decide import decide
+
+
+class Permissions:
+    """Of one session. Rules that a person gives with `session` last as long as this object."""
+
+    def __init__(self, mode: Mode, facts: Facts) -> None:
+        self.mode = mode
+        self.facts = facts
+        self._pending: dict[str, tuple[Approval, asyncio.Future[Decision]]] = {}
+
+    def add(self, *rules: Rule) -> None:
+        self.facts = replace(self.facts, rules=(*self.facts.rules, *rules))
+
+    def judge(self, tool: str, sink: Sink) -> Verdict:
+        return decide(Action(tool, sink, self.mode), self.facts)
+
+    def ask(
+        self, session_id: str, call_id: str, tool: str, sink: Sink, args: dict[str, Any], verdict: Verdict, summary: str
+    ) -> Approval:
+        """An approval that waits for `answer`."""
+        payload = json.dumps({"tool": tool, "args": args}, sort_keys=True, ensure_ascii=False)
+        approval = Approval(
+            id=f"approval-{call_id}", session_id=session_id, tool=tool, sink=sink.kind, summary=summary,
+            preview=_preview(args), payload_sha256=hashlib.sha256(payload.encode()).hexdigest(),
+            reason=verdict.reason, scopes=("once", "session"), created_ms=time.time_ns() // 1_000_000,
+        )  # fmt: skip
+        self._pending[approval.id] = (approval, asyncio.get_running_loop().create_future())
+        return approval
+
+    async def decision(self, approval: Approval) -> Decision:
+        try:
+            return await self._pending[approval.id][1]
+        finally:
+            self._pending.pop(approval.id, None)
+
+    def answer(self, decision: Decision) -> str:
+        """`ok`, `already_decided` or `payload_changed`: the first decision of exactly this payload counts."""
+        approval, waiting = self._pending.get(decision.approval_id, (None, None))
+        if approval is None or waiting is None or waiting.done():
+            return "already_decided"
+        if decision.payload_sha256 != approval.payload_sha256:
+            return "payload_changed"
+        waiting.set_result(decision)
+        return "ok"
+
+    def learn(self, tool: str, sink: Sink) -> None:
+        """A person's yes for the rest of the session: of this command, these files, this tool."""
+        if sink.kind == "shell" and sink.command and sink.command.clear:
+            patterns = [shlex.join(words) for words in sink.command.commands]
+        else:
+            patterns = list(sink.targets)
+        rules = tuple(Rule(f"session-{tool}", tool, pattern, "allow") for pattern in patterns)
+        self.add(*rules)
+
+
+def _preview(args: dict[str, Any]) -> str:
+    return "\n".join(f"{name}: {value}" for name, value in args.items())

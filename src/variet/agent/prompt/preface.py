@@ -1,0 +1,105 @@
+"""What changes from day to day, told once before the person's first words: where we are, what lies there, how it stands
+in git, and the project's own instructions. Within a budget; git is asked, nothing is changed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+
+from variet.agent.workspace import SKIPPED
+
+_MOST_ENTRIES = 80
+_MOST_INSTRUCTIONS = 6_000  # characters
+_MOST_STATUS = 12  # lines
+_MOST_FILES_SHOWN = 12_000  # characters
+_LANGUAGES = {".py": "python", ".js": "javascript", ".ts": "typescript", ".md": "markdown", ".sh": "bash", ".c": "c",
+              ".go": "go", ".rs": "rust", ".java": "java", ".json": "json", ".toml": "toml"}  # fmt: skip
+_INSTRUCTIONS = ("AGENTS.md", "CLAUDE.md")
+
+
+def preface(root: Path, *, trusted: bool, with_files: bool = False) -> str:
+    """Where a folder is not trusted its instructions are left out. `with_files`: what files hold, if that is little."""
+    parts = [
+        f"Workspace: {root}\nDate: {time.strftime('%Y-%m-%d')}\nSystem: {platform.system()}",
+        _git(root) if trusted else "",
+        (files(root) if with_files else "") or f"Files:\n{tree(root)}",
+        instructions(root) if trusted else "",
+    ]
+    return "<context>\n" + "\n".join(part for part in parts if part) + "\n</context>"
+
+
+def instructions(root: Path) -> str:
+    """The project's own, from the first file of that kind."""
+    for name in _INSTRUCTIONS:
+        try:
+            text = (root / name).read_text(encoding="utf-8", errors="replace").strip()
+        except OSError:
+            continue
+        cut = f"{text[:_MOST_INSTRUCTIONS]}\n… (read {name} for the rest)" if len(text) > _MOST_INSTRUCTIONS else text
+        return f"Instructions of this project ({name}):\n{cut}" if text else ""
+    return ""
+
+
+def files(root: Path, most: int = _MOST_FILES_SHOWN) -> str:
+    """All files, whole, as models write them; empty where that is more than so many characters."""
+    parts: list[str] = []
+    names = [name for name in tree(root).splitlines() if (root / name).is_file()]
+    for name in sorted(names, key=lambda name: not is_test(name)):  # what is to be changed comes last
+        path = root / name
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return ""
+        if (most := most - len(text)) < 0:
+            return ""
+        parts.append(f"{name}\n```{_LANGUAGES.get(path.suffix, '')}\n{text.rstrip()}\n```")
+    return "Files, whole:\n\n" + "\n\n".join(parts) if parts else ""
+
+
+def is_test(name: str) -> bool:
+    """Whether a path is one of a test, by the customs of most languages."""
+    *folders, last = name.split("/")
+    return last.startswith(("test_", "conftest.")) or "_test." in last or ".test." in last or "tests" in folders
+
+
+def tree(root: Path, most: int = _MOST_ENTRIES) -> str:
+    """Files breadth first, so that what is near the root is told; folders end with `/`."""
+    lines: list[str] = []
+    queue = [root]
+    left = 0
+    while queue:
+        folder = queue.pop(0)
+        try:
+            entries = sorted(os.scandir(folder), key=lambda one: (one.is_dir(follow_symlinks=False), one.name))
+        except OSError:
+            continue
+        for entry in entries:
+            if entry.name in SKIPPED or entry.name.startswith("."):
+                continue
+            deep = entry.is_dir(follow_symlinks=False)
+            if len(lines) >= most:
+                left += 1
+                continue
+            lines.append(Path(entry.path).relative_to(root).as_posix() + ("/" if deep else ""))
+            if deep:
+                queue.append(Path(entry.path))
+    more = [f"(and {left} more beside them)"] if left else []
+    return "\n".join([*sorted(lines), *more]) or "(none)"
+
+
+def _git(root: Path) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-c", "core.fsmonitor=false", "status", "--short", "--branch", "--untracked-files=normal"],
+            cwd=root, capture_output=True, timeout=5, text=True, encoding="utf-8", errors="replace",
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    if done.returncode != 0:
+        return ""
+    lines = done.stdout.splitlines()
+    more = [f"(and {len(lines) - _MOST_STATUS} more)"] if len(lines) > _MOST_STATUS else []
+    return "Git:\n" + "\n".join([*lines[:_MOST_STATUS], *more])

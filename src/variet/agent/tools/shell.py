@@ -1,0 +1,212 @@
+"""`shell`: a command in the workspace, with a time limit; its output, the middle left out where it is long.
+
+Every command runs in a process group of its own, which ends with it: at the limit, when the person interrupts, and
+for those in the background when the session ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import AliasChoices, Field
+
+from variet.agent.events import ToolKind
+from variet.agent.sandbox import Sandbox
+from variet.agent.tools.base import Args, Place, Result
+from variet.agent.workspace import Workspace
+from variet.errors import ToolFailed
+from variet.policy import shell as reading
+from variet.policy.action import Sink
+
+_HEAD, _TAIL = 4_000, 8_000  # characters that are kept of an output
+_TIMEOUT_S, _MOST_S = 120, 1800
+_GRACE_S = 2.0
+_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL|AUTH|COOKIE|SESSION_BUS|SSH_|GPG_|VARIET_", re.IGNORECASE)
+_QUIET = {"PAGER": "cat", "GIT_PAGER": "cat", "GIT_TERMINAL_PROMPT": "0", "TERM": "dumb", "NO_COLOR": "1"}
+_NEW_GROUP = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)  # Windows
+_JOB = re.compile(r"(kill|output) +%?(\d+)$")
+
+
+class ShellArgs(Args):
+    command: str = Field(validation_alias=AliasChoices("command", "cmd", "script", "bash"))
+    timeout_s: int = Field(_TIMEOUT_S, ge=1, validation_alias=AliasChoices("timeout_s", "timeout"))
+    network: bool = Field(False, description="Needs the network")
+    background: bool = Field(
+        False, description="For servers", validation_alias=AliasChoices("background", "run_in_background")
+    )
+
+
+@dataclass
+class Output:
+    """The beginning and the end of what a command says."""
+
+    head: str = ""
+    length: int = 0
+    _tail: deque[str] = field(default_factory=deque)
+    _tail_length: int = 0
+
+    def add(self, text: str) -> None:
+        self.length += len(text)
+        room = _HEAD - len(self.head)
+        if room > 0:
+            self.head, text = self.head + text[:room], text[room:]
+        if not text:
+            return
+        self._tail.append(text)
+        self._tail_length += len(text)
+        while self._tail_length - len(self._tail[0]) >= _TAIL:
+            self._tail_length -= len(self._tail.popleft())
+
+    def told(self) -> str:
+        tail = "".join(self._tail)[-_TAIL:]
+        left = self.length - len(self.head) - len(tail)
+        return f"{self.head}\n… ({left:,} characters left out) …\n{tail}" if left > 0 else self.head + tail
+
+
+@dataclass
+class _Job:
+    number: int
+    command: str
+    process: asyncio.subprocess.Process
+    output: Output
+    reader: asyncio.Task[None]
+
+    def state(self) -> str:
+        code = self.process.returncode
+        return "runs" if code is None else f"ended, exit {code}"
+
+
+class Shell:
+    name = "shell"
+    description = "Run a bash command in the workspace."
+    kind: ToolKind = "execute"
+    changes = True
+    args = ShellArgs
+
+    def __init__(self, sandbox: Sandbox | None = None) -> None:
+        self._sandbox = sandbox
+        self._jobs: dict[int, _Job] = {}
+
+    def sink(self, args: ShellArgs, workspace: Workspace) -> Sink:
+        if self._of_jobs(args.command):
+            return Sink("think")
+        if os.name == "nt":
+            command = reading.Parsed(args.command, (), False, "PowerShell is not looked through")
+        else:
+            command = reading.parse(args.command)
+        inside = all(workspace.inside(workspace.resolve(word)) for word in reading.paths_of(command) if word)
+        return Sink("shell", (args.command,), inside=inside, command=command, network=args.network)
+
+    def summary(self, args: ShellArgs) -> str:
+        return f"$ {args.command}"
+
+    async def run(self, args: ShellArgs, place: Place) -> Result:
+        if self._of_jobs(args.command):
+            return await self._job(args.command.strip())
+        output = Output()
+        process = await self._start(args, place.workspace.root)
+        reader = asyncio.ensure_future(_read(process, output, (lambda _: None) if args.background else place.say))
+        if args.background:
+            number = max(self._jobs, default=0) + 1
+            self._jobs[number] = _Job(number, args.command, process, output, reader)
+            await asyncio.wait([reader], timeout=1.0)
+            how = f"`output %{number}` shows what it says, `kill %{number}` ends it, `jobs` lists all"
+            return Result(f"%{number} {self._jobs[number].state()}; {how}\n{output.told()}".rstrip())
+        limit_s = min(args.timeout_s, _MOST_S)
+        try:
+            async with asyncio.timeout(limit_s):
+                code = await process.wait()
+                await asyncio.wait([reader], timeout=_GRACE_S)  # a grandchild may hold the pipe open
+        except TimeoutError:
+            await end(process)
+            told = output.told().rstrip()
+            hint = "give timeout_s, or background=true for what does not end"
+            return Result(f"{told}\n(stopped after {limit_s} s; {hint})".lstrip(), failed=True)
+        finally:
+            await end(process)
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+        told = output.told().rstrip()
+        return Result(f"{told}\n(exit {code})".lstrip(), failed=code != 0)
+
+    async def _start(self, args: ShellArgs, folder: Path) -> asyncio.subprocess.Process:
+        seen = environment(os.environ, folder)
+        if os.name == "nt":
+            words = [shutil.which("pwsh") or "powershell", "-NoProfile", "-NonInteractive", "-Command", args.command]
+        else:
+            words = [shutil.which("bash") or "/bin/sh", "-c", args.command]
+        if self._sandbox is not None:
+            only_git = reading.only_git(reading.parse(args.command))
+            words = [*self._sandbox.words(seen, network=args.network, git=only_git), *words]
+        try:
+            return await asyncio.create_subprocess_exec(
+                *words, cwd=folder, env=seen, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT, start_new_session=os.name != "nt", creationflags=_NEW_GROUP,
+            )  # fmt: skip
+        except (OSError, ValueError) as error:
+            raise ToolFailed(f"the command could not be started: {error}") from None
+
+    async def close(self) -> None:
+        """End what runs in the background."""
+        for job in self._jobs.values():
+            await end(job.process)
+            job.reader.cancel()
+        await asyncio.gather(*(job.reader for job in self._jobs.values()), return_exceptions=True)
+        self._jobs.clear()
+
+    def _of_jobs(self, command: str) -> bool:
+        return command.strip() == "jobs" or bool(_JOB.match(command.strip()) and self._jobs)
+
+    async def _job(self, command: str) -> Result:
+        match = _JOB.match(command)
+        if match is None:
+            rows = [f"%{job.number} {job.state()}: {job.command}" for job in self._jobs.values()]
+            return Result("\n".join(rows) or "nothing runs in the background")
+        job = self._jobs.get(int(match[2]))
+        if job is None:
+            raise ToolFailed(f"there is no job %{match[2]}", next_step="`jobs` lists them")
+        if match[1] == "kill":
+            await end(job.process)
+        return Result(f"%{job.number} {job.state()}\n{job.output.told()}".rstrip())
+
+
+def environment(given: os._Environ[str] | dict[str, str], folder: Path) -> dict[str, str]:
+    """What a command gets to see: no secrets, no pager, and the workspace's own virtual environment first."""
+    clean = {name: value for name, value in given.items() if not _SECRET.search(name)}
+    programs = folder / ".venv" / ("Scripts" if os.name == "nt" else "bin")
+    if programs.is_dir():
+        clean["PATH"] = f"{programs}{os.pathsep}{clean.get('PATH', '')}"
+        clean["VIRTUAL_ENV"] = str(programs.parent)
+    return {**clean, **_QUIET}
+
+
+async def _read(process: asyncio.subprocess.Process, output: Output, say: object) -> None:
+    assert process.stdout is not None and callable(say)
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    while data := await process.stdout.read(1 << 16):
+        text = decoder.decode(data)
+        output.add(text)
+        say(text)
+
+
+async def end(process: asyncio.subprocess.Process) -> None:
+    """The whole group: asked first, then made to."""
+    for number in (signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM)):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if os.name == "nt":
+                subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)], capture_output=True)  # noqa: ASYNC221
+            else:
+                os.killpg(process.pid, number)
+        if process.returncode is None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), _GRACE_S)
