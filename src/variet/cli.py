@@ -13,6 +13,8 @@ from variet import __version__
 # name -> (module, one line of help); each module holds a click command of that name.
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("variet.commands.up", "Start Variet Engine on this machine."),
+    "code": ("variet.commands.code", "Let the coding agent work in this folder."),
+    "sessions": ("variet.commands.sessions", "List the agent's sessions."),
     "status": ("variet.commands.status", "Show tiers, models, memory and queue."),
     "swap": ("variet.commands.control", "Make a tier resident; what must give way does."),
     "load": ("variet.commands.control", "Load a tier beside the others, if it fits."),
@@ -30,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "service": ("variet.commands.service", "Run the engine as a service of this machine."),
     "doctor": ("variet.commands.doctor", "Check this machine and say what to mend."),
     "config": ("variet.commands.config", "Check the configuration, find it, print its schema."),
+    "dev": ("variet.commands.dev", "Tools for whoever develops with Variet."),
 }
 
 

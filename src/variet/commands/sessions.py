@@ -1,0 +1,145 @@
+"""`variet sessions`: what was said and done, where to go on, and what to take back."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from variet.commands.common import json_option, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from variet.agent.checkpoints import Checkpoints, Step
+
+
+@click.group(
+    invoke_without_command=True,
+    epilog="""\b
+Examples:
+  variet sessions                  those of this folder, the latest first
+  variet sessions diff             what the last one changed
+  variet sessions undo             take its last change back
+  variet sessions undo --all ID    take all of a session's changes back
+  variet sessions export ID        as Markdown
+""",
+)
+@click.option("--all", "everywhere", is_flag=True, help="Of every folder, not only of this one.")
+@json_option
+@click.pass_context
+def sessions(context: click.Context, everywhere: bool, as_json: bool) -> None:
+    """List the agent's sessions, see what they changed, and take it back."""
+    if context.invoked_subcommand is not None:
+        return
+    from pathlib import Path
+
+    from variet.agent.sessions import listed
+
+    here = str(Path.cwd().resolve())
+    found = [one for one in listed() if everywhere or one.header.cwd == here]
+    if as_json:
+        print_json(
+            [{**one.header.model_dump(), "title": one.title, "turns": one.turns, "changed_ms": one.changed_ms}
+             for one in found]
+        )  # fmt: skip
+        return
+    if not found:
+        click.echo("no sessions" + ("" if everywhere else " of this folder; --all lists those of others"))
+    for one in found:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.changed_ms / 1000))
+        where = f"  {one.header.cwd}" if everywhere else ""
+        click.echo(f"{one.header.id}  {when}  {one.turns:>3} turns  {one.title}{where}")
+
+
+@sessions.command()
+@click.argument("session", required=False)
+def diff(session: str | None) -> None:
+    """Show what a session changed, as a patch (the last one of this folder, where none is named)."""
+
+    async def show(kept: Checkpoints, steps: list[Step]) -> None:
+        click.echo(await kept.diff(steps) or "it changed nothing", nl=False)
+
+    _with_steps(session, show)
+
+
+@sessions.command()
+@click.argument("session", required=False)
+@click.option("--all", "everything", is_flag=True, help="All that the session changed, not only its last change.")
+@click.option("--to", "mark", metavar="STEP", help="All since this step, itself too (`variet sessions steps`).")
+def undo(session: str | None, everything: bool, mark: str | None) -> None:
+    """Take changes back; what you changed since stays. An undo can be undone."""
+
+    async def take_back(kept: Checkpoints, steps: list[Step]) -> None:
+        chosen = steps if everything else steps[-1:]
+        if mark is not None:
+            at = next((at for at, one in enumerate(steps) if one.id == mark), None)
+            if at is None:
+                raise click.UsageError(f"there is no step {mark!r}; there are: {', '.join(one.id for one in steps)}")
+            chosen = steps[at:]
+        if not chosen:
+            click.echo("there is nothing to take back")
+            return
+        undone = await kept.undo(chosen)
+        for path in undone.restored:
+            click.echo(f"put back  {path}")
+        for path, why in undone.left.items():
+            click.echo(f"left      {path}: {why}")
+
+    _with_steps(session, take_back)
+
+
+@sessions.command()
+@click.argument("session", required=False)
+@json_option
+def steps(session: str | None, as_json: bool) -> None:
+    """List the edits and commands of a session that changed files."""
+
+    async def show(kept: Checkpoints, found: list[Step]) -> None:
+        if as_json:
+            print_json([{"id": one.id, "call_id": one.call_id, "summary": one.summary} for one in found])
+            return
+        for one in found:
+            click.echo(f"{one.id:>5}  {one.summary}")
+
+    _with_steps(session, show)
+
+
+@sessions.command()
+@click.argument("session")
+def export(session: str) -> None:
+    """Print a session as Markdown."""
+    from variet.agent.sessions import read
+    from variet.agent.transcript import markdown
+
+    header, _, events = read(session)
+    click.echo(markdown(header, events))
+
+
+def _with_steps(session: str | None, act: Callable[[Checkpoints, list[Step]], Coroutine[Any, Any, None]]) -> None:
+    """Do something with what a session changed. Raises SessionError where somebody else works on it."""
+    import asyncio
+    from pathlib import Path
+
+    from variet.agent import sessions as kept_sessions
+    from variet.agent.checkpoints import Checkpoints
+    from variet.agent.workspace import Workspace
+    from variet.errors import SessionError
+
+    async def run() -> None:
+        name = session or kept_sessions.latest(Path.cwd().resolve())
+        if name is None:
+            raise SessionError("there is no session of this folder", next_step="`variet sessions --all` lists others")
+        opened = kept_sessions.resume(name)
+        try:
+            root = Path(opened.header.cwd)
+            if why := Checkpoints.refusal(root):
+                raise SessionError(f"nothing was kept: {why}")
+            checkpoints = Checkpoints(Workspace(root), opened.folder / "steps.json")
+            await checkpoints.open()
+            await act(checkpoints, checkpoints.steps)
+        finally:
+            opened.close()
+
+    asyncio.run(run())

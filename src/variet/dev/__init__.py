@@ -1,0 +1,1 @@
+"""What helps to develop and test Variet, shipped with it."""

@@ -1,0 +1,62 @@
+"""One prompt, run to its end: for scripts, pipes, and people who know what they want."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from contextlib import suppress
+
+import click
+
+from variet.agent.events import ApprovalRequested, Decision, EventBase, TurnEnded
+from variet.agent.opening import Opened
+from variet.surfaces.terminal.printer import Printer
+
+EXIT = {"done": 0, "error": 1, "limit": 3, "cancelled": 130}
+
+
+async def run(opened: Opened, text: str, context: str, *, as_json: bool, verbose: bool) -> int:
+    """The exit code: 0 done, 1 error, 3 a limit, 130 interrupted."""
+    agent, printer, code = opened.agent, Printer(verbose=verbose), 1
+    loop = asyncio.get_running_loop()
+    with suppress(NotImplementedError):  # Windows: Ctrl-C cancels the main task
+        loop.add_signal_handler(signal.SIGINT, agent.cancel)
+        loop.add_signal_handler(signal.SIGTERM, agent.cancel)
+    asking: set[asyncio.Task[None]] = set()
+    try:
+        async for event in agent.run(text, context):
+            _show(event, printer, as_json=as_json)
+            if isinstance(event, ApprovalRequested):
+                task = asyncio.create_task(_ask(opened, event))
+                asking.add(task)
+                task.add_done_callback(asking.discard)
+            elif isinstance(event, TurnEnded):
+                code = EXIT[event.reason]
+    finally:
+        for task in asking:
+            task.cancel()
+    return code
+
+
+def _show(event: EventBase, printer: Printer, *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(event.model_dump_json() + "\n")
+        sys.stdout.flush()
+    else:
+        printer.show(event)
+
+
+async def _ask(opened: Opened, event: ApprovalRequested) -> None:
+    approval = event.approval
+    click.echo("  [y] yes   [s] yes, for this session   [n] no", err=True)
+    while True:
+        key = await asyncio.to_thread(click.getchar)
+        if key in "yYsSnN\x1b\x03":
+            break
+    choice = "approve" if key in "yYsS" else "reject"
+    scope = "session" if key in "sS" else "once"
+    decision = Decision(
+        approval_id=approval.id, payload_sha256=approval.payload_sha256, choice=choice, scope=scope, surface="terminal"
+    )
+    opened.agent.answer(decision)

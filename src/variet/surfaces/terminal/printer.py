@@ -1,0 +1,127 @@
+"""Events as lines: what the model says goes to standard output, what happens to standard error. No cursor tricks but
+one line of progress, and that only on a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.text import Text
+
+from variet.agent.events import (
+    ApprovalRequested,
+    EventBase,
+    MessageDone,
+    MessageDropped,
+    Notice,
+    PlanChanged,
+    Progress,
+    TextDelta,
+    ToolEnded,
+    ToolStarted,
+    TurnEnded,
+    UsageTold,
+)  # fmt: skip
+from variet.surfaces.terminal.safe import safe
+
+_STAGES = {"queue": "waits", "pull": "is fetched", "load": "loads", "restore": "is brought back", "prefill": "reads"}
+_MARKS = {"ok": ("✓", "green"), "error": ("✗", "red"), "denied": ("⊘", "yellow"), "interrupted": ("■", "yellow")}
+_LIMITS = {
+    "steps": "it took too many steps", "output_tokens": "it wrote too much", "repeats": "it repeated itself",
+    "check": "the check still fails",
+    "empty": "it said nothing", "malformed": "it could not call a tool properly", "cut": "its answers were cut",
+}  # fmt: skip
+_BOXES = {"done": "☑", "active": "▶", "pending": "☐"}
+_MOST_SHOWN = 6  # lines of a result
+
+
+class Printer:
+    """Of one run. `verbose`: results of tools whole."""
+
+    def __init__(self, *, verbose: bool = False) -> None:
+        self._said = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
+        self._done = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
+        self._verbose = verbose
+        self._line_open = False
+        self._progress_open = False
+        self._last: UsageTold | None = None
+
+    def show(self, event: EventBase) -> None:
+        if not isinstance(event, Progress):
+            self._end_progress()
+        if isinstance(event, TextDelta):
+            text = safe(event.text)
+            self._said.print(text, end="")
+            self._line_open = not text.endswith("\n") if text else self._line_open
+        elif isinstance(event, MessageDone | MessageDropped):
+            self._end_line()
+        elif isinstance(event, ToolStarted):
+            self._end_line()
+            self._tell(f"→ {safe(event.summary or event.tool)}", "cyan")
+        elif isinstance(event, ToolEnded):
+            self._result(event)
+        elif isinstance(event, PlanChanged):
+            for entry in event.entries:
+                self._tell(f"  {_BOXES[entry.state]} {safe(entry.text)}", "")
+        elif isinstance(event, Progress):
+            self._progress(event)
+        elif isinstance(event, UsageTold):
+            self._last = event
+        elif isinstance(event, Notice):
+            self._end_line()
+            colour = {"error": "red", "warning": "yellow"}.get(event.level, "")
+            self._tell(f"{event.level}: {safe(event.text)}" + (f" {event.next}" if event.next else ""), colour)
+        elif isinstance(event, ApprovalRequested):
+            self._end_line()
+            self._tell(f"? {safe(event.approval.summary)}", "bold yellow")
+            self._tell(f"  because {safe(event.approval.reason)}", "yellow")
+        elif isinstance(event, TurnEnded):
+            self._end(event)
+
+    def _result(self, event: ToolEnded) -> None:
+        mark, colour = _MARKS[event.status]
+        for diff in event.diffs:
+            self._diff(diff.patch)
+        lines = safe(event.content).splitlines()
+        quiet = event.status == "ok" and not self._verbose
+        shown = lines if self._verbose else lines[:1] if quiet else lines[-_MOST_SHOWN:]
+        for at, line in enumerate(shown):
+            self._tell(f"  {mark if at == 0 else ' '} {line[:160]}", colour if at == 0 else "dim")
+
+    def _diff(self, patch: str) -> None:
+        for line in safe(patch).splitlines()[2:]:
+            colour = "green" if line.startswith("+") else "red" if line.startswith("-") else "dim"
+            self._tell(f"    {line}", colour)
+
+    def _progress(self, event: Progress) -> None:
+        if not self._done.is_terminal:
+            return
+        share = f" {event.percent:.0f}%" if event.percent is not None else ""
+        place = f", place {event.position}" if event.position else ""
+        left = f", {event.left_ms / 1000:.0f} s left" if event.left_ms else ""
+        self._done.print(f"\r\x1b[2K… {event.tier} {_STAGES[event.stage]}{share}{place}{left}", end="", style="dim")
+        self._progress_open = True
+
+    def _end_progress(self) -> None:
+        if self._progress_open:
+            self._done.print("\r\x1b[2K", end="")
+            self._progress_open = False
+
+    def _end_line(self) -> None:
+        if self._line_open:
+            self._said.print()
+            self._line_open = False
+
+    def _end(self, event: TurnEnded) -> None:
+        self._end_line()
+        if event.reason == "limit":
+            self._tell(f"stopped: {_LIMITS.get(event.detail, event.detail)}", "yellow")
+        elif event.reason == "cancelled":
+            self._tell("interrupted", "yellow")
+        usage = event.usage
+        if self._last is not None:
+            share = f", {usage.cached / usage.prompt:.0%} read before" if usage.prompt else ""
+            full = self._last.prompt + self._last.output
+            gauge = f"context {full:,} of {self._last.limit:,} tokens" if self._last.limit else f"{full:,} tokens"
+            self._tell(f"{self._last.tier}: {gauge}{share}; {usage.output:,} written", "dim")
+
+    def _tell(self, line: str, style: str) -> None:
+        self._done.print(Text(line, style=style))
