@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from playwright.async_api import Page, async_playwright
-from scripts.browser import find
+from scripts.test_tools import TOOLS, find
 
 _FLAGS = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -16,9 +16,10 @@ _FLAGS = (
 
 
 def chromium() -> str:
-    """Path of the browser; `make browser` installs one."""
-    found = find()
-    assert found, "these tests need Chromium: run `make browser`"
+    """Path of the browser; `make test-tools` installs one."""
+    names, variable, _ = TOOLS["the dashboard's tests"]
+    found = find(names, variable)
+    assert found, "these tests need Chromium: run `make test-tools`"
     return found
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
+from variet.agent import contract
 from variet.cli import COMMANDS, variet
 from variet.engine import reference
 
@@ -19,13 +21,20 @@ def test_the_reference_of_configuration_keys_is_the_generated_one() -> None:
     assert generated == reference.markdown(), "run `python -m tests.unit.test_docs`"
 
 
-def test_the_architecture_names_every_file_of_the_engine() -> None:
+@pytest.mark.parametrize("room", ["engine", "agent"])
+def test_the_architecture_names_every_file_of_a_room(room: str) -> None:
     text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-    engine = ROOT / "src" / "variet" / "engine"
-    files = [path.name for path in engine.glob("*.py") if path.name not in ("__init__.py", "reference.py")]
-    assert not [name for name in files if name not in text]
-    named = set(re.findall(r"\*\*`(\w+\.py)`\*\*", text))
-    assert not [name for name in named if not (engine / name).exists()]
+    files = [path.name for path in (ROOT / "src" / "variet" / room).glob("*.py")]
+    assert not [name for name in files if name not in (*text.split("`"), "__init__.py", "reference.py")
+                and f"{room}/{name}" not in text]  # fmt: skip
+
+
+def test_every_file_that_the_architecture_names_is_there() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    there = [path.as_posix() for path in (ROOT / "src" / "variet").rglob("*.py")]
+    named = set(re.findall(r"\*\*`([\w/]+\.py)`\*\*", text))
+    assert len(named) > 50
+    assert not [name for name in named if not any(path.endswith(f"/{name}") for path in there)]
 
 
 def test_every_command_has_help_and_is_documented() -> None:
@@ -34,6 +43,11 @@ def test_every_command_has_help_and_is_documented() -> None:
         answer = CliRunner().invoke(variet, [name, "--help"])
         assert answer.exit_code == 0 and "Usage:" in answer.output
         assert name in text
+
+
+def test_the_contract_between_rooms_is_the_generated_one() -> None:
+    kept = (ROOT / "docs" / "contract" / "events.schema.json").read_text(encoding="utf-8")
+    assert kept == contract.schema(), "run `python -m variet.agent.contract docs/contract/events.schema.json`"
 
 
 def test_help_imports_no_room() -> None:

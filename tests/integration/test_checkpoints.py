@@ -1,0 +1,162 @@
+"""What an edit or a command did can be taken back; what a person did since stays."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from variet.agent.checkpoints import MOST_FILE, Checkpoints, Step
+from variet.agent.workspace import Workspace
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VARIET_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "not-this-one"))  # of a hook that runs the agent
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (folder / "a.txt").write_text("a\n")
+    (folder / ".gitignore").write_text(".env\n")
+    (folder / ".env").write_text("NAME=1\n")
+    nested = folder / "lib"
+    nested.mkdir()
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    for one in (folder, nested):
+        subprocess.run(["git", "init", "-q"], cwd=one, check=True, env=clean)
+    (nested / "inner.c").write_text("int x;\r\n")
+    return folder
+
+
+async def opened(root: Path) -> Checkpoints:
+    kept = Checkpoints(Workspace(root), root.parent / "session" / "steps.json")
+    await kept.open()
+    return kept
+
+
+async def step(kept: Checkpoints, act: Callable[[], object], only: list[Path] | None = None) -> Step:
+    mark = await kept.before("call", "t1", "test", only)
+    act()
+    return await kept.after(mark, only)
+
+
+async def test_a_command_is_taken_back_whatever_it_touched(root: Path) -> None:
+    kept = await opened(root)
+
+    def act() -> None:
+        (root / "a.txt").write_text("b\n")
+        (root / ".env").unlink()  # ignored by git
+        (root / "lib" / "inner.c").write_text("int y;\n")  # of a nested repository
+        (root / "new" / "deep").mkdir(parents=True)
+        (root / "new" / "deep" / "file").write_text("x")
+        (root / "run.sh").write_text("#!/bin/sh\n")
+        (root / "link").symlink_to("a.txt")
+
+    done = await step(kept, act)
+    assert "-NAME=1" in await kept.diff([done])
+    undone = await kept.undo([done])
+    assert not undone.left and len(undone.restored) == 6
+    assert (root / "a.txt").read_text() == "a\n" and (root / ".env").read_text() == "NAME=1\n"
+    assert (root / "lib" / "inner.c").read_bytes() == b"int x;\r\n"
+    assert not (root / "new").exists() and not (root / "run.sh").exists() and not (root / "link").is_symlink()
+
+
+async def test_modes_and_links_come_back(root: Path) -> None:
+    (root / "tool").write_text("#!/bin/sh\n")
+    (root / "tool").chmod(0o755)
+    (root / "to").symlink_to("a.txt")
+    kept = await opened(root)
+
+    def act() -> None:
+        (root / "tool").unlink()
+        (root / "to").unlink()
+        (root / "to").write_text("no link")
+
+    await kept.undo([await step(kept, act)])
+    assert stat.S_IMODE((root / "tool").stat().st_mode) & 0o100 and (root / "to").readlink() == Path("a.txt")
+
+
+async def test_what_a_person_changed_since_stays(root: Path) -> None:
+    kept = await opened(root)
+    first = await step(kept, lambda: (root / "a.txt").write_text("agent\n"), [root / "a.txt"])
+    second = await step(kept, lambda: (root / "b.txt").write_text("agent\n"), [root / "b.txt"])
+    (root / "a.txt").write_text("person\n")
+    undone = await kept.undo([first, second])
+    assert undone.restored == ("b.txt",) and "changed since" in undone.left["a.txt"]
+    assert (root / "a.txt").read_text() == "person\n" and not (root / "b.txt").exists()
+
+
+async def test_what_a_person_changed_between_two_steps_stays(root: Path) -> None:
+    kept = await opened(root)
+    file = root / "a.txt"
+    first = await step(kept, lambda: file.write_text("agent 1\n"), [file])
+    file.write_text("person\n")
+    second = await step(kept, lambda: file.write_text("agent 2\n"), [file])
+    undone = await kept.undo([first, second])
+    assert file.read_text() == "agent 2\n" and "in between" in undone.left["a.txt"]
+    assert (await kept.undo([second])).restored == ("a.txt",) and file.read_text() == "person\n"
+
+
+async def test_an_undo_can_be_undone(root: Path) -> None:
+    kept = await opened(root)
+    done = await step(kept, lambda: (root / "a.txt").write_text("agent\n"))
+    await kept.undo([done])
+    assert (root / "a.txt").read_text() == "a\n"
+    await kept.undo([kept.steps[-1]])
+    assert (root / "a.txt").read_text() == "agent\n"
+
+
+async def test_a_change_of_the_same_size_right_after_the_scan_is_seen(root: Path) -> None:
+    kept = await opened(root)
+    for at in range(5):
+        content = f"{at}\n"
+        done = await step(kept, lambda content=content: (root / "a.txt").write_text(content))  # type: ignore[misc]
+        assert done.after != done.before, at
+
+
+async def test_a_step_that_changes_nothing_is_forgotten(root: Path) -> None:
+    kept = await opened(root)
+    await step(kept, lambda: None)
+    assert kept.steps == []
+
+
+async def test_a_step_cut_short_by_a_kill_can_be_undone(root: Path) -> None:
+    kept = await opened(root)
+    await kept.before("call", "t1", "cut")
+    (root / "a.txt").write_text("half\n")
+    again = await opened(root)
+    assert (await again.undo(again.steps)).restored == ("a.txt",)
+    assert (root / "a.txt").read_text() == "a\n"
+
+
+async def test_the_workspace_and_its_repository_are_not_touched(root: Path) -> None:
+    before = sorted(str(path) for path in root.rglob("*"))
+    kept = await opened(root)
+    await step(kept, lambda: None)
+    assert sorted(str(path) for path in root.rglob("*")) == before
+    assert all(
+        stat.S_IMODE(one.stat().st_mode) & 0o077 == 0
+        for one in (root.parent / "home" / "state" / "checkpoints").iterdir()
+    )
+
+
+async def test_large_files_and_what_is_made_again_are_left_out(root: Path) -> None:
+    kept = await opened(root)
+
+    def act() -> None:
+        (root / "large").write_bytes(b"x" * (MOST_FILE + 1))
+        (root / "node_modules").mkdir()
+        (root / "node_modules" / "x").write_text("x")
+
+    await step(kept, act)
+    assert kept.steps == []
+
+
+def test_a_home_folder_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "me"))
+    assert Checkpoints.refusal(tmp_path / "me") and Checkpoints.refusal(Path("/"))
+    assert not Checkpoints.refusal(tmp_path / "me" / "project")

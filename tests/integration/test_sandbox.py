@@ -1,0 +1,225 @@
+"""Each way out of the sandbox, tried for real: as whoever runs the tests, and as an ordinary user."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from variet.agent.sandbox import Sandbox, open_sandbox, probe, programs
+from variet.agent.tools.base import Place
+from variet.agent.tools.shell import Shell, ShellArgs
+from variet.agent.workspace import Workspace
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="bubblewrap is Linux's")
+NOBODY = 65534
+PATH = "/usr/local/bin:/usr/bin:/bin"
+SECRET = "variet-7731-secret"
+
+
+@pytest.fixture(params=["as it is", "ordinary user"])
+def user(request: pytest.FixtureRequest) -> int | None:
+    if request.param in (None, "as it is"):
+        return None
+    if os.geteuid() != 0:
+        pytest.skip("only root can become somebody else")
+    return NOBODY
+
+
+@pytest.fixture
+def places(tmp_path_factory: pytest.TempPathFactory, user: int | None) -> Iterator[Sandbox]:
+    """A workspace beside a home with a secret, all of it the user's."""
+    base = Path("/var/tmp") / f"variet-sandbox-{os.getpid()}-{user}"
+    shutil.rmtree(base, ignore_errors=True)
+    root, home, scratch = base / "home" / "work", base / "home", base / "scratch"
+    for path in (root, scratch, home / ".ssh", home / ".pyenv"):
+        path.mkdir(parents=True)
+    (home / ".ssh" / "id").write_text(SECRET)
+    (base / "beside").write_text(SECRET)
+    (root / "link").symlink_to(home / ".ssh" / "id")
+    subprocess.run(["git", "init", "-q", str(root)], check=True)
+    if user is not None:
+        for path in (base, *base.rglob("*")):
+            os.lchown(path, user, user)
+    bubblewrap = shutil.which("bwrap")
+    assert bubblewrap, "these tests need bubblewrap: run `make test-tools`"
+    simplest = [bubblewrap, "--unshare-user", "--ro-bind", "/", "/", "true"]
+    if (done := subprocess.run(simplest, user=user, capture_output=True, text=True)).returncode:
+        pytest.skip(f"this machine lets nobody make namespaces: {done.stderr.strip()}")
+    yield Sandbox(bubblewrap, root, home, scratch)
+    shutil.rmtree(base)
+
+
+def said(places: Sandbox, command: str, user: int | None, *, network: bool = False, timeout_s: float = 30) -> str:
+    words = [*places.words({"PATH": PATH}, network=network), "bash", "-c", command]
+    done = subprocess.run(
+        words, user=user, group=user, extra_groups=[] if user else None, cwd=places.root, timeout=timeout_s,
+        env={"PATH": PATH, "API_KEY": SECRET}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+    )  # fmt: skip
+    return done.stdout + done.stderr
+
+
+def test_work_inside_goes_on(places: Sandbox, user: int | None) -> None:
+    told = said(
+        places, "echo hello > a && cat a && python3 -c 'print(6 * 7)' && git status --short && echo x > /tmp/t", user
+    )
+    assert told.split() == ["hello", "42", "??", "a", "??", "link"] and (places.root / "a").read_text() == "hello\n"
+    assert (places.scratch / "t").exists(), "its /tmp is kept between commands"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "cat ~/.ssh/id", "cat link", "cat ../.ssh/id", "cat ../../beside", "env", "cat /proc/1/environ",
+        "cat /proc/*/environ", f"grep -rs -D skip {SECRET} / --exclude-dir={{usr,opt,sys,proc}}",
+        f"cat /etc/shadow && echo {SECRET}", f"ls /root && echo {SECRET}", "cat /proc/1/root/etc/shadow",
+        f"cat /run/docker.sock /var/run/docker.sock && echo {SECRET}",
+    ],
+)  # fmt: skip
+def test_nothing_secret_is_seen(places: Sandbox, user: int | None, command: str) -> None:
+    assert SECRET not in said(places, command, user)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "touch /usr/x", "touch /etc/x", "touch /x", "echo x >> /etc/passwd", "mount -t tmpfs x /usr", "umount /usr",
+        "mount -o remount,rw /usr && touch /usr/x", "unshare -rm mount -o remount,rw /usr && touch /usr/x",
+        "mknod x b 8 0", "chroot / true", "echo x > .git/hooks/pre-commit", "echo x >> .git/config",
+        "git config core.pager evil", "mv .git .old && mkdir .git", "rm -rf .git/hooks", "rmdir .git/hooks",
+        "mv .git/hooks h", "echo x > .git/commondir", "ln -s /usr/bin x && touch x/y", "hostname evil",
+        "test -w /proc/sys/kernel/core_pattern", "test -w /proc/sysrq-trigger", "test -s /proc/keys",
+        "test -s /proc/kcore", "test -b /dev/sda", "date -s 2000-01-01", "chown 12345 link",
+        "setpriv --reuid=1 --clear-groups true",
+    ],
+)  # fmt: skip
+def test_nothing_outside_is_changed(places: Sandbox, user: int | None, command: str) -> None:
+    assert "REACHED" not in said(places, f"{{ {command}; }} && echo REACHED", user)
+    assert not Path("/usr/x").exists() and not Path("/etc/x").exists() and not Path("/x").exists()
+    assert not (places.root / ".git" / "hooks" / "pre-commit").exists() and not (places.root / ".old").exists()
+
+
+def test_other_processes_are_neither_seen_nor_reached(places: Sandbox, user: int | None) -> None:
+    sleeper = subprocess.Popen(["sleep", "60"], user=user, group=user)
+    try:
+        told = said(places, f"kill -9 {sleeper.pid}; ls /proc | grep -c '^[0-9]'; kill -9 -1", user)
+        assert sleeper.poll() is None, told
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+
+
+def test_the_network_is_there_only_when_it_was_allowed(places: Sandbox, user: int | None) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        connect = f"exec 3<>/dev/tcp/127.0.0.1/{server.getsockname()[1]} && echo REACHED"
+        assert "REACHED" not in said(places, connect, user)
+        assert "REACHED" in said(places, connect, user, network=True)
+
+
+def test_sockets_of_this_machine_are_out_of_reach(places: Sandbox, user: int | None) -> None:
+    abstract, file = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+    path = places.home / "agent.sock"
+    try:
+        abstract.bind("\0variet-sandbox-test")
+        file.bind(str(path))
+        path.chmod(0o777)
+        for one in (abstract, file):
+            one.listen()
+        for address in ("'\\0variet-sandbox-test'", f"'{path}'"):
+            told = said(
+                places, f"python3 -c \"import socket; socket.socket(1).connect({address}); print('REACHED')\"", user
+            )
+            assert "REACHED" not in told
+    finally:
+        abstract.close()
+        file.close()
+
+
+def test_no_capability_is_left_and_none_comes_back(places: Sandbox, user: int | None) -> None:
+    told = said(places, "grep Cap /proc/self/status; unshare -r grep CapEff /proc/self/status", user)
+    kept = [line.split() for line in told.splitlines() if line.startswith("Cap") and "CapInh" not in line]
+    assert all(int(value, 16) == 0 for _, value in kept[:4]), told
+
+
+async def test_nothing_runs_on_after_a_command(tmp_path: Path, places: Sandbox) -> None:
+    shell = Shell(places)
+    mark = "variet-left-over-7351"
+    command = f"(setsid nohup bash -c 'exec -a {mark} sleep 300' >/dev/null 2>&1 &) ; sleep 0.3; echo done"
+    result = await shell.run(ShellArgs(command=command), Place(Workspace(places.root)))
+    assert "done" in result.content
+    for _ in range(100):
+        if not any(mark in " ".join(one.info["cmdline"] or []) for one in psutil.process_iter(["cmdline"])):
+            break
+        await asyncio.sleep(0.05)
+    else:
+        raise AssertionError("something runs on")
+    await shell.close()
+
+
+async def test_a_virtual_environment_beside_the_workspace_can_be_used(places: Sandbox) -> None:
+    folder = Path(sys.executable).parent
+    assert folder.parent in programs(str(folder), places.root, places.home)
+
+
+def test_nothing_that_holds_a_home_is_shown(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    (home / "work" / "bin").mkdir(parents=True)
+    path = os.pathsep.join(
+        [str(tmp_path), str(home), str(home / "work"), str(home / "work" / "bin"), "relative", "/none"]
+    )
+    assert programs(path, home / "work", home) == []
+
+
+async def test_a_home_folder_gets_no_sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert (await open_sandbox(tmp_path))[0] is None
+
+
+async def test_a_bubblewrap_that_holds_nothing_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = tmp_path / "bwrap"
+    fake.write_text('#!/bin/sh\nwhile [ "$1" != "--" ]; do shift; done\nshift\nexec "$@"\n')
+    fake.chmod(0o755)
+    assert (await probe())[0], "the real one holds here"
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    path, why = await probe()
+    assert path == "" and "does not hold" in why
+
+
+@pytest.mark.parametrize("user", [None], indirect=True)
+async def test_git_may_write_its_repository_and_no_other_command(
+    places: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", PATH)
+    shell, place = Shell(places), Place(Workspace(places.root))
+
+    async def run(command: str) -> bool:
+        return not (await shell.run(ShellArgs(command=command), place)).failed
+
+    assert await run("git add link && git commit -q -m x --author 'a <a@b>'") is False, "nobody said who commits"
+    assert await run("git add link"), "its index is written"
+    for command in ("echo x > .git/commondir", "git add link; echo x > .git/x", "git config a.b c",
+                    "git add link > .git/y",
+                    "git -c alias.z='!touch .git/z' z", "git rebase --exec 'touch .git/e' HEAD"):  # fmt: skip
+        await run(command)
+    assert not {"commondir", "x", "y", "z", "e"} & {one.name for one in (places.root / ".git").iterdir()}
+    assert "[a]" not in (places.root / ".git" / "config").read_text()
+    await shell.close()
+
+
+async def test_a_command_gets_no_secret_of_the_environment(places: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_API_KEY", SECRET)
+    monkeypatch.setenv("HARMLESS", SECRET)
+    for sandbox in (places, None):
+        shell = Shell(sandbox)
+        command = "cat /proc/1/environ 2>/dev/null; env" if sandbox else "env"
+        result = await shell.run(ShellArgs(command=command), Place(Workspace(places.root)))
+        assert result.content.count(SECRET) == (1 if "HARMLESS" in result.content else 0)
+        await shell.close()

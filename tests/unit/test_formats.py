@@ -1,0 +1,202 @@
+"""How models are spoken to: calls found in what they write, pieces put where they belong, replays as written."""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from variet.agent.events import CallPart, MessageDone, TextPart, ToolEnded
+from variet.agent.formats.base import Draft
+from variet.agent.formats.blocks import Blocks, path_of
+from variet.agent.formats.native import Native
+from variet.agent.formats.repair import arguments_of
+from variet.agent.formats.splice import defines_less, splice
+from variet.agent.tools import coding_tools
+from variet.agent.workspace import Workspace
+
+CODE = '''"""A module."""
+
+import os
+
+LIMIT = 3
+
+
+def f(x):
+    return x
+
+
+class A:
+    def g(self):
+        return 1
+
+    @property
+    def h(self):
+        return 2
+'''
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    (tmp_path / "a.py").write_text(CODE)
+    (tmp_path / "test_a.py").write_text("from a import f\n\n\ndef test_f():\n    assert f(1) == 2\n")
+    return Workspace(tmp_path)
+
+
+def found(text: str, workspace: Workspace, finish: str = "stop") -> list[tuple[str, dict[str, object]]]:
+    numbers = itertools.count()
+    understood = Blocks().understand(
+        Draft(text=text, finish=finish), coding_tools(), workspace, lambda: f"c{next(numbers)}"
+    )
+    return [(call.tool, call.args) for call in understood.calls]
+
+
+@pytest.mark.parametrize(
+    "head",
+    ["new.py\n```python", "`new.py`\n```python", "**new.py**:\n```", "### new.py\n\n```py", "File: new.py\n```python",
+     "# new.py\n```python", "Here it is:\n```python new.py", "So:\n```python:new.py", "```new.py"],
+)  # fmt: skip
+def test_a_file_is_known_by_the_path_before_or_in_its_fence(head: str, workspace: Workspace) -> None:
+    assert found(f"Words.\n\n{head}\nx = 1\n```\nMore words.", workspace) == [
+        ("write", {"path": "new.py", "content": "x = 1\n"})
+    ]
+
+
+@pytest.mark.parametrize(
+    "line", ["Now run the tests:", "This is it.", "e.g.", "a b.py", "...", "", "v1.2 and so on", "```"]
+)
+def test_prose_is_no_path(line: str) -> None:
+    assert path_of(line) == ""
+
+
+def test_commands_are_what_stands_behind_the_prompt_where_there_is_one(workspace: Workspace) -> None:
+    assert found("```bash\nls\npwd\n```", workspace) == [("shell", {"command": "ls\npwd"})]
+    assert found("```console\n$ ls\na.py\nb.py\n```", workspace) == [("shell", {"command": "ls"})]
+
+
+def test_a_fence_in_a_longer_fence_belongs_to_the_file(workspace: Workspace) -> None:
+    text = "doc.md\n````markdown\nSay:\n```\nx\n```\n````"
+    assert found(text, workspace) == [("write", {"path": "doc.md", "content": "Say:\n```\nx\n```\n"})]
+
+
+def test_half_a_file_is_not_written_but_a_forgotten_end_is_forgiven(workspace: Workspace) -> None:
+    text = "new.py\n```python\nx = 1"
+    assert found(text, workspace, "length") == []
+    assert found(text, workspace) == [("write", {"path": "new.py", "content": "x = 1\n"})]
+
+
+def test_a_piece_without_a_path_goes_where_its_names_are(workspace: Workspace) -> None:
+    [(tool, args)] = found("Fixed:\n\n```python\ndef f(x):\n    return x + 1\n```", workspace)
+    assert (tool, args["path"]) == ("write", "a.py")
+    assert args["content"] == CODE.replace("return x\n", "return x + 1\n")
+
+
+def test_a_named_file_of_which_only_a_part_was_written_keeps_the_rest(workspace: Workspace) -> None:
+    [(_, args)] = found("a.py\n```python\ndef f(x):\n    return 7\n```", workspace)
+    assert "class A" in str(args["content"]) and "return 7" in str(args["content"])
+
+
+def test_a_wrong_folder_means_the_file_that_is_there(workspace: Workspace) -> None:
+    whole = CODE.replace("return x\n", "return 9\n")
+    assert found(f"src/a.py\n```python\n{whole}```", workspace) == [("write", {"path": "a.py", "content": whole})]
+
+
+def test_code_that_belongs_nowhere_is_asked_about(workspace: Workspace) -> None:
+    understood = Blocks().understand(
+        Draft(text="```python\nprint(1)\n```", finish="stop"), coding_tools(), workspace, lambda: "c"
+    )
+    assert understood.calls == () and "which file" in understood.nudge
+
+
+def test_an_answer_is_cut_behind_its_command_or_before_one_that_follows_a_file() -> None:
+    form, answer = Blocks(), "x.py\n```python\nx\n```\nNow run:\n```bash\npytest\n```\n3 passed"
+    for at in range(len(answer)):
+        cut = form.enough(answer[: at + 1], checked=True)
+        if cut is not None:
+            break
+    assert cut is not None and answer[:cut].endswith("Now run:\n")
+    plain = "```bash\nls\n```\nThat shows a.py."
+    cuts = [cut for at in range(len(plain)) if (cut := form.enough(plain[: at + 1], checked=False)) is not None]
+    assert plain[: cuts[0]].rstrip().endswith("```") and "That" not in plain[: cuts[0]]
+    assert all(form.enough("x.py\n```python\nx\n```\n"[:at], checked=True) is None for at in range(25))
+
+
+@pytest.mark.parametrize(
+    ("snippet", "expected"),
+    [
+        ("def f(x):\n    return 5", {"return 5": True, "return x": False, "class A": True}),
+        ("def g(self):\n    return 8", {"        return 8": True, "return 2": True}),
+        ("    def g(self):\n        return 8", {"        return 8": True}),
+        ("import re\nimport os\n\ndef f(x):\n    return re", {"import os\nimport re": True}),
+        ("def helper():\n    pass\n\ndef f(x):\n    return helper()", {"def helper():\n    pass\n\n\ndef f": True}),
+        ("@property\ndef h(self):\n    return 3", {"@property\n    def h(self):\n        return 3": True}),
+        ("class A:\n    pass", {"def g": False, "class A:\n    pass": True}),
+        ("from a import f\n\ndef f(x):\n    return 0", {"from a": False}),
+    ],
+)
+def test_pieces_are_put_where_they_belong(snippet: str, expected: dict[str, bool]) -> None:
+    after = splice(CODE, snippet)
+    assert after is not None
+    ast.parse(after)
+    for words, there in expected.items():
+        assert (words in after) is there, after
+
+
+@pytest.mark.parametrize("snippet", ["def unknown(): pass", "print(1)", "def f(x:", "", "x = 1"])
+def test_what_belongs_nowhere_is_left(snippet: str) -> None:
+    assert splice(CODE, snippet) is None
+
+
+def test_less_than_the_file_is_told_from_another_file() -> None:
+    assert defines_less(CODE, "def f(x): pass")
+    assert not defines_less(CODE, CODE) and not defines_less(CODE, "def f(x): pass\ndef new(): pass")
+    assert not defines_less(CODE, "x = 1")
+
+
+NAMES = st.sampled_from(["f", "g", "h", "A", "k"])
+
+
+@given(st.lists(NAMES, min_size=1, max_size=4), st.lists(NAMES, min_size=1, max_size=3))
+def test_a_splice_of_anything_is_python_and_loses_no_name(file: list[str], piece: list[str]) -> None:
+    text = "\n\n".join(f"def {name}(a):\n    return {at}" for at, name in enumerate(file)) + "\n"
+    after = splice(text, "\n".join(f"def {name}(b):\n    return 'new'" for name in piece))
+    if after is not None:
+        names = {one.name for one in ast.parse(after).body if isinstance(one, ast.FunctionDef)}
+        assert names >= set(file)
+
+
+# --- arguments and replays ---
+
+
+@pytest.mark.parametrize(
+    ("written", "args"),
+    [
+        ('{"a": 1}', {"a": 1}), ("", {}), ('"{\\"a\\": 1}"', {"a": 1}), ('{"a": "x\ny"}', {"a": "x\ny"}),
+        ("{'a': 1}", {"a": 1}), ('{"a": 1,}', {"a": 1}), ('{"a": "b"', {"a": "b"}), ("[1]", None), ("oops", None),
+    ],
+)  # fmt: skip
+def test_arguments_are_mended_where_there_is_no_doubt(written: str, args: dict[str, object] | None) -> None:
+    assert arguments_of(written)[0] == args
+
+
+@given(st.text(max_size=60) | st.sampled_from([" ", '{"a": NaN}', '{"a": "\\ud800"}', '"{}"', '{"a": "x\ny"}']))
+def test_whatever_arguments_a_model_writes_the_replay_is_json(written: str) -> None:
+    here = Workspace(Path.cwd())
+    understood = Native().understand(Draft(calls=[["read", written]]), coding_tools(), here, lambda: "c1")
+    replay = Native().answer(MessageDone(message_id="m", content=understood.calls))
+    understood.calls[0].model_dump_json()
+    assert isinstance(json.loads(replay["tool_calls"][0]["function"]["arguments"]), dict)
+
+
+def test_results_come_back_as_each_format_tells_them() -> None:
+    call = CallPart(call_id="c1", tool="shell", args={"command": "ls"}, written='{"command": "ls"}')
+    end = ToolEnded(call_id="c1", status="ok", content="a.py")
+    assert Native().results([(call, end)]) == [{"role": "tool", "tool_call_id": "c1", "content": "a.py"}]
+    assert Blocks().results([(call, end)]) == [{"role": "user", "content": "$ ls\na.py"}]
+    said = MessageDone(message_id="m", content=(TextPart(text="I look."), call), raw="as written")
+    assert Blocks().answer(said) == Native().answer(said) == {"role": "assistant", "content": "as written"}

@@ -1,0 +1,159 @@
+"""What an action may do: decided from plain facts, never less strict for want of one."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from variet.policy import shell
+from variet.policy.action import MODES, Action, Facts, Mode, Rule, Sink
+from variet.policy.decide import decide
+
+
+def command(text: str, *, inside: bool = True) -> Sink:
+    return Sink("shell", (text,), inside=inside, command=shell.parse(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ls", "ls -la src", "cat a.py | head -5", "git status && git diff --stat", "grep -rn 'a b' src",
+        "pwd; echo done",
+        "find . -name '*.py' -type f", 'grep "x y" a 2>/dev/null', "wc -l a b # count", "git log --oneline | cat",
+        "cat a 2>&1",
+    ],
+)  # fmt: skip
+def test_looking_around_is_harmless(text: str) -> None:
+    assert shell.harmless(shell.parse(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "rm a", "ls > a", "cat a >> b", "echo $(rm a)", "echo `rm a`", "ls; rm a", "ls | xargs rm", "cat $HOME/x",
+        "cat ~/.ssh/id_rsa", "find . -delete", "find . -exec rm {} ;", "find . -fprint x", "sort -o a a", "LS=1 ls",
+        "PAGER=sh git log", "git -c core.pager=x log", "git push", "git diff --output=x", "git diff --ext-diff",
+        "rg --pre sh x", "python -c 1", "if ls; then rm a; fi", "for i in 1; do ls; done", "f() { ls; }; f", "(rm a)",
+        "{ rm a; }", "ls &", "eval ls", "cat <(rm a)", "cat < a", "cat *", "cat a?", "l\\s", "'l's; rm a",
+        "ls \\\n; rm a",
+        "echo {a,b}", "ls 'unclosed", "cat <<X\n$(rm a)\nX", "exec ls", "sudo ls", "env ls", "timeout 1 rm a",
+        "ls\nrm a", "! rm a", "time rm a", "echo !!", "[[ -f a ]] && rm a", "a=$(rm b)", "export A=1", "cat a >&b",
+        "grep -R x .", "tail -f a > b", "$X", '"$X" a', 'echo "$(rm a)"', "printf x > y", "coproc rm a",
+    ],
+)  # fmt: skip
+def test_what_is_not_known_to_be_harmless_is_not(text: str) -> None:
+    assert not shell.harmless(shell.parse(text))
+
+
+def test_quotes_are_taken_off_words() -> None:
+    assert shell.parse("""git commit -m 'a b' "c d" e'f'""").commands == (("git", "commit", "-m", "a b", "c d", "ef"),)
+
+
+_PIECES = ["ls", "rm", "cat", "echo", "a", " ", " ", "$(", "${", "`", "(", ")", "{", "}", "|", ";", "&", "<", ">", "'",
+           '"', "\\", "\n", "*", "!", "#", "=", "~", "[", "]", "-", "<<X", "X", "if", "then", "fi", "&&", "$x",
+           "$'"]  # fmt: skip
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash to compare with")
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from(_PIECES), max_size=12).map("".join))
+def test_what_is_held_for_harmless_does_no_harm_in_a_real_bash(tmp_path: Path, text: str) -> None:
+    if not shell.harmless(shell.parse(text)):
+        return
+    programs, here = tmp_path / "bin", tmp_path / "here"
+    if not programs.exists():
+        programs.mkdir()
+        here.mkdir()
+        (programs / "rm").write_text(f"#!/bin/sh\n: > {tmp_path}/harm\n")
+        (programs / "rm").chmod(0o755)
+    where = {"PATH": f"{programs}:/usr/bin:/bin"}
+    subprocess.run(["bash", "-c", text], cwd=here, env=where, stdin=subprocess.DEVNULL, capture_output=True, timeout=10)
+    assert not (tmp_path / "harm").exists() and not list(here.iterdir())
+
+
+def judged(sink: Sink, mode: Mode = "ask", *rules: Rule, **facts: bool) -> str:
+    tool = {"read": "read", "write": "write", "shell": "shell"}.get(sink.kind, "other")
+    return decide(Action(tool, sink, mode), Facts(rules, **facts)).answer
+
+
+@pytest.mark.parametrize(
+    ("mode", "read", "write", "looks", "runs", "outside"),
+    [
+        ("plan", "allow", "deny", "allow", "deny", "deny"),
+        ("ask", "allow", "ask", "allow", "ask", "ask"),
+        ("auto-edit", "allow", "allow", "allow", "ask", "ask"),
+        ("full", "allow", "allow", "allow", "ask", "ask"),
+    ],
+)
+def test_modes(mode: Mode, read: str, write: str, looks: str, runs: str, outside: str) -> None:
+    assert judged(Sink("read", ("a",)), mode) == read
+    assert judged(Sink("write", ("a",)), mode) == write
+    assert judged(command("ls"), mode) == looks
+    assert judged(command("make"), mode) == runs, "without a sandbox, in `full` too"
+    assert judged(Sink("write", ("/etc/x",), inside=False), mode) == outside
+    assert judged(Sink("think"), mode) == "allow"
+
+
+def test_a_sandbox_lets_full_run_commands_and_no_other_mode() -> None:
+    answers = {mode: judged(command("make"), mode, sandboxed=True) for mode in MODES}
+    assert answers == {"plan": "deny", "ask": "ask", "auto-edit": "ask", "full": "allow"}
+
+
+def test_looking_outside_or_in_a_folder_that_is_not_trusted_asks() -> None:
+    assert judged(command("cat /etc/passwd", inside=False), "full") == "ask"
+    assert judged(command("git status"), "full", trusted=False) == "ask"
+    assert judged(Sink("read", ("/etc/passwd",), inside=False), "full") == "ask"
+
+
+def test_what_runs_by_itself_later_asks_in_every_mode() -> None:
+    assert judged(Sink("write", (".git/hooks/pre-commit",), guarded=True), "full", sandboxed=True) == "ask"
+
+
+def test_rules_speak_of_words_not_of_letters() -> None:
+    allow = Rule("r", "shell", "git commit", "allow")
+    assert judged(command("git commit -m x"), "ask", allow) == "allow"
+    assert judged(command("git commits"), "ask", allow) == "ask"
+    assert judged(command("git commit && ls"), "ask", allow) == "allow", "what else there is only looks"
+    assert judged(command("git commit && make"), "ask", allow) == "ask", "a rule allows its own command, not its line"
+    assert judged(command("git commit -m $(make)"), "ask", allow) == "ask", "nor what cannot be seen"
+    assert judged(command("git commit > x"), "ask", allow) == "ask"
+    assert judged(command("git commit"), "plan", allow) == "deny", "plan changes nothing, whatever the rules"
+
+
+def test_refusals_count_for_any_part_and_before_all_else() -> None:
+    deny, allow = Rule("d", "shell", "git push", "deny"), Rule("a", "shell", "", "allow")
+    assert judged(command("ls && git push"), "full", allow, deny) == "deny"
+    assert judged(command("x=$(git push)"), "full", allow, deny) == "deny"
+    assert judged(Sink("read", ("secrets/a",)), "full", Rule("d", "read", "secrets", "deny")) == "deny"
+    assert judged(Sink("write", ("db/migrations/1.sql",)), "full", Rule("d", "*", "db/*", "deny")) == "deny"
+
+
+_SINKS = [
+    Sink("read", ("a",)), Sink("read", ("/a",), inside=False), Sink("write", ("a",)), Sink("think"),
+    Sink("write", ("/a",), inside=False), Sink("write", (".git/config",), guarded=True), Sink("tool", ("x",)),
+    Sink("network", ("host",)), command("ls"), command("make"), command("ls /", inside=False), command("$X"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("sink", "mode", "trusted", "sandboxed"), [*itertools.product(_SINKS, MODES, (True, False), (True, False))]
+)
+def test_nobody_there_is_a_refusal_and_less_trust_never_allows_more(
+    sink: Sink, mode: Mode, trusted: bool, sandboxed: bool
+) -> None:  # fmt: skip
+    here = judged(sink, mode, trusted=trusted, sandboxed=sandboxed)
+    alone = judged(sink, mode, trusted=trusted, sandboxed=sandboxed, person_present=False)
+    assert alone == ("deny" if here == "ask" else here)
+    strict = ["allow", "ask", "deny"]
+    assert strict.index(judged(sink, mode, trusted=False, sandboxed=sandboxed)) >= strict.index(
+        judged(sink, mode, trusted=True, sandboxed=sandboxed)
+    )
+    assert strict.index(judged(sink, mode, trusted=trusted)) >= strict.index(
+        judged(sink, mode, trusted=trusted, sandboxed=True)
+    )
