@@ -14,6 +14,7 @@ from variet import __version__
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("variet.commands.up", "Start Variet Engine on this machine."),
     "code": ("variet.commands.code", "Let the coding agent work in this folder."),
+    "ask": ("variet.commands.ask", "Ask a question."),
     "sessions": ("variet.commands.sessions", "List the agent's sessions."),
     "status": ("variet.commands.status", "Show tiers, models, memory and queue."),
     "swap": ("variet.commands.control", "Make a tier resident; what must give way does."),

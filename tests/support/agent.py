@@ -75,7 +75,7 @@ async def open_session(
     permissions = Permissions(mode, Facts(rules, person_present=present, trusted=trusted))
     if resume:
         return await opening.again(resume, model, permissions, limits or Limits())
-    return await opening.new(root, model, permissions, Wishes(limits=limits or Limits(), check=check, profile=profile))
+    return await opening.new(root, model, permissions, Wishes("balanced", profile, limits or Limits(), check=check))
 
 
 async def turn(
@@ -83,7 +83,7 @@ async def turn(
 ) -> list[EventBase]:
     """All events of one turn."""
     events: list[EventBase] = []
-    context = opened.kit.context_now() if opened.kit.form.small else ""
+    context = opened.context() if opened.kit.form.small or opened.equipment.servers.tools else ""
     async for event in opened.agent.run(text, context):
         events.append(event)
         if isinstance(event, ApprovalRequested) and decide is not None:

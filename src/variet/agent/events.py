@@ -241,6 +241,17 @@ class UsageTold(EventBase):
     model: str = ""
 
 
+class TierChanged(EventBase):
+    """From here on another model answers; it reads the whole log, in the format of its profile. `reason`: a person's
+    wish, or what the tier before could not do."""
+
+    type: Literal["tier_changed"] = "tier_changed"
+    tier: str
+    model: str
+    profile: str
+    reason: str = ""
+
+
 class PlanChanged(EventBase):
     type: Literal["plan"] = "plan"
     entries: tuple[PlanEntry, ...]
@@ -271,8 +282,8 @@ class Notice(EventBase):
 
 Event = Annotated[
     TurnStarted | TurnEnded | InputAdded | TextDelta | ReasoningDelta | MessageDone | MessageDropped | ToolStarted
-    | ToolOutput | ToolEnded | ApprovalRequested | ApprovalResolved | Progress | UsageTold | PlanChanged
-    | CheckpointMade | Compacted | Notice,
+    | ToolOutput | ToolEnded | ApprovalRequested | ApprovalResolved | Progress | UsageTold | TierChanged
+    | PlanChanged | CheckpointMade | Compacted | Notice,
     Field(discriminator="type"),
 ]  # fmt: skip
 

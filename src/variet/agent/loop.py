@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -36,6 +36,7 @@ from variet.agent.events import (
     ReasoningPart,
     TextDelta,
     TextPart,
+    TierChanged,
     ToolEnded,
     ToolOutput,
     ToolStarted,
@@ -49,7 +50,7 @@ from variet.agent.formats.base import Draft, Format, Understood
 from variet.agent.guards import Limits, LoopGuard, Nudge, nudge_for
 from variet.agent.model import CallPiece, Finished, Model, ModelFacts, ReasoningPiece, TextPiece, Waiting
 from variet.agent.permissions import Permissions
-from variet.agent.rendering import Rendering
+from variet.agent.rendering import Prefix, Rendering
 from variet.agent.sessions import Session
 from variet.agent.tools.base import AnyTool, Place, Result, Toolbox
 from variet.agent.tools.plan import PlanArgs
@@ -58,6 +59,10 @@ from variet.errors import AnswerFailed, CheckpointFailed, ContextFull, SessionEr
 from variet.policy.action import Sink
 
 _MOST_CONTENT = 32_000  # characters of a result that the model reads
+_TAKE_OVER = (
+    "The model before you got stuck here. You go on with the same task: look at how far the work is, and do not "
+    "repeat what failed."
+)
 _PAUSES_S = (0.5, 2.0, 5.0, 10.0)  # before an answer that broke off is asked for again
 E = TypeVar("E", bound=EventBase)
 
@@ -66,7 +71,8 @@ E = TypeVar("E", bound=EventBase)
 class Kit:
     """What an agent works with, all of it handed in. `check`: a person's command that tells whether work is done: it is
     run before the model is asked, and again when it says that it is done. `context_now`: what is told with a person's
-    words, as it stands now."""
+    words, as it stands now. `take_over`: who goes on where this model does not get on, for the limit it met; None:
+    nobody."""
 
     session: Session
     model: Model
@@ -81,12 +87,28 @@ class Kit:
     checkpoints: Checkpoints | None = None
     check: str = ""
     context_now: Callable[[], str] = lambda: ""
+    profile: str = "native"
     agent_id: str = "main"
     parent_id: str | None = None
+    take_over: Callable[[str], Awaitable[Seat | None]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """Another model at the same session: what its requests begin with, and how it is spoken to."""
+
+    facts: ModelFacts
+    profile: str
+    form: Format
+    prefix: Prefix
 
 
 class _Limit(Exception):
-    """A turn that ends at one of its limits."""
+    """A turn that ends at one of its limits. `weak`: of those that a stronger model may not meet."""
+
+    @property
+    def weak(self) -> bool:
+        return str(self) not in ("steps", "output_tokens")
 
 
 class Agent:
@@ -139,6 +161,12 @@ class Agent:
         """Words for the model as soon as the tools that run now are done."""
         self._steering.append(text)
 
+    def sit(self, seat: Seat, reason: str) -> TierChanged:
+        """Another model goes on from here; it reads the whole log. Raises RuntimeError while a turn is under way."""
+        if self._task is not None:
+            raise RuntimeError("a turn is under way")
+        return self._sit(seat, reason)
+
     def answer(self, decision: Decision) -> str:
         """`ok`, `already_decided` or `payload_changed`."""
         return self._kit.permissions.answer(decision)
@@ -149,7 +177,7 @@ class Agent:
         self._input = text
         self._emit(TurnStarted(input=text, context=context))
         try:
-            await self._work()
+            await self._work_on()
             self._end("done")
         except asyncio.CancelledError:
             self._keep_partial()
@@ -163,6 +191,31 @@ class Agent:
         except Exception:
             self._end("error", "defect")
             raise
+
+    async def _work_on(self) -> None:
+        """Work, and where a model does not get on, hand over to the next. Raises _Limit."""
+        while True:
+            try:
+                return await self._work()
+            except _Limit as limit:
+                seat = await self._kit.take_over(str(limit)) if self._kit.take_over and limit.weak else None
+                if seat is None:
+                    raise
+                before = self._kit.facts.name
+                self._sit(seat, f"{before} met a limit: {limit}")
+                told = f"{before} does not get on ({limit}); {seat.facts.name} goes on"
+                self._emit(Notice(level="warning", code="escalated", text=told))
+                self._emit(InputAdded(origin="nudge", code="escalated", text=_TAKE_OVER))
+
+    def _sit(self, seat: Seat, reason: str) -> TierChanged:
+        kit = self._kit
+        kit.facts, kit.profile, kit.form = seat.facts, seat.profile, seat.form
+        kit.rendering = Rendering(seat.prefix, seat.form)
+        for event in self._session.events:
+            kit.rendering.add(event)
+        return self._emit(
+            TierChanged(tier=seat.facts.name, model=seat.facts.model, profile=seat.profile, reason=reason)
+        )
 
     def _keep_partial(self) -> None:
         """What the model had said when it was interrupted: it has read that, and goes on from there."""
@@ -346,14 +399,23 @@ class Agent:
         ends: list[tuple[CallPart, ToolEnded]] = []
         batch: list[CallPart] = []
         for call in calls:
-            tool = self._kit.tools.find(call.tool)
-            if tool is not None and not tool.changes:
+            if self._looks(call):
                 batch.append(call)
                 continue
             ends += await self._side_by_side(batch)
             batch = []
             ends += await self._side_by_side([call])
         return ends + await self._side_by_side(batch)
+
+    def _looks(self, call: CallPart) -> bool:
+        """Whether a call changes nothing."""
+        tool = self._kit.tools.find(call.tool)
+        if tool is None or not tool.changes:
+            return tool is not None
+        try:
+            return tool.sink(tool.args.model_validate(call.args), self._kit.workspace).looks
+        except (ValidationError, ToolFailed):
+            return False
 
     async def _side_by_side(self, calls: Sequence[CallPart]) -> list[tuple[CallPart, ToolEnded]]:
         try:
@@ -396,12 +458,13 @@ class Agent:
     async def _permit(self, call: CallPart, tool: AnyTool, sink: Sink, summary: str) -> str:
         """Why not, or nothing."""
         permissions = self._kit.permissions
-        verdict = permissions.judge(tool.name, sink)
+        name = sink.targets[0] if sink.kind == "tool" else tool.name  # the one behind call_tool
+        verdict = permissions.judge(name, sink)
         if verdict.answer == "allow":
             return ""
         if verdict.answer == "deny":
             return f"Not allowed: {verdict.reason}. Do it another way, or tell the user what you need."
-        approval = permissions.ask(self._session.header.id, call.call_id, tool.name, sink, call.args, verdict, summary)
+        approval = permissions.ask(self._session.header.id, call.call_id, name, sink, call.args, verdict, summary)
         self._emit(ApprovalRequested(approval=approval))
         decision = await permissions.decision(approval)
         yes = decision.choice == "approve"
@@ -409,7 +472,7 @@ class Agent:
         self._emit(ApprovalResolved(approval_id=approval.id, state=state, by=decision.surface or "person"))
         if yes:
             if decision.scope != "once":
-                permissions.learn(tool.name, sink)
+                permissions.learn(name, sink)
             return ""
         return "The user refused this." + (f" They say: {decision.feedback}" if decision.feedback else "")
 
@@ -437,7 +500,7 @@ class Agent:
             self._emit(ToolOutput(call_id=call.call_id, chunk=chunk))
 
         try:
-            return await tool.run(args, Place(self._kit.workspace, say, call.call_id))
+            return await tool.run(args, Place(self._kit.workspace, say, call.call_id, self._events.put_nowait))
         except ToolFailed as error:
             return Result(str(error), failed=True)
         except OSError as error:

@@ -66,11 +66,13 @@ Piece = Waiting | TextPiece | ReasoningPiece | CallPiece | Finished
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """Of a name that requests may use. `context_tokens`: 0 where the server does not say."""
+    """Of a name that requests may use. `context_tokens`: 0 where the server does not say. `beside`: models that can be
+    loaded at the same time."""
 
     name: str
     model: str
     context_tokens: int
+    beside: frozenset[str] = frozenset()
 
 
 class Model(Protocol):
@@ -111,7 +113,7 @@ class EngineModel:
             raise AnswerFailed(f"there is no tier or model {name!r}; there are: {known}", status=404, code="no_model")
         meta = row.get("meta") or {}
         context = row.get("context_length") or row.get("max_model_len") or meta.get("n_ctx") or 0
-        return ModelFacts(name, str(row.get("model", name)), int(context))
+        return ModelFacts(name, str(row.get("model", name)), int(context), frozenset(row.get("live_beside") or ()))
 
     async def answer(self, body: dict[str, Any]) -> AsyncIterator[Piece]:
         content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from variet.agent import sessions
+from variet.agent import sessions, settings, trust
 from variet.agent.checkpoints import Checkpoints
+from variet.agent.events import TurnStarted
 from variet.agent.guards import Limits
-from variet.agent.loop import Agent, Kit
-from variet.agent.model import Model
+from variet.agent.helpers import Helpers
+from variet.agent.loop import Agent, Kit, Seat
+from variet.agent.model import Model, ModelFacts
 from variet.agent.permissions import Permissions
-from variet.agent.profiles import profile
-from variet.agent.prompt.preface import preface
-from variet.agent.prompt.system import CODING
+from variet.agent.profiles import profile, suited
+from variet.agent.prompt import system
+from variet.agent.prompt.preface import INSTRUCTIONS, moment, preface
 from variet.agent.rendering import Prefix, Rendering
-from variet.agent.sandbox import Sandbox
+from variet.agent.sandbox import Sandbox, open_sandbox
+from variet.agent.servers import Servers, told
 from variet.agent.sessions import Session, Stored
-from variet.agent.tools import coding_tools
-from variet.agent.tools.shell import Shell
+from variet.agent.settings import Role, Settings
+from variet.agent.tools import coding_tools, further_tools
+from variet.agent.tools.base import Toolbox, close_all
 from variet.agent.workspace import Workspace
-from variet.errors import CheckpointFailed
-from variet.policy.action import Rule
+from variet.errors import AnswerFailed, CheckpointFailed
+from variet.policy.action import Facts, Mode, Rule
 
 log = logging.getLogger("variet.agent")
+
+Kind = Literal["code", "ask"]
 
 
 # The smallest models are quick to make a test say what their code does.
@@ -40,13 +48,78 @@ TESTS_STAY = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """Of a new session."""
+    """Of a new session. `tier`: empty for that of the settings; `profile`: empty for what suits the model."""
 
-    tier: str = "balanced"
-    profile: str = "native"
+    tier: str = ""
+    profile: str = ""
     limits: Limits = field(default_factory=Limits)
     sampling: dict[str, Any] = field(default_factory=dict)
     check: str = ""
+    kind: Kind = "code"
+
+
+@dataclass(frozen=True, slots=True)
+class Equipment:
+    """What is around a session, opened before it."""
+
+    settings: Settings = field(default_factory=Settings)
+    servers: Servers = field(default_factory=Servers)
+    sandbox: Sandbox | None = None
+
+    async def close(self) -> None:
+        await self.servers.close()
+        if self.sandbox is not None:
+            self.sandbox.close()
+
+
+async def start(
+    root: Path, model: Model, wishes: Wishes, mode: Mode, rules: tuple[Rule, ...] = (), *, present: bool,
+    name: str | None = None,
+) -> Opened:  # fmt: skip
+    """A session of this folder with all that is around it, a new one or `name`; without a tier, that of the settings.
+    The model is the session's from now on. Raises ConfigError, AnswerFailed, SessionError, and leaves nothing open."""
+    trusted = trust.trusted(root)
+    equipment: Equipment | None = None
+    try:
+        equipment, notes = await _equip(root, trusted=trusted, kind=wishes.kind)
+        facts = Facts(rules, person_present=present, trusted=trusted, sandboxed=equipment.sandbox is not None)
+        permissions = Permissions(mode, facts)
+        if name is None:
+            role, usual = _USUAL[wishes.kind]
+            tier = wishes.tier or equipment.settings.roles.get(role, usual)
+            opened = await new(root, model, permissions, replace(wishes, tier=tier), equipment)
+        else:
+            opened = await again(name, model, permissions, wishes.limits, equipment, wishes.tier or None)
+    except BaseException:
+        await model.close()
+        if equipment is not None:
+            await equipment.close()
+        raise
+    opened.notes = notes
+    return opened
+
+
+_USUAL: dict[Kind, tuple[Role, str]] = {"code": ("main", "balanced"), "ask": ("ask", "fast")}
+
+
+async def _equip(root: Path, *, trusted: bool, kind: Kind = "code") -> tuple[Equipment, list[str]]:
+    """(what a session in this folder works with, what its person should know of that). Raises ConfigError."""
+    notes: list[str] = []
+    wanted = settings.load()
+    brought = settings.of_project(root) if trusted and kind == "code" else {}
+    servers = Servers()
+    connecting = asyncio.ensure_future(servers.connect({**brought, **wanted.servers}))
+    sandbox: Sandbox | None = None
+    if kind == "code":
+        sandbox, why = await open_sandbox(root)
+        if sandbox is None:
+            notes.append(f"commands have no sandbox: {why}")
+        unread = [name for name in (*INSTRUCTIONS, ".mcp.json") if (root / name).is_file()]
+        if not trusted and unread:
+            notes.append(f"{' and '.join(unread)} of this folder count once you trust it (--trust)")
+    await connecting
+    notes += [f"MCP server {name}: {problem}" for name, problem in servers.failed.items()]
+    return Equipment(wanted, servers, sandbox), notes
 
 
 @dataclass
@@ -56,57 +129,141 @@ class Opened:
     agent: Agent
     session: Session
     kit: Kit
+    equipment: Equipment
+    notes: list[str] = field(default_factory=list)  # what its person should know
+
+    def context(self) -> str:
+        """What is told before a person's next words: all of it once, then only what changed since."""
+        further = told([*self.equipment.servers.tools.values()])
+        if not any(isinstance(event, TurnStarted) for event in self.session.events):
+            return "\n\n".join(part for part in (self.kit.context_now(), further) if part)
+        known = [event.context for event in self.session.events if isinstance(event, TurnStarted) and event.context]
+        return "" if any(further in one for one in known) else further
+
+    async def seat(self, tier: str) -> Seat:
+        """What another tier would sit on. Raises AnswerFailed where there is no such tier."""
+        return _seat(self.kit, await self.kit.model.facts(tier))
 
     async def close(self) -> None:
-        for tool in self.kit.tools.tools.values():
-            if isinstance(tool, Shell):
-                await tool.close()
+        await close_all(self.kit.tools)
         await self.kit.model.close()
+        await self.equipment.close()
         self.session.close()
 
 
 async def new(
-    root: Path, model: Model, permissions: Permissions, wishes: Wishes, sandbox: Sandbox | None = None
+    root: Path, model: Model, permissions: Permissions, wishes: Wishes, equipment: Equipment | None = None
 ) -> Opened:
     """Raises AnswerFailed where the model cannot be had, SessionError where the session cannot be kept."""
-    chosen = profile(wishes.profile)
+    equipment = equipment or Equipment()
     facts = await model.facts(wishes.tier)
+    chosen = profile(wishes.profile or _suited(wishes.kind, facts))
     form = chosen.form()
-    tools = coding_tools(sandbox)
+    helpers = Helpers(root, model, permissions, equipment.settings, equipment.sandbox)
+    tools = _tools(wishes.kind, equipment, helpers) if wishes.kind == "code" or equipment.servers.tools else Toolbox({})
     stored = Stored(
-        model=facts.model, system=form.system(CODING, tools),
+        profile=chosen.name, model=facts.model, system=form.system(_PROMPTS[wishes.kind], tools),
         request={**form.request(tools), **chosen.sampling, **wishes.sampling},
     )  # fmt: skip
-    session = sessions.create(root, chosen.name, wishes.tier, stored)
-    workspace = Workspace(root)
+    session = sessions.create(root, wishes.tier, stored, kind=wishes.kind)
     if form.small and wishes.check:
         permissions.add(*TESTS_STAY)
     kit = Kit(
-        session, model, facts, form, tools, workspace, permissions,
-        Rendering(Prefix(stored.system, stored.request), form), wishes.limits,
-        checkpoints=await _checkpoints(workspace, session), check=wishes.check,
-        context_now=lambda: preface(root, trusted=permissions.facts.trusted, with_files=form.small),
+        session, model, facts, form, tools, Workspace(root), permissions,
+        Rendering(Prefix(stored.system, stored.request), form), wishes.limits, check=wishes.check, profile=chosen.name,
     )  # fmt: skip
-    return Opened(Agent(kit), session, kit)
+    return await _opened(kit, helpers, equipment)
 
 
 async def again(
-    name: str, model: Model, permissions: Permissions, limits: Limits, sandbox: Sandbox | None = None
-) -> Opened:
-    """The prefix is the stored one, whatever this version would write today: the model has read it."""
+    name: str, model: Model, permissions: Permissions, limits: Limits, equipment: Equipment | None = None,
+    tier: str | None = None,
+) -> Opened:  # fmt: skip
+    """The prefix is the stored one, whatever this version would write today: the model has read it. `tier`: another
+    one than it was left on."""
+    equipment = equipment or Equipment()
     session = sessions.resume(name)
     try:
-        form = profile(session.header.profile).form()
-        tools = coding_tools(sandbox)
-        facts = await model.facts(session.header.tier)
-        prefix = Prefix(session.stored.system, session.stored.request)
-        workspace = Workspace(Path(session.header.cwd))
+        last = session.last_tier
+        chosen = last.profile if last else session.header.profile
+        form, stored = profile(chosen).form(), session.stored[chosen]
+        root = Path(session.header.cwd)
+        workspace = Workspace(root)
+        helpers = Helpers(root, model, permissions, equipment.settings, equipment.sandbox)
+        tools = _tools(session.header.kind, equipment, helpers)
+        facts = await model.facts(last.tier if last else session.header.tier)
+        kit = Kit(
+            session, model, facts, form, tools, workspace, permissions,
+            Rendering(Prefix(stored.system, stored.request), form), limits, profile=chosen,
+        )  # fmt: skip
+        opened = await _opened(kit, helpers, equipment)
+        if tier is not None and tier != facts.name:
+            opened.agent.sit(await opened.seat(tier), "chosen by the person")
     except BaseException:
         session.close()
         raise
-    kit = Kit(session, model, facts, form, tools, workspace, permissions, Rendering(prefix, form), limits)
-    kit.checkpoints = await _checkpoints(workspace, session)
-    return Opened(Agent(kit), session, kit)
+    return opened
+
+
+async def _opened(kit: Kit, helpers: Helpers, equipment: Equipment) -> Opened:
+    root, trusted = kit.workspace.root, kit.permissions.facts.trusted
+    if kit.session.header.kind == "ask":
+        kit.context_now = moment
+    else:
+        kit.context_now = lambda: preface(root, trusted=trusted, with_files=kit.form.small)
+        kit.checkpoints = await _checkpoints(kit.workspace, kit.session)
+    helpers.parent = kit
+    kit.take_over = _escalation(kit, equipment.settings)
+    return Opened(Agent(kit), kit.session, kit, equipment)
+
+
+_PROMPTS: dict[str, str] = {"code": system.CODING, "ask": system.ASK}
+
+
+def _suited(kind: str, facts: ModelFacts) -> str:
+    return "native" if kind == "ask" else suited(facts.model)
+
+
+def _tools(kind: str, equipment: Equipment, helpers: Helpers) -> Toolbox:
+    if kind == "ask":
+        return further_tools(equipment.servers)
+    return coding_tools(equipment.sandbox, equipment.servers, helpers.send)
+
+
+def _seat(kit: Kit, facts: ModelFacts) -> Seat:
+    """Of a model that comes to a session: under a profile that the session knows, its prefix is the stored one."""
+    session = kit.session
+    chosen = profile(_suited(session.header.kind, facts))
+    form = chosen.form()
+    if chosen.name not in session.stored:
+        session.store(
+            Stored(
+                profile=chosen.name, model=facts.model,
+                system=form.system(_PROMPTS[session.header.kind], kit.tools),
+                request={**form.request(kit.tools), **chosen.sampling},
+            )
+        )  # fmt: skip
+    stored = session.stored[chosen.name]
+    return Seat(facts, chosen.name, form, Prefix(stored.system, stored.request))
+
+
+def _escalation(kit: Kit, settings: Settings) -> Callable[[str], Awaitable[Seat | None]]:
+    """The tiers of the settings, those above the one that works now, each once."""
+
+    async def take_over(_: str) -> Seat | None:
+        path = settings.escalation
+        above = path[path.index(kit.facts.name) + 1 :] if kit.facts.name in path else path
+        for tier in above:
+            try:
+                facts = await kit.model.facts(tier)
+            except AnswerFailed as error:
+                log.warning("no escalation to %s: %s", tier, error)
+                continue
+            if facts.model != kit.facts.model:
+                return _seat(kit, facts)
+        return None
+
+    return take_over
 
 
 async def _checkpoints(workspace: Workspace, session: Session) -> Checkpoints | None:

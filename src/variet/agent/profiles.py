@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from typing import Any
 
 from variet.agent.formats.base import Format
@@ -29,6 +30,18 @@ PROFILES = {
         Profile("blocks", Blocks, {"temperature": 0.2}, "Qwen2.5-Coder-1.5B."),
     )
 }
+
+
+# Names of models whose format is known; the first that matches counts.
+_SUITED = (
+    ("*qwen2.5-coder-0.5b*", "blocks"), ("*qwen2.5-coder-1.5b*", "blocks"), ("*smollm*", "blocks"),
+    ("*gemma-3-270m*", "blocks"), ("*gemma3-270m*", "blocks"),
+)  # fmt: skip
+
+
+def suited(model: str) -> str:
+    """The profile for a model, by its name."""
+    return next((chosen for pattern, chosen in _SUITED if fnmatch(model.lower(), pattern)), "native")
 
 
 def profile(name: str) -> Profile:

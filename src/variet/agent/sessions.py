@@ -19,12 +19,23 @@ from typing import IO, Any
 from pydantic import BaseModel, ValidationError
 
 from variet import paths
-from variet.agent.events import EVENTS, VERSION, CallPart, EventBase, MessageDone, ToolEnded, TurnEnded, TurnStarted
+from variet.agent.events import (
+    EVENTS,
+    VERSION,
+    CallPart,
+    EventBase,
+    MessageDone,
+    TierChanged,
+    ToolEnded,
+    TurnEnded,
+    TurnStarted,
+)
 from variet.errors import SessionError
 
 
 class Header(BaseModel):
-    """`profile`: the name of how its model is spoken to; `format`, `tier`: frozen with the session."""
+    """`kind`: what its agent may do (`code`, `ask`, or a role); `profile`, `tier`: what it began with. `parent`: of a
+    helper, the session that sent it."""
 
     v: int = VERSION
     id: str
@@ -32,11 +43,14 @@ class Header(BaseModel):
     profile: str
     tier: str
     created_ms: int
+    kind: str = "code"
+    parent: str = ""
 
 
 class Stored(BaseModel):
-    """What every request of the session begins with."""
+    """What every request of the session begins with, as long as `profile` is how its model is spoken to."""
 
+    profile: str
     model: str
     system: str
     request: dict[str, Any]
@@ -55,20 +69,35 @@ class Listed:
 class Session:
     """An open log. Raises SessionError where somebody else holds it."""
 
-    def __init__(self, folder: Path, header: Header, stored: Stored, events: list[EventBase], file: IO[bytes]) -> None:
+    def __init__(
+        self, folder: Path, header: Header, stored: dict[str, Stored], events: list[EventBase], file: IO[bytes]
+    ) -> None:
         self.folder = folder
         self.header = header
-        self.stored = stored
+        self.stored = stored  # by profile
         self.events = events
         self._file = file
         self.next_seq = max((event.seq for event in events), default=0) + 1
 
+    @property
+    def last_tier(self) -> TierChanged | None:
+        """The tier that a person or an escalation changed to last."""
+        return next((event for event in reversed(self.events) if isinstance(event, TierChanged)), None)
+
+    def store(self, stored: Stored) -> None:
+        """What a profile begins with, once: afterwards it never changes."""
+        self._line(_prefix(stored))
+        self.stored[stored.profile] = stored
+
     def append(self, event: EventBase) -> None:
         """Handed to the operating system before it returns: a kill of this process loses nothing."""
         self.events.append(event)
+        self._line(event.model_dump_json().encode() + b"\n")
+
+    def _line(self, line: bytes) -> None:
         begin = self._file.seek(0, os.SEEK_END)
         try:
-            _write(self._file, event.model_dump_json().encode() + b"\n")
+            _write(self._file, line)
         except OSError as error:
             with contextlib.suppress(OSError):
                 self._file.truncate(begin)  # half a line would be taken for damage
@@ -84,16 +113,18 @@ def root() -> Path:
     return paths.state_dir() / "sessions"
 
 
-def create(cwd: Path, profile: str, tier: str, stored: Stored) -> Session:
+def create(cwd: Path, tier: str, stored: Stored, *, kind: str = "code", parent: str = "") -> Session:
     now_ms = time.time_ns() // 1_000_000
     name = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now_ms / 1000))}-{secrets.token_hex(3)}"
     paths.private_dir(paths.state_dir())
     folder = paths.private_dir(paths.private_dir(root()) / name)
-    header = Header(id=name, cwd=str(cwd), profile=profile, tier=tier, created_ms=now_ms)
+    header = Header(
+        id=name, cwd=str(cwd), profile=stored.profile, tier=tier, created_ms=now_ms, kind=kind, parent=parent
+    )
     file = _held(folder / "log.jsonl", name)
-    for kind, record in (("header", header), ("prefix", stored)):
-        _write(file, json.dumps({"type": kind, **record.model_dump()}, ensure_ascii=False).encode() + b"\n")
-    return Session(folder, header, stored, [], file)
+    _write(file, json.dumps({"type": "header", **header.model_dump()}, ensure_ascii=False).encode() + b"\n")
+    _write(file, _prefix(stored))
+    return Session(folder, header, {stored.profile: stored}, [], file)
 
 
 def resume(name: str) -> Session:
@@ -123,34 +154,36 @@ def find(name: str) -> Path:
     return root() / hits[0]
 
 
-def latest(cwd: Path) -> str | None:
+def latest(cwd: Path, kind: str = "code") -> str | None:
     """The id of the last session of this folder."""
-    return next((one.header.id for one in listed() if one.header.cwd == str(cwd)), None)
+    return next((one.header.id for one in listed() if one.header.cwd == str(cwd) and one.header.kind == kind), None)
 
 
 def listed() -> list[Listed]:
-    """All that can be read, newest first."""
+    """All that can be read, newest first; those of helpers belong to others."""
     found = []
     for folder in root().iterdir() if root().is_dir() else ():
         path = folder / "log.jsonl"
         with contextlib.suppress(OSError, SessionError):
             header, _, events, _ = _load(path)
+            if header.parent:
+                continue
             turns = [event for event in events if isinstance(event, TurnStarted)]
             title = " ".join(turns[0].input.split())[:80] if turns else ""
             found.append(Listed(header, title, len(turns), int(path.stat().st_mtime * 1000)))
     return sorted(found, key=lambda one: -one.changed_ms)
 
 
-def read(name: str) -> tuple[Header, Stored, list[EventBase]]:
+def read(name: str) -> tuple[Header, list[EventBase]]:
     """A session for reading alone, also while somebody writes it."""
-    header, stored, events, _ = _load(find(name) / "log.jsonl")
-    return header, stored, events
+    header, _, events, _ = _load(find(name) / "log.jsonl")
+    return header, events
 
 
-def _load(path: Path) -> tuple[Header, Stored, list[EventBase], int]:
-    """(header, prefix, events, how many bytes are whole)."""
+def _load(path: Path) -> tuple[Header, dict[str, Stored], list[EventBase], int]:
+    """(header, prefixes by profile, events, how many bytes are whole)."""
     header: Header | None = None
-    stored: Stored | None = None
+    stored: dict[str, Stored] = {}
     events: list[EventBase] = []
     whole = 0
     for raw in _lines(path.read_bytes()):
@@ -160,7 +193,8 @@ def _load(path: Path) -> tuple[Header, Stored, list[EventBase], int]:
             if kind == "header":
                 header = Header.model_validate(line)
             elif kind == "prefix":
-                stored = Stored.model_validate(line)
+                prefix = Stored.model_validate({"profile": header.profile if header else "", **line})
+                stored[prefix.profile] = prefix
             else:
                 events.append(EVENTS.validate_python({"type": kind, **line}))
         except ValidationError as error:
@@ -169,9 +203,13 @@ def _load(path: Path) -> tuple[Header, Stored, list[EventBase], int]:
         except (ValueError, KeyError, AttributeError):
             raise SessionError(f"line {len(events) + 3} is damaged", where=str(path)) from None
         whole += len(raw) + 1
-    if header is None or stored is None:
+    if header is None or header.profile not in stored:
         raise SessionError("its beginning is damaged", where=str(path), next_step="It cannot be taken up again")
     return header, stored, events, whole
+
+
+def _prefix(stored: Stored) -> bytes:
+    return json.dumps({"type": "prefix", **stored.model_dump()}, ensure_ascii=False).encode() + b"\n"
 
 
 def _lines(data: bytes) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ import click
 from variet.tiers import TIERS
 
 if TYPE_CHECKING:
-    from variet.policy.action import Rule
+    from variet.policy.action import Mode, Rule
 
 
 @click.command(
@@ -37,13 +37,13 @@ full also runs commands where a sandbox holds. Exit code: 0 done, 1 error, 3 a l
 @click.option("--continue", "go_on", is_flag=True, help="Go on with the last session of this folder.")
 @click.option("--check", metavar="COMMAND", default="", help='Not done until this succeeds, as "python -m pytest -q".')
 @click.option("--steps", type=click.IntRange(1), default=100, show_default=True, help="Answers of the model at most.")
-@click.option("--profile", default="native", show_default=True, help="How the model is spoken to.")
+@click.option("--profile", default="", help="How the model is spoken to: native, blocks; by default what suits it.")
 @click.option("--seed", type=int, help="Of the model's choices, for repeatable runs.")
 @click.option("--temperature", type=float, help="Of the model's choices.")
 @click.option("--json", "as_json", is_flag=True, help="Print the events, one JSON object a line.")
 @click.option("--verbose", "-v", is_flag=True, help="Show the results of tools whole.")
 def code(
-    prompt: str | None, tier: str | None, mode: str, allow: tuple[str, ...], deny: tuple[str, ...], trust: bool,
+    prompt: str | None, tier: str | None, mode: Mode, allow: tuple[str, ...], deny: tuple[str, ...], trust: bool,
     resume: str | None, go_on: bool, check: str, steps: int, profile: str, seed: int | None, temperature: float | None,
     as_json: bool, verbose: bool,
 ) -> None:  # fmt: skip
@@ -69,7 +69,7 @@ def code(
 
 
 async def _run(
-    text: str, tier: str | None, mode: str, rules: tuple[Rule, ...], *, trust: bool, resume: str | None, go_on: bool,
+    text: str, tier: str | None, mode: Mode, rules: tuple[Rule, ...], *, trust: bool, resume: str | None, go_on: bool,
     steps: int, profile: str, sampling: dict[str, float], as_json: bool, verbose: bool, check: str,
 ) -> int:  # fmt: skip
     from variet import connection
@@ -77,47 +77,24 @@ async def _run(
     from variet.agent import trust as trusting
     from variet.agent.guards import Limits
     from variet.agent.model import EngineModel
-    from variet.agent.permissions import Permissions
-    from variet.agent.sandbox import open_sandbox
-    from variet.policy.action import Facts
     from variet.surfaces.terminal import one_shot
 
     root = Path.cwd().resolve()
     if trust:
         trusting.trust(root)
-    trusted = trusting.trusted(root)
-    if not trusted and any((root / name).is_file() for name in ("AGENTS.md", "CLAUDE.md")):
-        click.echo("note: this folder's instructions are not read until you trust it (--trust)", err=True)
     present = sys.stdin.isatty() and sys.stderr.isatty() and not as_json
-    sandbox, why = await open_sandbox(root)
-    facts = Facts(rules, person_present=present, trusted=trusted, sandboxed=sandbox is not None)
-    if sandbox is None and mode == "full":
-        click.echo(f"note: commands ask in mode full too: {why}", err=True)
-    permissions = Permissions(mode, facts)  # type: ignore[arg-type]
-    model = EngineModel(connection.find())
-    limits = Limits(steps=steps)
     name = resume or (sessions.latest(root) if go_on else None)
     if go_on and name is None:
         click.echo("note: there is no session of this folder yet; a new one begins", err=True)
+    wishes = opening.Wishes(tier or "", profile, Limits(steps=steps), sampling, check)
+    model = EngineModel(connection.find())
+    opened = await opening.start(root, model, wishes, mode, rules, present=present, name=name)
     try:
-        if name is None:
-            wishes = opening.Wishes(tier or "balanced", profile, limits, sampling, check)
-
-            opened = await opening.new(root, model, permissions, wishes, sandbox)
-        else:
-            opened = await opening.again(name, model, permissions, limits, sandbox)
-    except BaseException:
-        await model.close()
-        if sandbox is not None:
-            sandbox.close()
-        raise
-    context = opened.kit.context_now() if not opened.session.events else ""
-    try:
-        return await one_shot.run(opened, text, context, as_json=as_json, verbose=verbose)
+        for note in opened.notes:
+            click.echo(f"note: {note}", err=True)
+        return await one_shot.run(opened, text, opened.context(), as_json=as_json, verbose=verbose)
     finally:
         await opened.close()
-        if sandbox is not None:
-            sandbox.close()
 
 
 def _rules(given: tuple[str, ...], answer: str) -> list[Rule]:

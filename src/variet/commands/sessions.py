@@ -113,7 +113,7 @@ def export(session: str) -> None:
     from variet.agent.sessions import read
     from variet.agent.transcript import markdown
 
-    header, _, events = read(session)
+    header, events = read(session)
     click.echo(markdown(header, events))
 
 

@@ -12,6 +12,7 @@ answer; each takes that conversation's next answer. After the last one, the requ
   finish            finish_reason; by default stop, or tool_calls
   status, retry_after, code    an error instead of an answer
   cut_after, hang_after, error_after    after so many events: close the connection, say nothing more, tell an error
+"tiers": {"fast": {"model": "small", "live_beside": ["scripted"]}} says more of what /v1/models tells, by name.
 A word is a token; what a prompt shares with the conversation's last one counts as cached. GET /requests has every body
 that came, GET /open how many answers are under way.
 """
@@ -52,6 +53,7 @@ class Script:
         if wrong:
             raise ConfigError(str(path), wrong)
         self.context_length = int(told.get("context_length", 32768))
+        self.tiers: dict[str, dict[str, Any]] = told.get("tiers", {})
         self._conversations = conversations
         self._next = [0] * len(conversations)
         self._read: list[list[str]] = [[] for _ in conversations]
@@ -108,8 +110,8 @@ class ScriptedModel:
     async def _serve(self, scope: Any, receive: Any, send: Any) -> None:
         path = scope["path"]
         if path in ("/v1/models", "/models"):
-            rows = [{"id": name, "object": "model", "model": "scripted", "context_length": self._script.context_length}
-                    for name in (*TIERS, "auto", "resident")]  # fmt: skip
+            row = {"object": "model", "model": "scripted", "context_length": self._script.context_length}
+            rows = [{"id": name, **row, **self._script.tiers.get(name, {})} for name in (*TIERS, "auto", "resident")]
             await _plain(send, {"object": "list", "data": rows})
         elif path == "/requests":
             await _plain(send, self._bodies)

@@ -17,7 +17,8 @@ class Sink:
     """Where an action ends: paths, a command, a host, a foreign tool. `inside`: all of it within the workspace.
 
     `network`: a command that wants it. `guarded`: it would change what runs code by itself later (hooks, configuration
-    of a repository, rules of agents).
+    of a repository, rules of agents). Of a foreign tool, `looks`: it says that it changes nothing; `changed`: it says
+    something else of itself than when it was allowed; `allowed`: the person allowed it where they configured it.
     """
 
     kind: SinkKind
@@ -26,6 +27,9 @@ class Sink:
     guarded: bool = False
     network: bool = False
     command: Parsed | None = None
+    looks: bool = False
+    changed: bool = False
+    allowed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

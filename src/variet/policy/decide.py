@@ -33,11 +33,15 @@ def _judge(action: Action, facts: Facts) -> Verdict:
     looks = sink.kind == "shell" and sink.inside and sink.command is not None and shell.harmless(sink.command)
     if looks and facts.trusted:
         return Verdict("allow", "looks", "it only looks, inside the workspace")
-    if action.mode == "plan":
+    if action.mode == "plan" and not (sink.kind == "tool" and sink.looks):
         return Verdict("deny", "plan-mode", "in plan mode nothing is changed and nothing is run")
     for rule in facts.rules:
         if rule.answer == "ask" and _hit(rule, action, every=False):
             return Verdict("ask", rule.id, "your rules ask for it")
+    if sink.changed:
+        return Verdict("ask", "changed", f"{sink.targets[0]} says something else of itself than before")
+    if sink.allowed:
+        return Verdict("allow", "configured", "it is allowed where its server is configured")
     for rule in facts.rules:
         if rule.answer == "allow" and _hit(rule, action, every=True):
             return Verdict("allow", rule.id, "your rules allow it")
@@ -68,7 +72,7 @@ def _by_mode(action: Action, facts: Facts) -> Verdict:
 
 def _hit(rule: Rule, action: Action, *, every: bool) -> bool:
     """Whether a rule speaks of this action; `every`: of all of it, not only of a part."""
-    if rule.tool not in (action.tool, "*"):
+    if not fnmatchcase(action.tool, rule.tool):
         return False
     if not rule.pattern:
         return True

@@ -26,7 +26,7 @@ class Native:
         return prompt
 
     def request(self, tools: Toolbox) -> dict[str, Any]:
-        return {"tools": tools.schemas()}
+        return {"tools": tools.schemas()} if tools.tools else {}  # some servers refuse an empty list
 
     def sieve(self, tools: Toolbox) -> toolcalls.Sieve:
         return toolcalls.Sieve(known_tools(tools))

@@ -17,7 +17,7 @@ _MOST_STATUS = 12  # lines
 _MOST_FILES_SHOWN = 12_000  # characters
 _LANGUAGES = {".py": "python", ".js": "javascript", ".ts": "typescript", ".md": "markdown", ".sh": "bash", ".c": "c",
               ".go": "go", ".rs": "rust", ".java": "java", ".json": "json", ".toml": "toml"}  # fmt: skip
-_INSTRUCTIONS = ("AGENTS.md", "CLAUDE.md")
+INSTRUCTIONS = ("AGENTS.md", "CLAUDE.md")
 
 
 def preface(root: Path, *, trusted: bool, with_files: bool = False) -> str:
@@ -31,9 +31,14 @@ def preface(root: Path, *, trusted: bool, with_files: bool = False) -> str:
     return "<context>\n" + "\n".join(part for part in parts if part) + "\n</context>"
 
 
+def moment() -> str:
+    """Of a question: the day alone."""
+    return f"<context>\nDate: {time.strftime('%Y-%m-%d')}\n</context>"
+
+
 def instructions(root: Path) -> str:
     """The project's own, from the first file of that kind."""
-    for name in _INSTRUCTIONS:
+    for name in INSTRUCTIONS:
         try:
             text = (root / name).read_text(encoding="utf-8", errors="replace").strip()
         except OSError:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from variet.agent.sandbox import Sandbox
+from variet.agent.servers import Servers
 from variet.agent.tools.base import AnyTool, Toolbox
+from variet.agent.tools.call_tool import CallTool
 from variet.agent.tools.edit import Edit
 from variet.agent.tools.list import List
 from variet.agent.tools.plan import Plan
 from variet.agent.tools.read import Read
 from variet.agent.tools.search import Search
 from variet.agent.tools.shell import Shell
+from variet.agent.tools.task import Send, Task
 from variet.agent.tools.write import Write
 
 # Names that models learnt elsewhere for the same thing.
@@ -22,11 +25,25 @@ ALIASES = {
     "grep": "search", "search_files": "search", "find": "search", "rg": "search", "grep_search": "search",
     "bash": "shell", "run": "shell", "run_command": "shell", "execute": "shell", "execute_command": "shell",
     "terminal": "shell", "exec": "shell", "run_shell_command": "shell",
+    "agent": "task", "subagent": "task", "delegate": "task", "call_mcp_tool": "call_tool", "use_mcp_tool": "call_tool",
     "todo": "plan", "todo_write": "plan", "todowrite": "plan", "update_plan": "plan",
 }  # fmt: skip
 
 
-def coding_tools(sandbox: Sandbox | None = None) -> Toolbox:
+def coding_tools(sandbox: Sandbox | None = None, servers: Servers | None = None, send: Send | None = None) -> Toolbox:
     """A fresh set: the shell remembers what runs in the background, and where it runs."""
-    tools: list[AnyTool] = [Edit(), List(), Plan(), Read(), Search(), Shell(sandbox), Write()]
+    return _box(CallTool(servers), Edit(), List(), Plan(), Read(), Search(), Shell(sandbox), Task(send), Write())
+
+
+def looking_tools(sandbox: Sandbox | None = None) -> Toolbox:
+    """Of a helper, which changes nothing."""
+    return _box(List(), Read(), Search(), Shell(sandbox))
+
+
+def further_tools(servers: Servers | None = None) -> Toolbox:
+    """Of a question: what the person's servers offer, and nothing of this machine."""
+    return _box(CallTool(servers))
+
+
+def _box(*tools: AnyTool) -> Toolbox:
     return Toolbox({tool.name: tool for tool in tools}, ALIASES)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
-from variet.agent.events import Diff, ToolKind
+from variet.agent.events import Diff, EventBase, ToolKind
 from variet.agent.workspace import Workspace
 from variet.policy.action import Sink
 
@@ -32,11 +32,12 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a tool has to work with. `say`: a piece of output as it comes, for people."""
+    """What a tool has to work with. `say`: a piece of output as it comes, for people. `tell`: an event of a helper."""
 
     workspace: Workspace
     say: Callable[[str], None] = lambda _: None
     call_id: str = ""
+    tell: Callable[[EventBase], None] = lambda _: None
 
 
 class Tool(Protocol, Generic[A]):
@@ -64,6 +65,13 @@ class Tool(Protocol, Generic[A]):
 AnyTool = Tool[Any]
 
 
+@runtime_checkable
+class Closes(Protocol):
+    """A tool that leaves something running: processes, connections."""
+
+    async def close(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Toolbox:
     """The tools of a session, by name, sorted, and the names that models use for them elsewhere."""
@@ -85,6 +93,13 @@ class Toolbox:
             }
             for name, tool in sorted(self.tools.items())
         ]
+
+
+async def close_all(tools: Toolbox) -> None:
+    """End whatever tools left running."""
+    for tool in tools.tools.values():
+        if isinstance(tool, Closes):
+            await tool.close()
 
 
 def schema(args: type[Args]) -> dict[str, Any]:

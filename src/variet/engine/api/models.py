@@ -16,7 +16,8 @@ router = APIRouter()
 @router.get("/v1/models")
 @router.get("/models")
 async def models(request: Request) -> dict[str, Any]:
-    """Every name a request may use. `context_length` is what one conversation may hold."""
+    """Every name a request may use. `context_length` is what one conversation may hold; `live_beside`: models that can
+    be loaded at the same time, by the plan."""
     return {"object": "list", "data": _entries(request.app.state.engine)}
 
 
@@ -39,6 +40,8 @@ def _entries(engine: Any) -> list[dict[str, Any]]:
         entries.append(_entry(engine, tier, config.tiers[tier].model, "tier", config.tiers[tier].description))
     widest = max((config.tiers[tier].model for tier in TIERS), key=lambda name: config.models[name].context_tokens)
     entries.append(_entry(engine, "auto", widest, "auto", "the engine chooses a tier by what is asked"))
+    least = min((config.tiers[tier].model for tier in TIERS), key=lambda name: config.models[name].context_tokens)
+    entries.append(_entry(engine, "resident", least, "resident", "whatever is loaded: never a swap"))
     for name in config.all_models():
         entries.append(_entry(engine, name, name, "model", ""))
     for alias, target in config.aliases.items():
@@ -53,8 +56,10 @@ def _entry(engine: Any, name: str, model: str, kind: str, description: str) -> d
     capabilities = (
         [side_kind] if side_kind else ["completion", "chat", "tools"] + (["vision"] if spec.files.mmproj else [])
     )
+    beside = {other for group in engine.plan.together if model in group for other in group} - {model}
     return {
         "id": name, "object": "model", "owned_by": "variet", "created": engine.started_at, "kind": kind, "model": model,
         "description": description, "context_length": spec.context_tokens, "max_model_len": spec.context_tokens,
         "capabilities": capabilities, "state": engine.view.state_of(model),
+        "live_beside": sorted(beside),
     }  # fmt: skip

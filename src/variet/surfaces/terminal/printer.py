@@ -15,6 +15,7 @@ from variet.agent.events import (
     PlanChanged,
     Progress,
     TextDelta,
+    TierChanged,
     ToolEnded,
     ToolStarted,
     TurnEnded,
@@ -47,6 +48,9 @@ class Printer:
     def show(self, event: EventBase) -> None:
         if not isinstance(event, Progress):
             self._end_progress()
+        if event.parent_id is not None:
+            self._of_helper(event)
+            return
         if isinstance(event, TextDelta):
             text = safe(event.text)
             self._said.print(text, end="")
@@ -65,6 +69,9 @@ class Printer:
             self._progress(event)
         elif isinstance(event, UsageTold):
             self._last = event
+        elif isinstance(event, TierChanged):
+            self._end_line()
+            self._tell(f"{event.tier} ({safe(event.model)}) answers from here on", "bold")
         elif isinstance(event, Notice):
             self._end_line()
             colour = {"error": "red", "warning": "yellow"}.get(event.level, "")
@@ -75,6 +82,14 @@ class Printer:
             self._tell(f"  because {safe(event.approval.reason)}", "yellow")
         elif isinstance(event, TurnEnded):
             self._end(event)
+
+    def _of_helper(self, event: EventBase) -> None:
+        """What a helper does, in a line each; its report comes as the result of the call that sent it."""
+        if isinstance(event, ToolStarted):
+            self._end_line()
+            self._tell(f"  ↳ {event.agent_id.partition('-')[0]}: {safe(event.summary or event.tool)}", "dim cyan")
+        elif isinstance(event, Progress):
+            self._progress(event)
 
     def _result(self, event: ToolEnded) -> None:
         mark, colour = _MARKS[event.status]

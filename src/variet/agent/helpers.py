@@ -1,0 +1,105 @@
+"""Helpers of a session: agents with a context, a log and a tier of their own, which look and report.
+
+A helper changes nothing, whatever the mode: its permissions are those of mode plan, with nobody to ask. Its events are
+told beside the parent's, under its own agent_id.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from variet.agent import sessions
+from variet.agent.events import EventBase, MessageDone, Notice, TextPart, TurnEnded
+from variet.agent.guards import Limits
+from variet.agent.loop import Agent, Kit
+from variet.agent.model import Model
+from variet.agent.permissions import Permissions
+from variet.agent.profiles import profile, suited
+from variet.agent.prompt.preface import preface
+from variet.agent.prompt.system import HELPERS
+from variet.agent.rendering import Prefix, Rendering
+from variet.agent.routing import Choice, tier_for
+from variet.agent.sandbox import Sandbox
+from variet.agent.settings import Settings
+from variet.agent.tools import looking_tools
+from variet.agent.tools.base import Place, Result, close_all
+from variet.agent.tools.task import HelperRole
+from variet.agent.workspace import Workspace
+from variet.errors import AnswerFailed
+
+_LIMITS = Limits(steps=40, output_tokens=30_000)
+
+
+@dataclass
+class Helpers:
+    """Sent by the agent whose kit this is: its tier of now is where it stands."""
+
+    root: Path
+    model: Model
+    permissions: Permissions
+    settings: Settings
+    sandbox: Sandbox | None = None
+    parent: Kit | None = None
+
+    async def send(self, role: HelperRole, prompt: str, place: Place) -> Result:
+        """What it reports. What goes wrong with it is told, and the parent goes on."""
+        try:
+            choice = await self._choose(role)
+            kit = await self._kit(role, choice, place.call_id)
+        except AnswerFailed as error:
+            return Result(f"the helper could not start: {error}", failed=True)
+        place.say(f"{role} on {choice.tier}: {choice.reason}\n")
+        agent = Agent(kit)
+        said, end, problem = "", None, ""
+        try:
+            context = preface(self.root, trusted=self.permissions.facts.trusted)
+            async with contextlib.aclosing(agent.run(prompt, context)) as events:  # type: ignore[type-var]
+                async for event in events:
+                    place.tell(event)
+                    said = _text_of(event) or said
+                    if isinstance(event, TurnEnded):
+                        end = event
+                    elif isinstance(event, Notice) and event.level == "error":
+                        problem = event.text
+        finally:
+            await close_all(kit.tools)
+            kit.session.close()
+        if end is None or end.reason != "done":
+            why = problem or (end.detail if end else "")
+            return Result(f"{said}\n(the helper did not finish: {why})".lstrip(), failed=True)
+        return Result(said)
+
+    async def _choose(self, role: HelperRole) -> Choice:
+        assert self.parent is not None
+        main = self.parent.facts
+        wanted = self.settings.roles.get(role, main.name)
+        facts = main if wanted == main.name else await self.model.facts(wanted)
+        same = facts.model == main.model
+        beside = {main.name: [wanted] if same or facts.model in main.beside else []}
+        return tier_for(role, self.settings.roles, main.name, beside)
+
+    async def _kit(self, role: HelperRole, choice: Choice, call_id: str) -> Kit:
+        assert self.parent is not None
+        facts = await self.model.facts(choice.tier)
+        main = self.parent
+        chosen = profile(suited(facts.model) if facts.model != main.facts.model else main.profile)
+        form, tools = chosen.form(), looking_tools(self.sandbox)
+        stored = sessions.Stored(
+            profile=chosen.name, model=facts.model, system=form.system(HELPERS[role], tools),
+            request={**form.request(tools), **chosen.sampling},
+        )  # fmt: skip
+        session = sessions.create(self.root, choice.tier, stored, kind=role, parent=main.session.header.id)
+        watched = replace(self.permissions.facts, person_present=False)
+        return Kit(
+            session, self.model, facts, form, tools, Workspace(self.root), Permissions("plan", watched),
+            Rendering(Prefix(stored.system, stored.request), form), _LIMITS, profile=chosen.name,
+            agent_id=f"{role}-{call_id}", parent_id=main.agent_id,
+        )  # fmt: skip
+
+
+def _text_of(event: EventBase) -> str:
+    if not isinstance(event, MessageDone):
+        return ""
+    return "".join(part.text for part in event.content if isinstance(part, TextPart)).strip()

@@ -1,0 +1,107 @@
+"""What a person set for the agent, in `agent.json` in Variet's configuration folder; and the servers of a project.
+
+A project's `.mcp.json` has the shape that other clients read, too. It counts only where the folder is trusted, and no
+tool of it is allowed beforehand.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from variet import paths
+from variet.errors import ConfigError, Mistake
+
+Role = Literal["main", "ask", "explore", "plan", "review"]
+ROLES: tuple[Role, ...] = get_args(Role)
+_VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
+
+
+class ServerSettings(BaseModel):
+    """An MCP server: a `command` that is run here, or a `url`. `always_allow`: its tools that need no asking."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    command: str = ""
+    args: tuple[str, ...] = ()
+    env: dict[str, str] = Field(default_factory=dict)
+    url: str = ""
+    headers: dict[str, str] = Field(default_factory=dict)
+    timeout_s: float = Field(120.0, gt=0)
+    disabled: bool = False
+    always_allow: tuple[str, ...] = Field((), alias="alwaysAllow")
+
+    def filled(self, environment: Mapping[str, str]) -> ServerSettings:
+        """With `${NAME}` and `${NAME:-otherwise}` replaced. Raises KeyError for a variable that is not set."""
+        return ServerSettings.model_validate(_filled(self.model_dump(), environment))
+
+
+class Settings(BaseModel):
+    """`roles`: which tier does what. `escalation`: tiers that take over, in this order, when one does not get on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    roles: dict[Role, str] = Field(default_factory=dict)
+    escalation: tuple[str, ...] = ()
+    servers: dict[str, ServerSettings] = Field(default_factory=dict, alias="mcpServers")
+
+
+def file() -> Path:
+    return paths.config_dir() / "agent.json"
+
+
+def load() -> Settings:
+    """Raises ConfigError that names each mistake; no file is no mistake."""
+    return _read(file(), Settings) or Settings()
+
+
+def of_project(root: Path) -> dict[str, ServerSettings]:
+    """The servers that a project brings. Raises ConfigError."""
+    found = _read(root / ".mcp.json", _Project)
+    servers = found.servers if found else {}
+    return {name: one.model_copy(update={"always_allow": ()}) for name, one in servers.items()}
+
+
+class _Project(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    servers: dict[str, ServerSettings] = Field(default_factory=dict, alias="mcpServers")
+
+
+def _read(path: Path, kind: type[Any]) -> Any:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), [Mistake("$", f"it cannot be read: {error}")]) from None
+    try:
+        return kind.model_validate(json.loads(text))
+    except ValidationError as error:
+        wrong = [Mistake(".".join(("$", *map(str, one["loc"]))), one["msg"]) for one in error.errors()]
+        raise ConfigError(str(path), wrong) from None
+    except ValueError as error:
+        raise ConfigError(str(path), [Mistake("$", f"it is not JSON: {error}")]) from None
+
+
+def _filled(value: Any, environment: Mapping[str, str]) -> Any:
+    if isinstance(value, str):
+        return _VARIABLE.sub(lambda match: _variable(match, environment), value)
+    if isinstance(value, list | tuple):
+        return [_filled(one, environment) for one in value]
+    if isinstance(value, dict):
+        return {name: _filled(one, environment) for name, one in value.items()}
+    return value
+
+
+def _variable(match: re.Match[str], environment: Mapping[str, str]) -> str:
+    name, otherwise = match.group(1), match.group(2)
+    value = environment.get(name, otherwise)
+    if value is None:
+        raise KeyError(name)
+    return value

@@ -1,0 +1,60 @@
+"""`variet ask`: a question, without tools of this machine: the quickest way to an answer."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from variet.tiers import TIERS
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  variet ask "what does git rebase --onto do?"
+  cat error.log | variet ask "what is wrong here?"
+  variet ask --tier deep-logic "prove that there are infinitely many primes"
+  variet ask --continue "and in one sentence?"
+
+\b
+Nothing of this machine is read or changed, but for what is piped in. MCP servers that you configured can be
+called (docs/agent.md). Exit code: 0 answered, 1 error, 3 a limit was reached, 130 interrupted.
+"""
+)
+@click.argument("question", required=False)
+@click.option("--tier", envvar="VARIET_TIER", help=f"{', '.join(TIERS)}, auto, resident, or a model's name.")
+@click.option("--continue", "go_on", is_flag=True, help="Go on with the last question asked in this folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print the events, one JSON object a line.")
+def ask(question: str | None, tier: str | None, go_on: bool, as_json: bool) -> None:
+    """Ask a QUESTION; what is piped in belongs to it."""
+    import asyncio
+
+    piped = "" if sys.stdin.isatty() else sys.stdin.read().strip()
+    text = "\n\n".join(part for part in (question or "", piped) if part)
+    if not text:
+        raise click.UsageError('What do you want to know? Example: variet ask "what does git rebase --onto do?"')
+    sys.exit(asyncio.run(_run(text, tier or "", go_on=go_on, as_json=as_json)))
+
+
+async def _run(text: str, tier: str, *, go_on: bool, as_json: bool) -> int:
+    from variet import connection
+    from variet.agent import opening, sessions
+    from variet.agent.guards import Limits
+    from variet.agent.model import EngineModel
+    from variet.surfaces.terminal import one_shot
+
+    root = Path.cwd().resolve()
+    name = sessions.latest(root, kind="ask") if go_on else None
+    if go_on and name is None:
+        click.echo("note: nothing was asked in this folder yet; a new conversation begins", err=True)
+    present = sys.stdin.isatty() and sys.stderr.isatty() and not as_json
+    wishes = opening.Wishes(tier, limits=Limits(steps=20), kind="ask")
+    opened = await opening.start(root, EngineModel(connection.find()), wishes, "ask", present=present, name=name)
+    try:
+        for note in opened.notes:
+            click.echo(f"note: {note}", err=True)
+        return await one_shot.run(opened, text, opened.context(), as_json=as_json, verbose=False)
+    finally:
+        await opened.close()
