@@ -55,7 +55,7 @@ class Helpers:
         said, end, problem = "", None, ""
         try:
             context = preface(self.root, trusted=self.permissions.facts.trusted)
-            async with contextlib.aclosing(agent.run(prompt, context)) as events:  # type: ignore[type-var]
+            async with contextlib.aclosing(agent.run(prompt, context)) as events:
                 async for event in events:
                     place.tell(event)
                     said = _text_of(event) or said

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -52,7 +52,7 @@ from variet.agent.model import CallPiece, Finished, Model, ModelFacts, Reasoning
 from variet.agent.permissions import Permissions
 from variet.agent.rendering import Prefix, Rendering
 from variet.agent.sessions import Session
-from variet.agent.tools.base import AnyTool, Place, Result, Toolbox
+from variet.agent.tools.base import AnyTool, Place, Previews, Result, Toolbox
 from variet.agent.tools.plan import PlanArgs
 from variet.agent.workspace import Workspace
 from variet.errors import AnswerFailed, CheckpointFailed, ContextFull, SessionError, StreamBroken, ToolFailed
@@ -132,15 +132,24 @@ class Agent:
 
     # --- for surfaces ---
 
-    async def run(self, text: str, context: str = "") -> AsyncIterator[EventBase]:
+    def run(self, text: str, context: str = "") -> AsyncGenerator[EventBase, None]:
         """A person's words and all that follows. Closing the iterator cancels the turn."""
+        return self._told(self._turn(text, context))
+
+    def compact(self) -> AsyncGenerator[EventBase, None]:
+        """Make the conversation shorter now."""
+        return self._told(self._compact())
+
+    async def _told(self, work: Coroutine[Any, Any, None]) -> AsyncGenerator[EventBase, None]:
+        """The events of a piece of work, as they come."""
         if self._task is not None:
+            work.close()
             raise RuntimeError("a turn is under way")
         self._turn_id = f"t{self._session.next_seq}"
         self._total = Usage()
         events: asyncio.Queue[EventBase | None] = asyncio.Queue()
         self._events = events
-        self._task = task = asyncio.create_task(self._turn(text, context))
+        self._task = task = asyncio.create_task(work)
         task.add_done_callback(lambda _: events.put_nowait(None))
         try:
             while (event := await events.get()) is not None:
@@ -447,7 +456,10 @@ class Agent:
                 summary=tool.summary(args),
             )
         )  # fmt: skip
-        refusal = await self._permit(call, tool, sink, tool.summary(args))
+        try:
+            refusal = await self._permit(call, tool, sink, args)
+        except ToolFailed as error:
+            return self._ended(call, "error", str(error))
         if refusal:
             return self._ended(call, "denied", refusal)
         result = await self._carry_out(call, tool, args, sink)
@@ -455,8 +467,8 @@ class Agent:
             self._emit(PlanChanged(entries=args.entries()))
         return self._ended(call, "error" if result.failed else "ok", result.content, result)
 
-    async def _permit(self, call: CallPart, tool: AnyTool, sink: Sink, summary: str) -> str:
-        """Why not, or nothing."""
+    async def _permit(self, call: CallPart, tool: AnyTool, sink: Sink, args: Any) -> str:
+        """Why not, or nothing. Raises ToolFailed for what could not be done anyway."""
         permissions = self._kit.permissions
         name = sink.targets[0] if sink.kind == "tool" else tool.name  # the one behind call_tool
         verdict = permissions.judge(name, sink)
@@ -464,7 +476,10 @@ class Agent:
             return ""
         if verdict.answer == "deny":
             return f"Not allowed: {verdict.reason}. Do it another way, or tell the user what you need."
-        approval = permissions.ask(self._session.header.id, call.call_id, name, sink, call.args, verdict, summary)
+        preview = tool.preview(args, self._kit.workspace) if isinstance(tool, Previews) else ""
+        approval = permissions.ask(
+            self._session.header.id, call.call_id, name, sink, call.args, verdict, tool.summary(args), preview
+        )
         self._emit(ApprovalRequested(approval=approval))
         decision = await permissions.decision(approval)
         yes = decision.choice == "approve"

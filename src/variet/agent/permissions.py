@@ -33,13 +33,14 @@ class Permissions:
         return decide(Action(tool, sink, self.mode), self.facts)
 
     def ask(
-        self, session_id: str, call_id: str, tool: str, sink: Sink, args: dict[str, Any], verdict: Verdict, summary: str
-    ) -> Approval:
-        """An approval that waits for `answer`."""
+        self, session_id: str, call_id: str, tool: str, sink: Sink, args: dict[str, Any], verdict: Verdict,
+        summary: str, preview: str = "",
+    ) -> Approval:  # fmt: skip
+        """An approval that waits for `answer`. `preview`: what would change; else the arguments are shown."""
         payload = json.dumps({"tool": tool, "args": args}, sort_keys=True, ensure_ascii=False)
         approval = Approval(
             id=f"approval-{call_id}", session_id=session_id, tool=tool, sink=sink.kind, summary=summary,
-            preview=_preview(args), payload_sha256=hashlib.sha256(payload.encode()).hexdigest(),
+            preview=preview or _shown(args), payload_sha256=hashlib.sha256(payload.encode()).hexdigest(),
             reason=verdict.reason, scopes=("once", "session"), created_ms=time.time_ns() // 1_000_000,
         )  # fmt: skip
         self._pending[approval.id] = (approval, asyncio.get_running_loop().create_future())
@@ -71,5 +72,5 @@ class Permissions:
         self.add(*rules)
 
 
-def _preview(args: dict[str, Any]) -> str:
+def _shown(args: dict[str, Any]) -> str:
     return "\n".join(f"{name}: {value}" for name, value in args.items())

@@ -23,6 +23,7 @@ from variet.agent.events import (
     EVENTS,
     VERSION,
     CallPart,
+    Compacted,
     EventBase,
     MessageDone,
     TierChanged,
@@ -228,7 +229,7 @@ def _mend(session: Session) -> None:
         elif isinstance(event, TurnEnded):
             calls = []
         last = event
-    if last is None or isinstance(last, TurnEnded):
+    if last is None or isinstance(last, TurnEnded | Compacted | TierChanged):
         return
     envelope = {"session_id": session.header.id, "turn_id": last.turn_id, "ts_ms": time.time_ns() // 1_000_000}
     lost = "This was interrupted: Variet was ended meanwhile. It may have happened in part; look before you repeat it."

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 @click.command(
     epilog="""\b
 Examples:
+  variet code                      a conversation
   variet code "make the failing test pass"
   variet code --mode auto-edit --allow "shell:python -m pytest" "fix the parser"
   git diff | variet code "review this" --mode plan
@@ -47,12 +48,13 @@ def code(
     resume: str | None, go_on: bool, check: str, steps: int, profile: str, seed: int | None, temperature: float | None,
     as_json: bool, verbose: bool,
 ) -> None:  # fmt: skip
-    """Work on the files of this folder: read, change, run, until PROMPT is done."""
+    """Work on the files of this folder: read, change, run, until PROMPT is done. Without one: a conversation."""
     import asyncio
 
     piped = "" if sys.stdin.isatty() else sys.stdin.read().strip()
     text = "\n\n".join(part for part in (prompt or "", piped) if part)
-    if not text:
+    alone = not text and sys.stdin.isatty() and sys.stdout.isatty() and not as_json
+    if not text and not alone:
         raise click.UsageError('What is to be done? Example: variet code "make the failing test pass"')
     sampling = {key: value for key, value in (("seed", seed), ("temperature", temperature)) if value is not None}
     if check:
@@ -87,8 +89,16 @@ async def _run(
     if go_on and name is None:
         click.echo("note: there is no session of this folder yet; a new one begins", err=True)
     wishes = opening.Wishes(tier or "", profile, Limits(steps=steps), sampling, check)
-    model = EngineModel(connection.find())
-    opened = await opening.start(root, model, wishes, mode, rules, present=present, name=name)
+
+    async def opened_anew(name: str | None, mode: Mode) -> opening.Opened:
+        model = EngineModel(connection.find())
+        return await opening.start(root, model, wishes, mode, rules, present=present, name=name)
+
+    opened = await opened_anew(name, mode)
+    if not text:
+        from variet.surfaces.terminal.interactive import Conversation
+
+        return await Conversation(opened, opened_anew, trusted=lambda: trusting.trust(root)).run()
     try:
         for note in opened.notes:
             click.echo(f"note: {note}", err=True)

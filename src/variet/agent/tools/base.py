@@ -66,6 +66,15 @@ AnyTool = Tool[Any]
 
 
 @runtime_checkable
+class Previews(Protocol):
+    """A tool that can show beforehand what it would change."""
+
+    def preview(self, args: Any, workspace: Workspace) -> str:
+        """A unified diff. Raises ToolFailed where it could not be done: nobody need be asked for that."""
+        ...
+
+
+@runtime_checkable
 class Closes(Protocol):
     """A tool that leaves something running: processes, connections."""
 

@@ -10,7 +10,7 @@ from pydantic import AliasChoices, Field
 from variet.agent.events import ToolKind
 from variet.agent.tools.base import Args, Place, Result
 from variet.agent.tools.syntax import complaint
-from variet.agent.workspace import Workspace
+from variet.agent.workspace import Workspace, patch
 from variet.errors import ToolFailed
 from variet.policy.action import Sink
 
@@ -44,6 +44,11 @@ class Edit:
 
     def summary(self, args: EditArgs) -> str:
         return f"edit {args.path}"
+
+    def preview(self, args: EditArgs, workspace: Workspace) -> str:
+        path = workspace.resolve(args.path)
+        before = workspace.read(path).text
+        return patch(workspace.show(path), before, replaced(before, args.old, args.new, every=args.all)[0])
 
     async def run(self, args: EditArgs, place: Place) -> Result:
         workspace = place.workspace

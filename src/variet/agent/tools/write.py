@@ -7,7 +7,7 @@ from pydantic import AliasChoices, Field
 from variet.agent.events import ToolKind
 from variet.agent.tools.base import Args, Place, Result
 from variet.agent.tools.syntax import complaint
-from variet.agent.workspace import Text, Workspace
+from variet.agent.workspace import Text, Workspace, patch
 from variet.errors import ToolFailed
 from variet.policy.action import Sink
 
@@ -30,6 +30,10 @@ class Write:
 
     def summary(self, args: WriteArgs) -> str:
         return f"write {args.path} ({args.content.count(chr(10)) + 1} lines)"
+
+    def preview(self, args: WriteArgs, workspace: Workspace) -> str:
+        path = workspace.resolve(args.path)
+        return patch(workspace.show(path), workspace.read(path).text if path.exists() else "", args.content)
 
     async def run(self, args: WriteArgs, place: Place) -> Result:
         workspace = place.workspace

@@ -1,12 +1,14 @@
 """Events as lines: what the model says goes to standard output, what happens to standard error. No cursor tricks but
-one line of progress, and that only on a terminal."""
+one line of progress, and that only on a terminal, where no prompt shows it."""
 
 from __future__ import annotations
 
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.text import Text
 
 from variet.agent.events import (
+    Approval,
     ApprovalRequested,
     EventBase,
     MessageDone,
@@ -21,9 +23,10 @@ from variet.agent.events import (
     TurnEnded,
     UsageTold,
 )  # fmt: skip
+from variet.surfaces.terminal.gauge import waiting
+from variet.surfaces.terminal.markdown import Blocks
 from variet.surfaces.terminal.safe import safe
 
-_STAGES = {"queue": "waits", "pull": "is fetched", "load": "loads", "restore": "is brought back", "prefill": "reads"}
 _MARKS = {"ok": ("✓", "green"), "error": ("✗", "red"), "denied": ("⊘", "yellow"), "interrupted": ("■", "yellow")}
 _LIMITS = {
     "steps": "it took too many steps", "output_tokens": "it wrote too much", "repeats": "it repeated itself",
@@ -32,15 +35,19 @@ _LIMITS = {
 }  # fmt: skip
 _BOXES = {"done": "☑", "active": "▶", "pending": "☐"}
 _MOST_SHOWN = 6  # lines of a result
+_MOST_ASKED = 60  # lines of what is asked for
 
 
 class Printer:
-    """Of one run. `verbose`: results of tools whole."""
+    """Of one run. `verbose`: results of tools whole. `blocks`: of a conversation: Markdown drawn block by block, no
+    line of progress."""
 
-    def __init__(self, *, verbose: bool = False) -> None:
+    def __init__(self, *, verbose: bool = False, blocks: bool = False) -> None:
         self._said = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
         self._done = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
         self._verbose = verbose
+        self._blocks = Blocks() if blocks else None
+        self._previewed: set[str] = set()  # approvals whose change was shown
         self._line_open = False
         self._progress_open = False
         self._last: UsageTold | None = None
@@ -51,7 +58,9 @@ class Printer:
         if event.parent_id is not None:
             self._of_helper(event)
             return
-        if isinstance(event, TextDelta):
+        if isinstance(event, TextDelta) and self._blocks is not None:
+            self._draw(self._blocks.feed(event.text))
+        elif isinstance(event, TextDelta):
             text = safe(event.text)
             self._said.print(text, end="")
             self._line_open = not text.endswith("\n") if text else self._line_open
@@ -80,8 +89,33 @@ class Printer:
             self._end_line()
             self._tell(f"? {safe(event.approval.summary)}", "bold yellow")
             self._tell(f"  because {safe(event.approval.reason)}", "yellow")
+            self._preview(event.approval)
         elif isinstance(event, TurnEnded):
             self._end(event)
+
+    def say(self, text: str, style: str = "") -> None:
+        """Words of the surface itself."""
+        self._end_line()
+        self._tell(safe(text), style)
+
+    def patch(self, patch: str) -> None:
+        for line in safe(patch).splitlines():
+            colour = "green" if line.startswith("+") else "red" if line.startswith("-") else "dim"
+            self._tell(f"    {line}", colour)
+
+    def _draw(self, blocks: list[str]) -> None:
+        for block in blocks:
+            self._said.print(Markdown(safe(block), code_theme="ansi_dark", hyperlinks=False))
+
+    def _preview(self, approval: Approval) -> None:
+        """What would change; a command or a foreign tool says all in its summary."""
+        if approval.sink != "write":
+            return
+        self._previewed.add(approval.id)
+        lines = approval.preview.splitlines()
+        self.patch("\n".join(lines[:_MOST_ASKED]))
+        if len(lines) > _MOST_ASKED:
+            self._tell(f"    … {len(lines) - _MOST_ASKED} lines more", "dim")
 
     def _of_helper(self, event: EventBase) -> None:
         """What a helper does, in a line each; its report comes as the result of the call that sent it."""
@@ -93,26 +127,18 @@ class Printer:
 
     def _result(self, event: ToolEnded) -> None:
         mark, colour = _MARKS[event.status]
-        for diff in event.diffs:
-            self._diff(diff.patch)
+        for diff in event.diffs if f"approval-{event.call_id}" not in self._previewed else ():
+            self.patch("\n".join(diff.patch.splitlines()[2:]))
         lines = safe(event.content).splitlines()
         quiet = event.status == "ok" and not self._verbose
         shown = lines if self._verbose else lines[:1] if quiet else lines[-_MOST_SHOWN:]
         for at, line in enumerate(shown):
             self._tell(f"  {mark if at == 0 else ' '} {line[:160]}", colour if at == 0 else "dim")
 
-    def _diff(self, patch: str) -> None:
-        for line in safe(patch).splitlines()[2:]:
-            colour = "green" if line.startswith("+") else "red" if line.startswith("-") else "dim"
-            self._tell(f"    {line}", colour)
-
     def _progress(self, event: Progress) -> None:
-        if not self._done.is_terminal:
+        if not self._done.is_terminal or self._blocks is not None:
             return
-        share = f" {event.percent:.0f}%" if event.percent is not None else ""
-        place = f", place {event.position}" if event.position else ""
-        left = f", {event.left_ms / 1000:.0f} s left" if event.left_ms else ""
-        self._done.print(f"\r\x1b[2K… {event.tier} {_STAGES[event.stage]}{share}{place}{left}", end="", style="dim")
+        self._done.print(f"\r\x1b[2K… {waiting(event)}", end="", style="dim")
         self._progress_open = True
 
     def _end_progress(self) -> None:
@@ -121,6 +147,8 @@ class Printer:
             self._progress_open = False
 
     def _end_line(self) -> None:
+        if self._blocks is not None:
+            self._draw(self._blocks.end())
         if self._line_open:
             self._said.print()
             self._line_open = False
@@ -132,7 +160,7 @@ class Printer:
         elif event.reason == "cancelled":
             self._tell("interrupted", "yellow")
         usage = event.usage
-        if self._last is not None:
+        if self._last is not None and self._blocks is None:  # a conversation has it under its prompt
             share = f", {usage.cached / usage.prompt:.0%} read before" if usage.prompt else ""
             full = self._last.prompt + self._last.output
             gauge = f"context {full:,} of {self._last.limit:,} tokens" if self._last.limit else f"{full:,} tokens"

@@ -1,0 +1,184 @@
+"""Slash commands of a conversation."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from variet import paths
+from variet.agent import sessions
+from variet.agent.transcript import markdown
+from variet.policy.action import MODES
+
+if TYPE_CHECKING:
+    from variet.agent.checkpoints import Step
+    from variet.surfaces.terminal.interactive import Conversation
+
+Act = Callable[["Conversation", str], Awaitable[None] | None]
+
+
+async def run(text: str, here: Conversation) -> None:
+    """What `/name argument` asks for. Raises VarietError."""
+    name, _, argument = text[1:].partition(" ")
+    if name not in _ACTS:
+        near = [one for one in _ACTS if one.startswith(name)] if name else []
+        if len(near) != 1:
+            here.printer.say(f"there is no /{name}; /help lists what there is", "yellow")
+            return
+        name = near[0]
+    if here.working and name in _WAIT:
+        here.printer.say(f"/{name} waits: the agent works (Ctrl-C stops it)", "yellow")
+        return
+    done = _ACTS[name][1](here, argument.strip())
+    if inspect.isawaitable(done):
+        await done
+
+
+def names() -> Sequence[str]:
+    """Sessions of this folder, for completion."""
+    here = str(Path.cwd().resolve())
+    return [one.header.id for one in sessions.listed() if one.header.cwd == here and one.header.kind == "code"][:30]
+
+
+def _help(here: Conversation, _: str) -> None:
+    width = max(map(len, HELP))
+    lines = [f"/{name:<{width}}  {what}" for name, what in HELP.items()]
+    keys = ["", "Enter      send; while the agent works: tell it something more", "Alt-Enter  a new line",
+            "Tab        complete /commands and @files", "Shift-Tab  the next mode", "Ctrl-C     stop the agent",
+            "Ctrl-D     leave"]  # fmt: skip
+    here.printer.say("\n".join(lines + keys))
+
+
+async def _tier(here: Conversation, name: str) -> None:
+    kit = here.opened.kit
+    if not name:
+        here.printer.say(f"{kit.facts.name} ({kit.facts.model}); /tier NAME changes it")
+        return
+    here.printer.show(here.opened.agent.sit(await here.opened.seat(name), "chosen by the person"))
+    here.gauge.tier, here.gauge.limit_tokens = kit.facts.name, kit.facts.context_tokens
+
+
+def _mode(here: Conversation, name: str) -> None:
+    mode = next((one for one in MODES if one == name), None)
+    if mode is None:
+        here.printer.say(f"mode {here.gauge.mode}; there are: {', '.join(MODES)}")
+        return
+    here.set_mode(mode)
+    here.printer.say(f"mode {mode}")
+
+
+def _plan(here: Conversation, _: str) -> None:
+    _mode(here, "ask" if here.gauge.mode == "plan" else "plan")
+
+
+def _steps(here: Conversation) -> list[Step]:
+    kept = here.opened.kit.checkpoints
+    return kept.steps if kept else []
+
+
+async def _diff(here: Conversation, _: str) -> None:
+    kept = here.opened.kit.checkpoints
+    patch = await kept.diff(_steps(here)) if kept else ""
+    here.printer.patch(patch) if patch else here.printer.say("nothing was changed")
+
+
+async def _undo(here: Conversation, argument: str) -> None:
+    kept, steps = here.opened.kit.checkpoints, _steps(here)
+    if kept is None or not steps:
+        here.printer.say("there is nothing to take back")
+        return
+    undone = await kept.undo(steps if argument == "all" else steps[-1:])
+    for path in undone.restored:
+        here.printer.say(f"put back  {path}")
+    for path, why in undone.left.items():
+        here.printer.say(f"left      {path}: {why}", "yellow")
+    if undone.restored:
+        here.to_tell.append(f"The user took changes back; these files stand as before: {', '.join(undone.restored)}")
+
+
+def _sessions(here: Conversation, _: str) -> None:
+    found = [one for one in sessions.listed() if one.header.cwd == str(here.opened.kit.workspace.root)]
+    for one in found[:20]:
+        mark = "›" if one.header.id == here.opened.session.header.id else " "
+        here.printer.say(f"{mark} {one.header.id}  {one.turns:>3} turns  {one.title}")
+
+
+async def _resume(here: Conversation, name: str) -> None:
+    mine = here.opened.session.header.id
+    name = name or next((one for one in names() if one != mine), "")
+    if not name:
+        here.printer.say("there is no other session of this folder")
+        return
+    found = sessions.find(name).name
+    if found == mine:
+        here.printer.say("that is this one")
+        return
+    await here.change(await here.reopen(found, here.gauge.mode))
+    here.printer.say(f"session {found} goes on")
+
+
+async def _new(here: Conversation, _: str) -> None:
+    await here.change(await here.reopen(None, here.gauge.mode))
+    here.printer.say("a new session begins")
+
+
+def _compact(here: Conversation, _: str) -> None:
+    if not here.opened.session.events:
+        here.printer.say("there is nothing yet to make shorter")
+        return
+    here.start(here.opened.agent.compact(), "summarises")
+
+
+def _context(here: Conversation, _: str) -> None:
+    kit = here.opened.kit
+    here.printer.say(here.gauge.line())
+    here.printer.say(f"session {here.opened.session.header.id}, {len(kit.rendering.messages)} messages, "
+                     f"model {kit.facts.model}, profile {kit.profile}", "dim")  # fmt: skip
+    for name, tool in sorted(here.opened.equipment.servers.tools.items()):
+        here.printer.say(f"  {name}: {tool.description[:80]}", "dim")
+
+
+def _export(here: Conversation, name: str) -> None:
+    session = here.opened.session
+    path = here.opened.kit.workspace.root / Path(name or f"session-{session.header.id}.md").expanduser()
+    if path.exists():
+        here.printer.say(f"{path} is there already; name another file", "yellow")
+        return
+    try:
+        paths.write_whole(path, markdown(session.header, session.events), 0o600)
+    except OSError as error:
+        here.printer.say(f"{path} cannot be written: {error.strerror or error}", "red")
+        return
+    here.printer.say(f"written to {os.path.relpath(path)}")
+
+
+async def _trust(here: Conversation, _: str) -> None:
+    here.trust()
+    here.printer.say("this folder is trusted from the next session on: /new begins one")
+
+
+def _quit(here: Conversation, _: str) -> None:
+    here.left = True
+
+
+_ACTS: dict[str, tuple[str, Act]] = {
+    "help": ("what there is", _help),
+    "tier": ("who answers: /tier deep-coder", _tier),
+    "mode": ("what it may do: plan, ask, auto-edit, full", _mode),
+    "plan": ("into mode plan, and back to ask", _plan),
+    "diff": ("what this session changed", _diff),
+    "undo": ("take its last change back; /undo all: all of them", _undo),
+    "context": ("how full the context is, and what is in it", _context),
+    "compact": ("make the conversation shorter", _compact),
+    "sessions": ("those of this folder", _sessions),
+    "resume": ("go on with another session: /resume ID", _resume),
+    "new": ("a new session", _new),
+    "export": ("this session as Markdown: /export FILE", _export),
+    "trust": ("trust this folder: its instructions and servers count", _trust),
+    "quit": ("leave", _quit),
+}
+HELP = {name: what for name, (what, _) in _ACTS.items()}
+_WAIT = frozenset({"tier", "undo", "resume", "new", "compact"})

@@ -1,0 +1,160 @@
+"""`variet code` as a conversation, in a real terminal, on a scripted model."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.agent import scripted
+from tests.support.terminal import Terminal, terminal
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX's")
+
+EDIT = {"calls": [{"name": "edit", "arguments": {"path": "sums.py", "old": "a - b", "new": "a + b"}}]}
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (folder / "sums.py").write_text("def add(a, b):\n    return a - b\n")
+    return folder
+
+
+async def left(shown: Terminal) -> int:
+    shown.type("\x04")
+    return await asyncio.wait_for(shown.process.wait(), 10)
+
+
+async def test_a_conversation_with_an_approval_by_a_key(tmp_path: Path, work: Path) -> None:
+    answers = [EDIT, {"say": "It **adds** now.\n\n```python\nadd(1, 2)\n```\n"}, {"say": "You are welcome."}]
+    async with scripted(tmp_path, answers) as server, terminal(work, "code", VARIET_ENGINE_URL=server.url) as shown:
+        await shown.until("›")
+        shown.type("fix add\r")
+        await shown.until("+    return a + b")
+        await shown.until("or say what instead")
+        assert "a - b" in (work / "sums.py").read_text(), "nothing happens before the yes"
+        shown.type("y")
+        await shown.until("edited sums.py")
+        await shown.until("It adds now.")
+        await shown.until("add(1, 2)")
+        shown.type("thanks\r")
+        await shown.until("You are welcome.")
+        await shown.shows("read before")
+        assert await left(shown) == 0
+    assert "a + b" in (work / "sums.py").read_text()
+
+
+async def test_a_no_with_words_reaches_the_model(tmp_path: Path, work: Path) -> None:
+    answers = [EDIT, {"say": "As you wish.", "expect": "use a helper instead"}]
+    async with scripted(tmp_path, answers) as server, terminal(work, "code", VARIET_ENGINE_URL=server.url) as shown:
+        await shown.until("›")
+        shown.type("fix add\r")
+        await shown.until("or say what instead")
+        shown.type("use a helper instead\r")
+        await shown.until("As you wish.")
+        assert await left(shown) == 0
+    assert "a - b" in (work / "sums.py").read_text()
+
+
+async def test_words_while_it_works_steer_and_control_c_stops(tmp_path: Path, work: Path) -> None:
+    answers: list[Any] = [
+        {"say": "thinking " * 40, "gap_ms": 40, "piece": 9,
+         "calls": [{"name": "read", "arguments": {"path": "sums.py"}}]},
+        {"say": "word " * 400, "gap_ms": 40, "piece": 5, "expect": "only the second"},
+        {"say": "Here again."},
+    ]  # fmt: skip
+    async with scripted(tmp_path, answers) as server, terminal(work, "code", VARIET_ENGINE_URL=server.url) as shown:
+        await shown.until("›")
+        shown.type("look\r")
+        await shown.shows("works (Ctrl-C stops)")
+        shown.type("only the second\r")
+        await shown.until("told after what runs now")
+        await shown.until("→ read sums.py")
+        await asyncio.sleep(0.3)
+        shown.type("\x03")
+        await shown.until("interrupted")
+        shown.type("still there?\r")
+        await shown.until("Here again.")
+        assert await left(shown) == 0
+        assert await server.open() == 0
+
+
+async def test_commands_of_a_conversation(tmp_path: Path, work: Path) -> None:
+    script = {
+        "tiers": {"deep-coder": {"model": "large"}},
+        "answers": [EDIT, {"say": "Done."}, {"say": "Large.", "expect": "took changes back"}, {"say": "a summary"}],
+    }
+    async with (
+        scripted(tmp_path, script) as server,
+        terminal(work, "code", "--mode", "auto-edit", VARIET_ENGINE_URL=server.url) as shown,
+    ):
+        for typed, told in [
+            ("/help\r", "Shift-Tab"),
+            ("/nothing\r", "there is no /nothing"),
+            ("/tier nope\r", "there is no tier or model 'nope'"),
+            ("fix add\r", "Done."),
+            ("/diff\r", "+    return a + b"),
+            ("/undo\r", "put back  sums.py"),
+            ("/tier deep-coder\r", "deep-coder (large) answers from here on"),
+            ("/mode plan\r", "mode plan"),
+            ("go\r", "Large."),
+            ("\x1b[Z", "mode ask"),
+            ("/context\r", "model large, profile native"),
+            ("/compact\r", "a summary"),
+            ("/export kept.md\r", "written to kept.md"),
+            ("/sess\t", "/sessions"),
+            ("\r", "fix add"),
+            ("/new\r", "a new session begins"),
+            ("/resume\r", "goes on"),
+            ("look at @su\t", "@sums.py"),
+        ]:
+            await shown.until("›")
+            shown.type(typed)
+            await (shown.until(told) if typed.endswith("\r") else shown.shows(told))
+        shown.type("\x03/quit\r")
+        assert await asyncio.wait_for(shown.process.wait(), 10) == 0
+    assert "a - b" in (work / "sums.py").read_text() and "## fix add" in (work / "kept.md").read_text()
+
+
+async def test_progress_of_a_load_is_under_the_prompt(tmp_path: Path, work: Path) -> None:
+    slow = {"say": "Loaded.", "progress": [{"stage": "load", "percent": 40, "left_ms": 3000}], "first_ms": 700}
+    async with scripted(tmp_path, [slow]) as server, terminal(work, "code", VARIET_ENGINE_URL=server.url) as shown:
+        await shown.until("›")
+        shown.type("hi\r")
+        await shown.shows("balanced loads 40%, 3 s left")
+        await shown.until("Loaded.")
+        assert await left(shown) == 0
+
+
+async def test_without_colour_there_is_none(tmp_path: Path, work: Path) -> None:
+    async with (
+        scripted(tmp_path, [{"say": "**bold** words"}]) as server,
+        terminal(work, "code", VARIET_ENGINE_URL=server.url, NO_COLOR="1") as shown,
+    ):
+        await shown.until("›")
+        shown.type("hi\r")
+        await shown.until("bold words")
+        assert await left(shown) == 0
+        colours = [code for codes in re.findall(r"\x1b\[([\d;]*)m", shown.raw) for code in codes.split(";")
+                   if len(code) > 1 and code[0] in "349" and code not in ("39", "49")]  # fmt: skip
+        assert not colours
+
+
+async def test_an_engine_that_went_away_is_told_and_the_conversation_stays(tmp_path: Path, work: Path) -> None:
+    async with scripted(tmp_path, [{"say": "one"}]) as server:
+        url = server.url
+        async with terminal(work, "code", VARIET_ENGINE_URL=url) as shown:
+            await shown.until("›")
+            shown.type("hi\r")
+            await shown.until("one")
+            shown.type("more\r")
+            await shown.until("script is at its end")
+            shown.type("/help\r")
+            await shown.until("Shift-Tab")
+            assert await left(shown) == 0
