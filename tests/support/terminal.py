@@ -63,6 +63,13 @@ class Terminal:
         """What stands there now."""
         return "\n".join(line.rstrip() for line in self._screen.display).rstrip()
 
+    async def ready(self, limit_s: float = 20.0) -> None:
+        """Wait for an empty prompt."""
+        deadline = asyncio.get_running_loop().time() + limit_s
+        while "›" not in self.screen().splitlines():
+            assert asyncio.get_running_loop().time() < deadline, f"no empty prompt on:\n{self.screen()}"
+            await asyncio.sleep(0.02)
+
     async def shows(self, words: str, limit_s: float = 20.0) -> None:
         """Wait until these words stand on the screen: for what is drawn again in its place."""
         deadline = asyncio.get_running_loop().time() + limit_s
