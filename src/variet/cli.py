@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("variet.commands.up", "Start Variet Engine on this machine."),
     "code": ("variet.commands.code", "Let the coding agent work in this folder."),
     "ask": ("variet.commands.ask", "Ask a question."),
+    "acp": ("variet.commands.acp", "Serve the coding agent to an editor."),
     "sessions": ("variet.commands.sessions", "List the agent's sessions."),
     "status": ("variet.commands.status", "Show tiers, models, memory and queue."),
     "swap": ("variet.commands.control", "Make a tier resident; what must give way does."),

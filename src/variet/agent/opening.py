@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +24,7 @@ from variet.agent.rendering import Prefix, Rendering
 from variet.agent.sandbox import Sandbox, open_sandbox
 from variet.agent.servers import Servers, told
 from variet.agent.sessions import Session, Stored
-from variet.agent.settings import Role, Settings
+from variet.agent.settings import Role, ServerSettings, Settings
 from variet.agent.tools import coding_tools, further_tools
 from variet.agent.tools.base import Toolbox, close_all
 from variet.agent.workspace import Workspace
@@ -74,14 +74,15 @@ class Equipment:
 
 async def start(
     root: Path, model: Model, wishes: Wishes, mode: Mode, rules: tuple[Rule, ...] = (), *, present: bool,
-    name: str | None = None,
+    name: str | None = None, servers: Mapping[str, ServerSettings] | None = None,
 ) -> Opened:  # fmt: skip
     """A session of this folder with all that is around it, a new one or `name`; without a tier, that of the settings.
+    `servers`: those that the person configured elsewhere.
     The model is the session's from now on. Raises ConfigError, AnswerFailed, SessionError, and leaves nothing open."""
     trusted = trust.trusted(root)
     equipment: Equipment | None = None
     try:
-        equipment, notes = await _equip(root, trusted=trusted, kind=wishes.kind)
+        equipment, notes = await _equip(root, servers or {}, trusted=trusted, kind=wishes.kind)
         facts = Facts(rules, person_present=present, trusted=trusted, sandboxed=equipment.sandbox is not None)
         permissions = Permissions(mode, facts)
         if name is None:
@@ -102,13 +103,15 @@ async def start(
 _USUAL: dict[Kind, tuple[Role, str]] = {"code": ("main", "balanced"), "ask": ("ask", "fast")}
 
 
-async def _equip(root: Path, *, trusted: bool, kind: Kind = "code") -> tuple[Equipment, list[str]]:
+async def _equip(
+    root: Path, given: Mapping[str, ServerSettings], *, trusted: bool, kind: Kind = "code"
+) -> tuple[Equipment, list[str]]:
     """(what a session in this folder works with, what its person should know of that). Raises ConfigError."""
     notes: list[str] = []
     wanted = settings.load()
     brought = settings.of_project(root) if trusted and kind == "code" else {}
     servers = Servers()
-    connecting = asyncio.ensure_future(servers.connect({**brought, **wanted.servers}))
+    connecting = asyncio.ensure_future(servers.connect({**brought, **given, **wanted.servers}))
     sandbox: Sandbox | None = None
     if kind == "code":
         sandbox, why = await open_sandbox(root)

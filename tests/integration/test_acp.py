@@ -1,0 +1,268 @@
+"""`variet acp`: driven by somebody else's client, and by the SDK's for what that one does not do."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import acp
+import pytest
+from acp import RequestError, schema
+
+from tests.support.agent import scripted
+
+ACPX = Path(__file__).parents[1] / "support" / "node" / "node_modules" / "acpx" / "dist" / "cli.js"
+EDIT = {"calls": [{"name": "edit", "arguments": {"path": "sums.py", "old": "a - b", "new": "a + b"}}]}
+READ = {"calls": [{"name": "read", "arguments": {"path": "sums.py"}}]}
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (folder / "sums.py").write_text("def add(a, b):\n    return a - b\n")
+    return folder
+
+
+def environment(work: Path, url: str) -> dict[str, str]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("VARIET_")}
+    home = work.parent
+    return {**clean, "VARIET_HOME": str(home / "home"), "VARIET_ENGINE_URL": url, "HOME": str(home)}
+
+
+# --- somebody else's client ---
+
+
+async def acpx(work: Path, url: str, *words: str, permissions: str = "--approve-all") -> list[dict[str, Any]]:
+    """What acpx and the agent said to each other."""
+    agent = f"{sys.executable} -m variet acp"
+    process = await asyncio.create_subprocess_exec(
+        shutil.which("node") or "node", str(ACPX), "--cwd", str(work), "--agent", agent, permissions,
+        "--format", "json", *words, cwd=work, env=environment(work, url),
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    lines = [json.loads(line) for line in out.decode().splitlines() if line.startswith("{")]
+    assert lines, err.decode()
+    return lines
+
+
+def updates(lines: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    found = [line["params"]["update"] for line in lines if line.get("method") == "session/update"]
+    return [one for one in found if one["sessionUpdate"] == kind]
+
+
+async def test_a_third_party_client_drives_an_edit_with_a_permission(tmp_path: Path, work: Path) -> None:
+    async with scripted(tmp_path, [EDIT, {"say": "It adds now."}]) as server:
+        lines = await acpx(work, server.url, "exec", "fix add")
+    (asked,) = [line for line in lines if line.get("method") == "session/request_permission"]
+    (diff,) = asked["params"]["toolCall"]["content"]
+    assert diff["type"] == "diff" and "a - b" in diff["oldText"] and "a + b" in diff["newText"]
+    (card,) = updates(lines, "tool_call")
+    assert (card["kind"], card["title"]) == ("edit", "edit sums.py")
+    assert card["locations"] == [{"path": str(work / "sums.py")}]
+    done = updates(lines, "tool_call_update")[-1]
+    assert done["status"] == "completed" and done["content"][0]["type"] == "diff"
+    assert "".join(one["content"]["text"] for one in updates(lines, "agent_message_chunk")) == "It adds now."
+    assert updates(lines, "usage_update")[-1]["size"] == 32768
+    assert lines[-1]["result"]["stopReason"] == "end_turn"
+    assert "a + b" in (work / "sums.py").read_text()
+
+
+async def test_a_third_party_client_that_denies_changes_nothing(tmp_path: Path, work: Path) -> None:
+    async with scripted(tmp_path, [EDIT, {"say": "As you wish.", "expect": "refused"}]) as server:
+        await acpx(work, server.url, "exec", "fix add", permissions="--deny-all")
+    assert "a - b" in (work / "sums.py").read_text()
+
+
+async def test_a_third_party_client_keeps_a_session_and_sets_its_options(tmp_path: Path, work: Path) -> None:
+    answers = [EDIT, {"say": "One."}, {"say": "Two."}]
+    async with scripted(tmp_path, answers) as server:
+        await acpx(work, server.url, "sessions", "new")
+        try:
+            for words in (("set-mode", "auto-edit"), ("set", "tier", "deep-coder"), ("first",), ("second",)):
+                assert not [line for line in await acpx(work, server.url, *words) if "error" in line]
+        finally:
+            await acpx(work, server.url, "sessions", "close")
+        bodies = [json.loads(body) for body in await server.bodies()]
+    assert [body["model"] for body in bodies] == ["deep-coder"] * 3
+    assert len(bodies[2]["messages"]) == 6, "one conversation"
+    assert "a + b" in (work / "sums.py").read_text()
+
+
+# --- the SDK's client ---
+
+
+class Editor:
+    """Keeps what it is told; answers permissions with `choice`."""
+
+    def __init__(self) -> None:
+        self.updates: list[Any] = []
+        self.choice = "once"
+        self.asked: list[Any] = []
+
+    async def session_update(self, session_id: str, update: Any, **_: Any) -> None:
+        self.updates.append(update)
+
+    async def request_permission(self, session_id: str, tool_call: Any, options: Any, **_: Any) -> Any:
+        self.asked.append(tool_call)
+        return schema.RequestPermissionResponse(
+            outcome=schema.AllowedOutcome(outcome="selected", option_id=self.choice)
+        )
+
+    def on_connect(self, conn: Any) -> None: ...
+
+    def of(self, kind: str) -> list[Any]:
+        return [one for one in self.updates if one.session_update == kind]
+
+    def text(self) -> str:
+        return "".join(one.content.text for one in self.of("agent_message_chunk"))
+
+
+@asynccontextmanager
+async def connected(work: Path, url: str, *words: str) -> AsyncIterator[tuple[Any, Editor]]:
+    editor = Editor()
+    async with acp.spawn_agent_process(
+        editor, sys.executable, "-m", "variet", "acp", *words, env=environment(work, url), cwd=work,  # type: ignore[arg-type]
+        use_unstable_protocol=True,
+    ) as (agent, _):  # fmt: skip
+        await agent.initialize(protocol_version=acp.PROTOCOL_VERSION)
+        yield agent, editor
+
+
+async def prompt(agent: Any, session: str, text: str) -> Any:
+    return await agent.prompt(session_id=session, prompt=[acp.text_block(text)])
+
+
+async def test_sessions_are_listed_loaded_and_go_on(tmp_path: Path, work: Path) -> None:
+    async with scripted(tmp_path, [READ, {"say": "Seen."}, {"say": "Still here."}]) as server:
+        async with connected(work, server.url) as (agent, editor):
+            made = await agent.new_session(cwd=str(work), mcp_servers=[])
+            await prompt(agent, made.session_id, "look at it")
+            assert editor.of("session_info_update")[0].title == "look at it"
+        async with connected(work, server.url) as (agent, editor):
+            (listed,) = (await agent.list_sessions(cwd=str(work))).sessions
+            assert (listed.session_id, listed.title) == (made.session_id, "look at it")
+            await agent.load_session(cwd=str(work), session_id=made.session_id, mcp_servers=[])
+            await asyncio.sleep(0.3)
+            assert [one.content.text for one in editor.of("user_message_chunk")] == ["look at it"]
+            assert editor.text() == "Seen." and editor.of("tool_call")[0].title == "read sums.py"
+            await prompt(agent, made.session_id, "and now?")
+            assert editor.text() == "Seen.Still here."
+        bodies = [json.loads(body) for body in await server.bodies()]
+    assert bodies[2]["messages"][: len(bodies[1]["messages"])] == bodies[1]["messages"]
+
+
+async def test_a_cancel_ends_the_turn(tmp_path: Path, work: Path) -> None:
+    async with (
+        scripted(tmp_path, [{"say": "word " * 2000, "gap_ms": 20}]) as server,
+        connected(work, server.url) as (agent, editor),
+    ):
+        made = await agent.new_session(cwd=str(work), mcp_servers=[])
+        turn = asyncio.create_task(prompt(agent, made.session_id, "talk"))
+        while not editor.text():
+            await asyncio.sleep(0.02)
+        with pytest.raises(RequestError, match="Invalid request"):
+            await prompt(agent, made.session_id, "a second one")
+        await agent.cancel(session_id=made.session_id)
+        assert (await asyncio.wait_for(turn, 10)).stop_reason == "cancelled"
+        assert await server.open() == 0
+
+
+async def test_loads_are_a_card_and_plans_are_plans(tmp_path: Path, work: Path) -> None:
+    plan = {"calls": [{"name": "plan", "arguments": {"steps": ["[x] one", "[>] two", "three"]}}],
+            "progress": [{"stage": "load", "percent": 40}, {"stage": "load", "percent": 80}]}  # fmt: skip
+    async with scripted(tmp_path, [plan, {"say": "ok"}]) as server, connected(work, server.url) as (agent, editor):
+        made = await agent.new_session(cwd=str(work), mcp_servers=[])
+        await prompt(agent, made.session_id, "go")
+    assert editor.of("tool_call")[0].title == "Loading balanced 40%"
+    assert editor.of("tool_call_update")[0].title == "Loading balanced 80%"
+    states = [(one.content, one.status) for one in editor.of("plan")[0].entries]
+    assert states == [("one", "completed"), ("two", "in_progress"), ("three", "pending")]
+
+
+async def test_commands_and_extensions_take_back_what_was_changed(tmp_path: Path, work: Path) -> None:
+    answers = [EDIT, {"say": "ok"}, {"say": "I see.", "expect": "took changes back"}]
+    async with scripted(tmp_path, answers) as server, connected(work, server.url) as (agent, editor):
+        made = await agent.new_session(cwd=str(work), mcp_servers=[])
+        await prompt(agent, made.session_id, "fix")
+        await prompt(agent, made.session_id, "/diff")
+        assert "+    return a + b" in editor.text()
+        assert "a + b" in (await agent.ext_method("variet/diff", {"sessionId": made.session_id}))["patch"]
+        undone = await agent.ext_method("variet/undo", {"sessionId": made.session_id})
+        assert undone == {"restored": ["sums.py"], "left": {}} and "a - b" in (work / "sums.py").read_text()
+        await prompt(agent, made.session_id, "go on")
+        assert editor.text().endswith("I see.")
+
+
+async def test_what_the_editor_sends_along_is_read(tmp_path: Path, work: Path) -> None:
+    async with scripted(tmp_path, [{"say": "ok"}]) as server, connected(work, server.url) as (agent, _):
+        made = await agent.new_session(cwd=str(work), mcp_servers=[])
+        uri = (work / "sums.py").as_uri()
+        blocks = [
+            acp.text_block("what is "), acp.resource_link_block("sums.py", uri), acp.text_block("?"),
+            acp.resource_block(acp.embedded_text_resource(uri, "unsaved words")),
+        ]  # fmt: skip
+        await agent.prompt(session_id=made.session_id, prompt=blocks)
+        (body,) = await server.bodies()
+    told = json.loads(body)["messages"][-1]["content"]
+    assert f"what is @{work / 'sums.py'}?" in told and "unsaved words" in told
+
+
+async def test_servers_of_the_editor_are_used(tmp_path: Path, work: Path) -> None:
+    server_file = Path(__file__).parents[1] / "support" / "mcp_server.py"
+    greet = {"calls": [{"name": "call_tool", "arguments": {"name": "theirs.greet", "args": {"name": "Ada"}}}]}
+    async with (
+        scripted(tmp_path, [greet, {"say": "ok", "expect": "hello Ada"}]) as server,
+        connected(work, server.url) as (agent, editor),
+    ):
+        given = schema.McpServerStdio(name="theirs", command=sys.executable, args=[str(server_file)], env=[])
+        made = await agent.new_session(cwd=str(work), mcp_servers=[given])
+        await prompt(agent, made.session_id, "greet")
+        assert editor.asked[0].title == 'theirs.greet(name="Ada")'
+
+
+@pytest.mark.parametrize(
+    ("ask", "told"),
+    [
+        (lambda agent, work: agent.new_session(cwd="relative", mcp_servers=[]), "Invalid params"),
+        (lambda agent, work: agent.load_session(cwd=str(work), session_id="nope", mcp_servers=[]), "no session"),
+        (lambda agent, work: prompt(agent, "nope", "x"), "Invalid params"),
+        (lambda agent, work: agent.ext_method("variet/nothing", {}), "Method not found"),
+    ],
+)
+async def test_a_mistake_is_told(tmp_path: Path, work: Path, ask: Any, told: str) -> None:
+    async with scripted(tmp_path, [{"say": "x"}]) as server, connected(work, server.url) as (agent, _):
+        with pytest.raises(RequestError, match=told):
+            await ask(agent, work)
+
+
+async def test_no_engine_is_told_to_the_editor(work: Path) -> None:
+    async with connected(work, "http://127.0.0.1:1") as (agent, _):
+        with pytest.raises(RequestError, match="variet up"):
+            await agent.new_session(cwd=str(work), mcp_servers=[])
+
+
+async def test_an_editor_that_vanishes_leaves_nothing_running(tmp_path: Path, work: Path) -> None:
+    command = {"calls": [{"name": "shell", "arguments": {"command": "echo $$ > pid; exec sleep 1000"}}]}
+    async with scripted(tmp_path, [command]) as server:
+        async with connected(work, server.url) as (agent, _):
+            made = await agent.new_session(cwd=str(work), mcp_servers=[])
+            turn = asyncio.create_task(prompt(agent, made.session_id, "wait"))
+            while not (work / "pid").exists() or not (work / "pid").read_text().strip():
+                await asyncio.sleep(0.02)
+        turn.cancel()
+        await asyncio.gather(turn, return_exceptions=True)
+        log = next((work.parent / "home" / "state" / "sessions").iterdir()) / "log.jsonl"
+        for _ in range(200):
+            if '"turn_ended"' in log.read_text():
+                break
+            await asyncio.sleep(0.05)
+    assert '"cancelled"' in log.read_text()
