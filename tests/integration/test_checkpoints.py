@@ -41,7 +41,7 @@ async def opened(root: Path) -> Checkpoints:
 async def step(kept: Checkpoints, act: Callable[[], object], only: list[Path] | None = None) -> Step:
     mark = await kept.before("call", "t1", "test", only)
     act()
-    return await kept.after(mark, only)
+    return await kept.after(mark)
 
 
 async def test_a_command_is_taken_back_whatever_it_touched(root: Path) -> None:

@@ -187,9 +187,9 @@ async def test_a_bubblewrap_that_holds_nothing_is_found_out(tmp_path: Path, monk
     fake = tmp_path / "bwrap"
     fake.write_text('#!/bin/sh\nwhile [ "$1" != "--" ]; do shift; done\nshift\nexec "$@"\n')
     fake.chmod(0o755)
-    assert (await probe())[0], "the real one holds here"
+    assert (await probe(Path.cwd()))[0], "the real one holds here"
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    path, why = await probe()
+    path, why = await probe(Path.cwd())
     assert path == "" and "does not hold" in why
 
 

@@ -177,7 +177,8 @@ def test_a_splice_of_anything_is_python_and_loses_no_name(file: list[str], piece
     ("written", "args"),
     [
         ('{"a": 1}', {"a": 1}), ("", {}), ('"{\\"a\\": 1}"', {"a": 1}), ('{"a": "x\ny"}', {"a": "x\ny"}),
-        ("{'a': 1}", {"a": 1}), ('{"a": 1,}', {"a": 1}), ('{"a": "b"', {"a": "b"}), ("[1]", None), ("oops", None),
+        ("{'a': 1}", {"a": 1}), ('{"a": 1,}', {"a": 1}), ('{"a": "b"', None), ('{"a": "b', None),
+        ('{"a": "b"} or {"a": "c"}', None), ("[1]", None), ("oops", None),
     ],
 )  # fmt: skip
 def test_arguments_are_mended_where_there_is_no_doubt(written: str, args: dict[str, object] | None) -> None:

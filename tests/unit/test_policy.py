@@ -25,8 +25,9 @@ def command(text: str, *, inside: bool = True) -> Sink:
     [
         "ls", "ls -la src", "cat a.py | head -5", "git status && git diff --stat", "grep -rn 'a b' src",
         "pwd; echo done",
-        "find . -name '*.py' -type f", 'grep "x y" a 2>/dev/null', "wc -l a b # count", "git log --oneline | cat",
-        "cat a 2>&1",
+        "find . -name '*.py' -type f", 'grep "x y" a 2>/dev/null', "wc -l a b", "git log --oneline | cat",
+        "cat a 2>&1", "head -20 a", "grep -rnA3 -e x --include='*.py' .", "git diff --cached -U5", "sort -k2 -u a",
+        "git log -p -n 3 -- a", "rg -n x -g '*.py'", "find . -maxdepth 2", "ls >/dev/null 2>&1",
     ],
 )  # fmt: skip
 def test_looking_around_is_harmless(text: str) -> None:
@@ -44,6 +45,14 @@ def test_looking_around_is_harmless(text: str) -> None:
         "ls \\\n; rm a",
         "echo {a,b}", "ls 'unclosed", "cat <<X\n$(rm a)\nX", "exec ls", "sudo ls", "env ls", "timeout 1 rm a",
         "ls\nrm a", "! rm a", "time rm a", "echo !!", "[[ -f a ]] && rm a", "a=$(rm b)", "export A=1", "cat a >&b",
+        "ls # what", "echo evil > victim /dev/null", "echo <$(touch x) /dev/null", "echo a\r#$(touch x)", 
+        "echo a\x0b#b",
+        "echo a \\ #$(touch x)", "test -v 'a[$(touch x)]'", "printf -v 'a[$(touch x)]' x", "echo x >&\u00b2",
+        "sort -ro a b", "sort --outp=a b", "sort --comp=./evil b", "sort -T. b", "grep -nR x .", "rg -nL x", "rg -z x",
+        "find . -follow", "find -L . -name x", "diff -rN a b", "cd sub && cat l", "cd", "ls\u00a0x", "ls \u202ex",
+        "git -C . status", "git log --output=x", "git diff -Ox", "git status --col", "tail --fol a", 
+        "git diff --no-index a b",
+        "wc --files0-from=a", "[ -f a ]", "find . -fls x", "nl --unknown a", "grep -f a b", "du --files0-from=a",
         "grep -R x .", "tail -f a > b", "$X", '"$X" a', 'echo "$(rm a)"', "printf x > y", "coproc rm a",
     ],
 )  # fmt: skip
@@ -57,7 +66,8 @@ def test_quotes_are_taken_off_words() -> None:
 
 _PIECES = ["ls", "rm", "cat", "echo", "a", " ", " ", "$(", "${", "`", "(", ")", "{", "}", "|", ";", "&", "<", ">", "'",
            '"', "\\", "\n", "*", "!", "#", "=", "~", "[", "]", "-", "<<X", "X", "if", "then", "fi", "&&", "$x",
-           "$'"]  # fmt: skip
+           "$'", "\r", "\x0b", "/dev/null", "\u00b2", "\\ ", "[$(rm a)]", "-v", "test", "printf", "sort", "-o", "cd",
+           ">&", "2>"]  # fmt: skip
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash to compare with")
@@ -157,3 +167,57 @@ def test_nobody_there_is_a_refusal_and_less_trust_never_allows_more(
     assert strict.index(judged(sink, mode, trusted=trusted)) >= strict.index(
         judged(sink, mode, trusted=trusted, sandboxed=True)
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "own"),
+    [
+        ("git add -A && git commit -qm 'x y'", True), ("git init", True), ("git push -u origin main", True),
+        ("git fetch", True), ("git checkout -b new", True), ("git merge --no-ff topic", True), ("git status", True),
+        ("git push --receive-pack='sh x' . main:x", False), ("git push . main:x", False), ("git fetch ext::sh", False),
+        ("git merge -s evil topic", False), ("git merge -X theirs b", False), ("git rebase --exec x main", False),
+        ("git rebase -i main", False), ("git -c a.b=c commit", False), ("git commit -F x", False),
+        ("git init --template=x", False), ("git add a; make", False), ("git push ../other main", False),
+        ("git config a.b c", False), ("git submodule update", False), ("git bisect run x", False),
+    ],
+)  # fmt: skip
+def test_git_alone_may_write_its_repository_and_only_in_ways_that_run_nothing(text: str, own: bool) -> None:
+    assert shell.only_git(shell.parse(text)) is own
+
+
+def test_words_behind_options_may_be_paths() -> None:
+    assert set(shell.paths_of(shell.parse("cat -- -l; grep --include=/etc/x a"))) >= {"-l", "/etc/x"}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "mode", "answer"),
+    [
+        ("git push", "git -C . push", "full", "deny"), ("git push", "git --no-pager push", "full", "deny"),
+        ("git push", "sh -c 'git  push'", "full", "deny"), ("git push", "git pull", "full", "allow"),
+    ],
+)  # fmt: skip
+def test_a_refusal_of_a_command_is_not_got_around(pattern: str, text: str, mode: Mode, answer: str) -> None:
+    assert judged(command(text), mode, Rule("r", "shell", pattern, "deny"), sandboxed=True) == answer
+
+
+def test_a_refusal_to_write_speaks_of_edits_too() -> None:
+    rule = Rule("r", "write", "migrations/*", "deny")
+    action = Action("edit", Sink("write", ("migrations/1.py",)), "full")
+    assert decide(action, Facts((rule,))).answer == "deny"
+
+
+@pytest.mark.parametrize(
+    ("text", "network", "answer"),
+    [("rm -rf build", False, "allow"), ("rm -rf build src", False, "ask"), ("rm -rf build", True, "ask"),
+     ("rm -rf  build", False, "ask"), ("rm -rf build; ls", False, "ask")],
+)  # fmt: skip
+def test_a_yes_for_the_session_is_for_exactly_that(text: str, network: bool, answer: str) -> None:
+    rule = Rule("r", "shell", "rm -rf build", "allow", exact=True, network=False)
+    sink = Sink("shell", (text,), command=shell.parse(text), network=network)
+    assert judged(sink, "ask", rule) == answer
+
+
+def test_a_yes_for_a_file_named_like_a_pattern_is_for_that_file() -> None:
+    rule = Rule("r", "write", "*", "allow", exact=True)
+    assert judged(Sink("write", ("*",)), "ask", rule) == "allow"
+    assert judged(Sink("write", (".git/hooks/x",), guarded=True), "ask", rule) == "ask"

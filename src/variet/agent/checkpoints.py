@@ -14,14 +14,14 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from variet import paths
+from variet.agent import programs
 from variet.agent.workspace import Workspace, patch, replace_file
 from variet.errors import CheckpointFailed
 
@@ -33,11 +33,13 @@ MOST_FILES = 30_000
 MOST_TOTAL = 300_000_000  # bytes of one scan
 MOST_STORED = 1_000_000_000  # bytes of one workspace's store; beyond, the oldest steps go
 _LINK = "120000"
+_BEAT_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`before`, `after`: trees; `after` is empty while the call runs, or where it was killed."""
+    """`before`, `after`: trees; `after` is empty while the call runs, and where nobody knows how it ended. `only`: the
+    paths that both are of; all of the workspace where there are none."""
 
     id: str
     call_id: str
@@ -45,6 +47,8 @@ class Step:
     summary: str
     before: str
     after: str = ""
+    only: tuple[str, ...] = ()
+    modes: Mapping[str, int] = field(default_factory=dict)  # of changed files, as they were before
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,9 @@ class Checkpoints:
         self._store = paths.state_dir() / "checkpoints" / key
         self._known: dict[str, tuple[_Stat, Entry]] = {}
         self._scanned_ns = 0
+        self._modes: dict[str, int] = {}  # of files, before the step under way
+        self._alive = journal.with_name("alive")
+        self._beat: asyncio.Task[None] | None = None
         self.steps: list[Step] = _read(journal)
 
     @staticmethod
@@ -78,36 +85,98 @@ class Checkpoints:
         home = Path.home().resolve()
         if root == home or root in home.parents:
             return f"{root} is a home folder or holds one: too much to keep. Work in a project's folder"
-        if shutil.which("git") is None:
+        if programs.find("git", root) is None:
             return "git is not installed"
         return ""
 
     async def open(self) -> None:
-        """Raises CheckpointFailed. A step that a crash cut short ends with what is there now."""
+        """Raises CheckpointFailed. A step that a crash cut short ends with what it can have changed, as far as times of
+        files tell; where nothing tells, it stays open and is not taken back."""
         if not (self._store / "HEAD").is_file():
             paths.private_dir(paths.state_dir())
             paths.private_dir(self._store)
             await self._git("init", "--quiet", "--bare", ".")
         if self.steps and not self.steps[-1].after:
-            await self.after(self.steps[-1])
+            with contextlib.suppress(CheckpointFailed, OSError):
+                await self._end_cut(self.steps[-1])
+        await self._git("read-tree", "--empty")
+        self._known.clear()
+        await self._prune()
+
+    async def _end_cut(self, step: Step) -> None:
+        root = self._workspace.root
+        if step.only:
+            await self.after(step)
+            return
+        alive_ns = self._alive.stat().st_mtime_ns + int(1.5e9 * _BEAT_S)
+        found = await asyncio.to_thread(lambda: dict(scan(root)))
+        names = [name for name, one in found.items() if max(one[1], one[2]) <= alive_ns]
+        entries = await self._stored(names, found)
+        lines = [f"{mode} {blob}\t{name}" for name, (mode, blob) in entries.items()]
+        there = (await self._git("ls-tree", "-r", "-z", "--name-only", step.before)).decode("utf-8", "surrogateescape")
+        for name in there.split("\0")[:-1]:
+            folder = (root / name).parent
+            if name not in found and folder.is_dir() and folder.stat().st_mtime_ns <= alive_ns:
+                lines.append(f"0 {'0' * 40}\t{name}")
+        await self._git("read-tree", step.before)
+        await self._index(lines)
+        await self._finish(step, (await self._git("write-tree")).decode().strip())
+
+    async def _prune(self) -> None:
+        """The oldest sessions' steps go where the store is too large; what is younger than a day stays."""
+        told = dict(line.split(": ") for line in (await self._git("count-objects", "-v")).decode().splitlines())
+        if (int(told.get("size", 0)) + int(told.get("size-pack", 0))) * 1024 < MOST_STORED:
+            return
+        refs = (await self._git("for-each-ref", "--format=%(refname)", "refs/steps")).decode().split()
+        sessions = sorted({ref.split("/")[2] for ref in refs} - {self._journal.parent.name})
+        for ref in refs:
+            if ref.split("/")[2] in sessions[: max(1, len(sessions) // 2)]:
+                await self._git("update-ref", "-d", ref)
+        await self._git("prune", "--expire=1.day.ago")
 
     async def before(self, call_id: str, turn_id: str, summary: str, only: Iterable[Path] | None = None) -> Step:
         """Keep how things stand: all of them, or `only` these files. Raises CheckpointFailed."""
-        tree = await self._tree(only)
-        step = Step(f"c{len(self.steps) + 1}", call_id, turn_id, summary[:200], tree)
+        inside = [path for path in only if self._workspace.inside(path)] if only is not None else None
+        tree = await self._tree(inside)
+        names = tuple(self._workspace.show(path) for path in inside or ())
+        step = Step(f"c{self._next()}", call_id, turn_id, summary[:200], tree, only=names)
+        self._modes = {name: stat.S_IMODE(one[-1]) for name, (one, _) in self._known.items()}
         self.steps.append(step)
         self._write()
+        if inside is None:
+            self._alive.touch()
+            self._beat = asyncio.create_task(self._beats())
         return step
 
-    async def after(self, step: Step, only: Iterable[Path] | None = None) -> Step:
-        """What came of it; a step that changed nothing is forgotten."""
-        done = Step(step.id, step.call_id, step.turn_id, step.summary, step.before, await self._tree(only))
+    async def after(self, step: Step) -> Step:
+        """What came of it; a step that changed nothing is forgotten. Raises CheckpointFailed, and then stays open."""
+        if self._beat is not None:
+            self._beat.cancel()
+            self._beat = None
+        only = [self._workspace.root / one for one in step.only] or None
+        return await self._finish(step, await self._tree(only))
+
+    async def _finish(self, step: Step, tree: str) -> Step:
+        done = replace(step, after=tree)
+        if tree != step.before:
+            changed = [path for path, _ in await self._changes(done)]
+            done = replace(done, modes={path: self._modes[path] for path in changed if path in self._modes})
         at = next(at for at, one in enumerate(self.steps) if one.id == step.id)
         self.steps[at : at + 1] = [] if done.after == done.before else [done]
         self._write()
-        for name, tree in (("before", done.before), ("after", done.after)):
-            await self._git("update-ref", f"refs/steps/{self._journal.parent.name}/{step.id}-{name}", tree)
+        for name, kept in (("before", done.before), ("after", done.after)):
+            await self._git("update-ref", f"refs/steps/{self._journal.parent.name}/{step.id}-{name}", kept)
         return done
+
+    def _next(self) -> int:
+        return max((int(one.id[1:]) for one in self.steps if one.id[1:].isdigit()), default=0) + 1
+
+    async def _beats(self) -> None:
+        """While a command runs, a file's time says until when: after a crash, that tells its changes from others."""
+        while True:
+            await asyncio.sleep(_BEAT_S)
+            with contextlib.suppress(OSError):
+                self._alive.touch()
 
     async def undo(self, steps: Sequence[Step]) -> Undone:
         """Take these back, the last first. Itself a step, so that an undo can be undone. Raises CheckpointFailed."""
@@ -116,21 +185,29 @@ class Checkpoints:
         wanted, left = await self._wanted(steps)
         root = self._workspace.root
         mark = await self.before(
-            "undo", "", f"undo of {', '.join(one.id for one in steps)}", [root / p for p in wanted]
+            "undo", "", f"undo of {', '.join(one.id for one in steps)}", [root / path for path in wanted]
         )
+        modes = {path: mode for step in reversed(steps) for path, mode in step.modes.items()}
         restored = []
-        for path, (old, new) in sorted(wanted.items()):
-            if await self._now(root / path) != new:
+        # What is to go goes first: a folder may stand where a file is to be.
+        for path, (old, new) in sorted(wanted.items(), key=lambda item: (item[1][0] is not None, item[0])):
+            if self._led_away(path):
+                left[path] = "a folder on its way is a link"
+                continue
+            if await self._now(root / path) != new and not (old and new is None and (root / path).is_dir()):
                 left[path] = "it was changed since"
                 continue
             try:
-                await self._put(path, old)
+                await self._put(path, old, modes.get(path))
             except OSError as error:
                 left[path] = f"it cannot be written: {error.strerror}"
                 continue
             restored.append(path)
-        await self.after(mark, [root / path for path in wanted])
-        return Undone(tuple(restored), left)
+        await self.after(mark)
+        return Undone(tuple(sorted(restored)), left)
+
+    def _led_away(self, name: str) -> bool:
+        return any((self._workspace.root / one).is_symlink() for one in list(Path(name).parents)[:-1])
 
     async def diff(self, steps: Sequence[Step]) -> str:
         """What these changed, as one patch from before the first to after the last."""
@@ -168,11 +245,13 @@ class Checkpoints:
         lines += [f"0 {'0' * 40}\t{path}" for path in gone]
         for path in gone:
             self._known.pop(path, None)
-        if lines:
-            await self._git(
-                "update-index", "-z", "--index-info", given="\0".join(lines).encode("utf-8", "surrogateescape")
-            )
+        await self._index(lines)
         return (await self._git("write-tree")).decode().strip()
+
+    async def _index(self, lines: Sequence[str]) -> None:
+        if lines:
+            given = "\0".join(lines).encode("utf-8", "surrogateescape")
+            await self._git("update-index", "-z", "--index-info", given=given)
 
     async def _stored(self, names: Sequence[str], found: Mapping[str, _Stat]) -> dict[str, Entry]:
         """Files as objects; what vanished meanwhile is left out."""
@@ -185,7 +264,12 @@ class Checkpoints:
                     _LINK,
                     (await self._git("hash-object", "-w", "--stdin", given=target)).decode().strip(),
                 )
-        files = [name for name in names if name not in links and "\n" not in name and (root / name).is_file()]
+        files = [
+            name
+            for name in names
+            if name not in links and not {"\n", "\r"} & set(name) and os.access(root / name, os.R_OK)
+            and (root / name).is_file()
+        ]  # fmt: skip
         if files:
             given = "".join(f"{root / name}\n" for name in files).encode("utf-8", "surrogateescape")
             said = await self._git("hash-object", "-w", "--no-filters", "--stdin-paths", given=given)
@@ -200,25 +284,33 @@ class Checkpoints:
         wanted: dict[str, tuple[Entry | None, Entry | None]] = {}
         left: dict[str, str] = {}
         for step in steps:
-            raw = await self._git("diff-tree", "-r", "-z", "--no-renames", step.before, step.after)
-            fields = raw.decode("utf-8", "surrogateescape").split("\0")
-            for meta, path in zip(fields[::2], fields[1::2], strict=False):
-                old_mode, new_mode, old, new, _ = meta.removeprefix(":").split(" ")
-                before = None if set(old) == {"0"} else (old_mode, old)
-                after = None if set(new) == {"0"} else (new_mode, new)
+            for path, (before, after) in await self._changes(step):
                 if path in wanted and wanted[path][1] != before:
                     left[path] = "somebody changed it in between"
                 wanted[path] = (wanted[path][0] if path in wanted else before, after)
         return {path: pair for path, pair in wanted.items() if path not in left}, left
 
+    async def _changes(self, step: Step) -> list[tuple[str, tuple[Entry | None, Entry | None]]]:
+        """Of a step that ended: what each file was and became."""
+        if not step.after:
+            return []
+        raw = await self._git("diff-tree", "-r", "-z", "--no-renames", step.before, step.after)
+        fields = raw.decode("utf-8", "surrogateescape").split("\0")
+        found = []
+        for meta, path in zip(fields[::2], fields[1::2], strict=False):
+            old_mode, new_mode, old, new, _ = meta.removeprefix(":").split(" ")
+            before = None if set(old) == {"0"} else (old_mode, old)
+            found.append((path, (before, None if set(new) == {"0"} else (new_mode, new))))
+        return found
+
     async def _now(self, path: Path) -> Entry | None:
         one = _look(path)
         if one is None:
-            return None
+            return ("other", "") if os.path.lexists(path) else None  # too large, or no file
         name = self._workspace.show(path)
         return (await self._stored([name], {name: one})).get(name)
 
-    async def _put(self, name: str, entry: Entry | None) -> None:
+    async def _put(self, name: str, entry: Entry | None, mode: int | None) -> None:
         path = self._workspace.root / name
         if entry is None:
             path.unlink(missing_ok=True)
@@ -235,7 +327,10 @@ class Checkpoints:
             return
         if path.is_symlink():
             path.unlink()
-        replace_file(path, data, 0o755 if entry[0] == "100755" else None)
+        if mode is None:
+            mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o644
+            mode = mode | 0o111 if entry[0] == "100755" else mode & ~0o111
+        replace_file(path, data, mode)
         self._workspace.saw(path, hashlib.sha256(data).hexdigest())
 
     # --- the store ---
@@ -245,8 +340,11 @@ class Checkpoints:
         clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
         clean |= {"GIT_DIR": str(self._store), "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull,
                   "GIT_INDEX_FILE": str(self._store / f"index-{self._journal.parent.name}")}  # fmt: skip
+        program = programs.find("git", self._workspace.root)
+        if program is None:
+            raise CheckpointFailed("git is not installed")
         process = await asyncio.create_subprocess_exec(
-            "git", "-c", "core.bare=true", *words, cwd=self._store, env=clean, stdin=asyncio.subprocess.PIPE,
+            program, "-c", "core.bare=true", *words, cwd=self._store, env=clean, stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         try:
@@ -299,7 +397,8 @@ def _look(path: Path) -> _Stat | None:
 
 def _read(journal: Path) -> list[Step]:
     try:
-        return [Step(**row) for row in json.loads(journal.read_text(encoding="utf-8"))]
+        rows = json.loads(journal.read_text(encoding="utf-8"))
+        return [Step(**{**row, "only": tuple(row.get("only", ()))}) for row in rows]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, TypeError) as error:

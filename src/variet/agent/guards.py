@@ -45,11 +45,23 @@ def nudge_for(draft: Draft, tool_names: Sequence[str]) -> Nudge | None:
         return Nudge("cut", "Your answer was cut at its length limit. Go on, in smaller steps.")
     if not text:
         return Nudge("empty", "You said nothing. Call a tool, or answer the user.")
-    if any(mark in text for mark in ("<tool_call>", "<function=", "[TOOL_CALLS]", "<|tool_call>")) or any(
-        f'"name": "{name}"' in text or f'"name":"{name}"' in text for name in tool_names
-    ):
+    if _begun(text, tool_names):
         return Nudge("malformed", _MALFORMED)
     return None
+
+
+_MARKS = ("<tool_call>", "<function=", "[TOOL_CALLS]", "<|tool_call>")
+
+
+def _begun(text: str, tool_names: Sequence[str]) -> bool:
+    """Whether an answer begins like a call, or breaks off in one. One that quotes a call in the middle does not."""
+    bare = text.removeprefix("```json").removeprefix("```").lstrip()
+    if bare.startswith(_MARKS):
+        return True
+    last = max(text.rfind(mark) for mark in _MARKS)
+    if last >= 0 and "</" not in text[last:] and "\n\n" not in text[last:]:
+        return True
+    return bare.startswith("{") and any(f'"name": "{one}"' in bare or f'"name":"{one}"' in bare for one in tool_names)
 
 
 @dataclass
@@ -62,6 +74,8 @@ class LoopGuard:
     def after(self, results: Sequence[tuple[CallPart, ToolEnded]]) -> Nudge | None:
         """A nudge once the same call had the same outcome often; `stuck` is its last word."""
         worst: tuple[int, CallPart] | None = None
+        if any(end.diffs for _, end in results):
+            self._seen.clear()  # it got on: the same command may well be run again
         for call, end in results:
             told = json.dumps([call.tool, call.args, end.status, end.content], sort_keys=True)
             key = hashlib.sha256(told.encode()).hexdigest()

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 
 from variet.agent import compaction
 from variet.agent.checkpoints import Checkpoints
@@ -47,6 +49,7 @@ from variet.agent.events import (
     UsageTold,
 )  # fmt: skip
 from variet.agent.formats.base import Draft, Format, Understood
+from variet.agent.formats.repair import sound
 from variet.agent.guards import Limits, LoopGuard, Nudge, nudge_for
 from variet.agent.model import CallPiece, Finished, Model, ModelFacts, ReasoningPiece, TextPiece, Waiting
 from variet.agent.permissions import Permissions
@@ -57,6 +60,8 @@ from variet.agent.tools.plan import PlanArgs
 from variet.agent.workspace import Workspace
 from variet.errors import AnswerFailed, CheckpointFailed, ContextFull, SessionError, StreamBroken, ToolFailed
 from variet.policy.action import Sink
+
+log = logging.getLogger("variet.agent")
 
 _MOST_CONTENT = 32_000  # characters of a result that the model reads
 _TAKE_OVER = (
@@ -241,6 +246,7 @@ class Agent:
     async def _work(self) -> None:
         kit, guard = self._kit, LoopGuard(self._kit.limits)
         nudges = checks = 0
+        full = False
         nudge: Nudge | None
         if kit.check and await self._check_passes():
             return
@@ -248,7 +254,15 @@ class Agent:
             self._take_steering()
             if compaction.due(self._used_tokens, kit.facts.context_tokens):
                 await self._compact()
-            draft, understood = await self._step()
+            try:
+                draft, understood = await self._step()
+            except ContextFull:
+                if full:
+                    raise
+                full = True
+                self._start_afresh()
+                continue
+            full = False
             if self._total.output > kit.limits.output_tokens:
                 raise _Limit("output_tokens")
             if understood.calls:
@@ -287,9 +301,9 @@ class Agent:
         """Runs the person's check; where it fails, the model reads what it says. `start_over`: only that, the
         task and the files as they are now. What they got wrong before leads the smallest models astray again."""
         call = CallPart(call_id=f"check_{self._session.next_seq}", tool="shell", args={"command": self._kit.check})
-        end = await self._call(call)
-        if end.status != "error":
-            return end.status == "ok"
+        end = await self._call(call, by_person=True)
+        if end.status == "ok":
+            return True
         told = f"$ {self._kit.check}\n{end.content}\n\n{self._kit.form.check_failed}"
         if start_over:
             fresh = f"{self._kit.context_now()}\n\n{self._input}\n\n{told}"
@@ -310,6 +324,15 @@ class Agent:
         through = self._session.next_seq - 1
         summary = compaction.summary_of(self._session.events, draft.text or draft.reasoning)
         self._emit(Compacted(summary=summary, through_seq=through))
+        self._used_tokens = 0
+
+    def _start_afresh(self) -> None:
+        """The conversation no longer fits, not even the question for a summary: what the person said is kept, and what
+        changed is in the files."""
+        told = "the conversation no longer fits into the model's context: it goes on from what you said, and the files"
+        self._emit(Notice(level="warning", code="context_full", text=told))
+        summary = compaction.summary_of(self._session.events, "")
+        self._emit(Compacted(summary=summary, through_seq=self._session.next_seq - 1))
         self._used_tokens = 0
 
     # --- asking the model ---
@@ -434,8 +457,9 @@ class Agent:
             raise several.exceptions[0] from None
         return [(call, task.result()) for call, task in zip(calls, tasks, strict=True)]
 
-    async def _call(self, call: CallPart) -> ToolEnded:
-        """One call, from its arguments to its end. What goes wrong in it is told to the model."""
+    async def _call(self, call: CallPart, *, by_person: bool = False) -> ToolEnded:
+        """One call, from its arguments to its end. What goes wrong in it is told to the model. `by_person`: it is what
+        the person themselves said is to be run."""
         tool = self._kit.tools.find(call.tool)
         if tool is None:
             known = ", ".join(sorted(self._kit.tools.tools))
@@ -447,7 +471,7 @@ class Agent:
             sink = tool.sink(args, self._kit.workspace)
         except ValidationError as error:
             return self._refuse(call, _wrong_arguments(tool, error), tool)
-        except ToolFailed as error:
+        except (ToolFailed, OSError, ValueError) as error:
             return self._refuse(call, str(error), tool)
         paths = sink.targets if sink.kind in ("read", "write") else ()
         self._emit(
@@ -457,7 +481,7 @@ class Agent:
             )
         )  # fmt: skip
         try:
-            refusal = await self._permit(call, tool, sink, args)
+            refusal = "" if by_person else await self._permit(call, tool, sink, args)
         except ToolFailed as error:
             return self._ended(call, "error", str(error))
         if refusal:
@@ -487,12 +511,14 @@ class Agent:
         self._emit(ApprovalResolved(approval_id=approval.id, state=state, by=decision.surface or "person"))
         if yes:
             if decision.scope != "once":
-                permissions.learn(name, sink)
+                permissions.learn(name, sink, always=decision.scope == "always")
             return ""
         return "The user refused this." + (f" They say: {decision.feedback}" if decision.feedback else "")
 
     async def _carry_out(self, call: CallPart, tool: AnyTool, args: Any, sink: Sink) -> Result:
         """Between two checkpoints, where it may change files."""
+        if tool.sink(args, self._kit.workspace) != sink:  # somebody moved a link meanwhile
+            return Result("it leads elsewhere than when it was judged; nothing was done", failed=True)
         kept = self._kit.checkpoints
         if kept is None or sink.kind not in ("write", "shell"):
             return await self._run_tool(call, tool, args)
@@ -507,8 +533,11 @@ class Agent:
         try:
             return await self._run_tool(call, tool, args)
         finally:
-            with contextlib.suppress(CheckpointFailed):
-                await kept.after(step, only)
+            try:
+                await kept.after(step)
+            except CheckpointFailed as error:
+                told = f"this step cannot be undone: {error.what}"
+                self._emit(Notice(level="warning", code="no_undo", text=told, next=error.next_step))
 
     async def _run_tool(self, call: CallPart, tool: AnyTool, args: Any) -> Result:
         def say(chunk: str) -> None:
@@ -518,8 +547,9 @@ class Agent:
             return await tool.run(args, Place(self._kit.workspace, say, call.call_id, self._events.put_nowait))
         except ToolFailed as error:
             return Result(str(error), failed=True)
-        except OSError as error:
-            return Result(f"{tool.name} failed: {error}", failed=True)
+        except Exception as error:
+            log.exception("tool %s failed", tool.name)  # a defect: the model hears of it, and the turn goes on
+            return Result(f"{tool.name} failed: {type(error).__name__}: {error}", failed=True)
 
     def _refuse(self, call: CallPart, words: str, tool: AnyTool | None = None) -> ToolEnded:
         kind = tool.kind if tool else "other"
@@ -541,12 +571,22 @@ class Agent:
                 "parent_id": self._kit.parent_id,
             }
         )  # fmt: skip
+        stamped = _writable(stamped)
         self._session.next_seq += 1
         if not isinstance(stamped, DELTAS):
             self._session.append(stamped)
             self._kit.rendering.add(stamped)
         self._events.put_nowait(stamped)
         return stamped
+
+
+def _writable(event: E) -> E:
+    """With halves of surrogate pairs replaced, as names of files have them: neither log nor request can hold any."""
+    try:
+        event.model_dump_json()
+    except PydanticSerializationError:
+        return type(event).model_validate(sound(event.model_dump()))
+    return event
 
 
 def _pause_s(error: AnswerFailed, attempt: int) -> float:

@@ -21,6 +21,7 @@ from variet.errors import AnswerFailed, ContextFull, StreamBroken
 # The engine and llama-server say something at least every 30 s while they work: after so long they are gone.
 _SILENCE_S = 300.0
 _MARK = b": variet "
+_MOST_CALLS = 100  # of one answer
 _FULL = ("exceed_context_size_error", "context_length_exceeded")
 
 
@@ -153,11 +154,17 @@ class _Reading:
         self._finish = ""
         self._usage = Usage()
         self._known = False
+        self._places: dict[str, int] = {}  # of calls without an index, by id
         self._tier, self._model = headers.get("x-variet-tier", ""), headers.get("x-variet-model", "")
 
     def take(self, line: bytes) -> list[Piece]:
         if line.startswith(_MARK):
-            facts = json.loads(line[len(_MARK) :])
+            try:
+                facts = json.loads(line[len(_MARK) :])
+            except ValueError:
+                return []
+            if not isinstance(facts, dict):
+                return []
             self._tier = facts.get("x-variet-tier") or facts.get("tier") or self._tier
             self._model = facts.get("x-variet-model") or facts.get("model") or self._model
             return [Waiting(facts)] if "stage" in facts else []
@@ -170,10 +177,13 @@ class _Reading:
             chunk = json.loads(data.decode(errors="replace"))
         except ValueError:
             raise StreamBroken("the answer is not JSON in the middle", code="not_json") from None
-        if chunk.get("error"):
+        if isinstance(chunk, dict) and chunk.get("error"):
             raise _problem(chunk["error"], 0)
-        self._count(chunk)
-        return self._pieces(chunk)
+        try:
+            self._count(chunk)
+            return self._pieces(chunk)
+        except (AttributeError, TypeError, ValueError, KeyError):
+            raise StreamBroken("the answer is not of Chat Completions in the middle", code="not_a_chunk") from None
 
     def end(self) -> Finished:
         """Raises StreamBroken for a stream that ended without saying why."""
@@ -186,7 +196,7 @@ class _Reading:
         if usage:
             cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens", self._usage.cached)
             self._usage = Usage(
-                prompt=usage.get("prompt_tokens", 0), cached=cached or 0, output=usage.get("completion_tokens", 0)
+                prompt=usage.get("prompt_tokens") or 0, cached=cached or 0, output=usage.get("completion_tokens") or 0
             )
             self._known = True
         elif timings and not self._known:
@@ -206,7 +216,11 @@ class _Reading:
                 pieces.append(TextPiece(_sound(delta["content"])))
             for call in delta.get("tool_calls") or []:
                 function = call.get("function") or {}
-                index = call.get("index", 0)
+                index = call.get("index")
+                if index is None:  # some servers leave it out; each call has an id, then
+                    index = self._places.setdefault(call.get("id") or "", len(self._places))
+                if not isinstance(index, int) or not 0 <= index < _MOST_CALLS:
+                    raise ValueError(index)
                 pieces.append(CallPiece(index, function.get("name") or "", function.get("arguments") or ""))
             self._finish = choice.get("finish_reason") or self._finish
         return pieces

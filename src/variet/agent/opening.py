@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from variet.agent import rules as standing
 from variet.agent import sessions, settings, trust
 from variet.agent.checkpoints import Checkpoints
 from variet.agent.events import TurnStarted
@@ -28,7 +29,7 @@ from variet.agent.settings import Role, ServerSettings, Settings
 from variet.agent.tools import coding_tools, further_tools
 from variet.agent.tools.base import Toolbox, close_all
 from variet.agent.workspace import Workspace
-from variet.errors import AnswerFailed, CheckpointFailed
+from variet.errors import AnswerFailed, CheckpointFailed, SessionError
 from variet.policy.action import Facts, Mode, Rule
 
 log = logging.getLogger("variet.agent")
@@ -79,18 +80,26 @@ async def start(
     """A session of this folder with all that is around it, a new one or `name`; without a tier, that of the settings.
     `servers`: those that the person configured elsewhere.
     The model is the session's from now on. Raises ConfigError, AnswerFailed, SessionError, and leaves nothing open."""
-    trusted = trust.trusted(root)
     equipment: Equipment | None = None
     try:
+        if name is not None:  # the folder it began in, wherever it is taken up again
+            root = Path(sessions.read(name)[0].cwd).resolve(strict=True)
+        trusted = trust.trusted(root)
         equipment, notes = await _equip(root, servers or {}, trusted=trusted, kind=wishes.kind)
-        facts = Facts(rules, person_present=present, trusted=trusted, sandboxed=equipment.sandbox is not None)
-        permissions = Permissions(mode, facts)
+        facts = Facts(
+            (*rules, *standing.of(root)), person_present=present, trusted=trusted,
+            sandboxed=equipment.sandbox is not None,
+        )  # fmt: skip
+        permissions = Permissions(mode, facts, _keeper(root))
         if name is None:
             role, usual = _USUAL[wishes.kind]
             tier = wishes.tier or equipment.settings.roles.get(role, usual)
             opened = await new(root, model, permissions, replace(wishes, tier=tier), equipment)
         else:
-            opened = await again(name, model, permissions, wishes.limits, equipment, wishes.tier or None)
+            opened = await again(name, model, permissions, wishes.limits, equipment, wishes.tier or None, wishes.check)
+    except FileNotFoundError as error:
+        await model.close()
+        raise SessionError(f"the folder of the session is gone: {error.filename}") from None
     except BaseException:
         await model.close()
         if equipment is not None:
@@ -98,6 +107,25 @@ async def start(
         raise
     opened.notes = notes
     return opened
+
+
+def _keeper(root: Path) -> Callable[[Sequence[Rule]], None]:
+    """Keeps what a person allows for good; where that cannot be written, it lasts for the session."""
+
+    def keep(rules: Sequence[Rule]) -> None:
+        try:
+            standing.keep(
+                *(
+                    standing.Kept(
+                        folder=str(root), tool=one.tool, pattern=one.pattern, exact=one.exact, network=one.network
+                    )
+                    for one in rules
+                )
+            )
+        except OSError as error:
+            log.warning("a rule could not be kept: %s", error)
+
+    return keep
 
 
 _USUAL: dict[Kind, tuple[Role, str]] = {"code": ("main", "balanced"), "ask": ("ask", "fast")}
@@ -169,8 +197,6 @@ async def new(
         request={**form.request(tools), **chosen.sampling, **wishes.sampling},
     )  # fmt: skip
     session = sessions.create(root, wishes.tier, stored, kind=wishes.kind)
-    if form.small and wishes.check:
-        permissions.add(*TESTS_STAY)
     kit = Kit(
         session, model, facts, form, tools, Workspace(root), permissions,
         Rendering(Prefix(stored.system, stored.request), form), wishes.limits, check=wishes.check, profile=chosen.name,
@@ -180,7 +206,7 @@ async def new(
 
 async def again(
     name: str, model: Model, permissions: Permissions, limits: Limits, equipment: Equipment | None = None,
-    tier: str | None = None,
+    tier: str | None = None, check: str = "",
 ) -> Opened:  # fmt: skip
     """The prefix is the stored one, whatever this version would write today: the model has read it. `tier`: another
     one than it was left on."""
@@ -197,7 +223,7 @@ async def again(
         facts = await model.facts(last.tier if last else session.header.tier)
         kit = Kit(
             session, model, facts, form, tools, workspace, permissions,
-            Rendering(Prefix(stored.system, stored.request), form), limits, profile=chosen,
+            Rendering(Prefix(stored.system, stored.request), form), limits, profile=chosen, check=check,
         )  # fmt: skip
         opened = await _opened(kit, helpers, equipment)
         if tier is not None and tier != facts.name:
@@ -215,6 +241,8 @@ async def _opened(kit: Kit, helpers: Helpers, equipment: Equipment) -> Opened:
     else:
         kit.context_now = lambda: preface(root, trusted=trusted, with_files=kit.form.small)
         kit.checkpoints = await _checkpoints(kit.workspace, kit.session)
+    if kit.form.small and kit.check:
+        kit.permissions.add(*TESTS_STAY)
     helpers.parent = kit
     kit.take_over = _escalation(kit, equipment.settings)
     return Opened(Agent(kit), kit.session, kit, equipment)

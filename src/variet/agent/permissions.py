@@ -8,22 +8,25 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import shlex
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from variet.agent.events import Approval, Decision
+from variet.agent.events import Approval, Decision, Scope
+from variet.agent.visible import visible
 from variet.policy.action import Action, Facts, Mode, Rule, Sink, Verdict
 from variet.policy.decide import decide
 
 
 class Permissions:
-    """Of one session. Rules that a person gives with `session` last as long as this object."""
+    """Of one session. Rules that a person gives with `session` last as long as this object; those with `always` are
+    handed to `keep`, too."""
 
-    def __init__(self, mode: Mode, facts: Facts) -> None:
+    def __init__(self, mode: Mode, facts: Facts, keep: Callable[[Sequence[Rule]], None] | None = None) -> None:
         self.mode = mode
         self.facts = facts
+        self._keep = keep
         self._pending: dict[str, tuple[Approval, asyncio.Future[Decision]]] = {}
 
     def add(self, *rules: Rule) -> None:
@@ -39,9 +42,9 @@ class Permissions:
         """An approval that waits for `answer`. `preview`: what would change; else the arguments are shown."""
         payload = json.dumps({"tool": tool, "args": args}, sort_keys=True, ensure_ascii=False)
         approval = Approval(
-            id=f"approval-{call_id}", session_id=session_id, tool=tool, sink=sink.kind, summary=summary,
-            preview=preview or _shown(args), payload_sha256=hashlib.sha256(payload.encode()).hexdigest(),
-            reason=verdict.reason, scopes=("once", "session"), created_ms=time.time_ns() // 1_000_000,
+            id=f"approval-{call_id}", session_id=session_id, tool=tool, sink=sink.kind, summary=visible(summary),
+            preview=visible(preview or _shown(args)), payload_sha256=hashlib.sha256(payload.encode()).hexdigest(),
+            reason=verdict.reason, scopes=self._scopes(sink), created_ms=time.time_ns() // 1_000_000,
         )  # fmt: skip
         self._pending[approval.id] = (approval, asyncio.get_running_loop().create_future())
         return approval
@@ -62,14 +65,19 @@ class Permissions:
         waiting.set_result(decision)
         return "ok"
 
-    def learn(self, tool: str, sink: Sink) -> None:
-        """A person's yes for the rest of the session: of this command, these files, this tool."""
-        if sink.kind == "shell" and sink.command and sink.command.clear:
-            patterns = [shlex.join(words) for words in sink.command.commands]
-        else:
-            patterns = list(sink.targets)
-        rules = tuple(Rule(f"session-{tool}", tool, pattern, "allow") for pattern in patterns)
+    def _scopes(self, sink: Sink) -> tuple[Scope, ...]:
+        """What is outside, or runs code by itself later, is never allowed for good by a key."""
+        for_good = self._keep is not None and not sink.guarded and (sink.inside or sink.kind == "tool")
+        return ("once", "session", "always") if for_good else ("once", "session")
+
+    def learn(self, tool: str, sink: Sink, *, always: bool = False) -> None:
+        """A person's yes for the rest of the session, or for good: of this very command, these files, this tool."""
+        rules = tuple(
+            Rule(f"session-{tool}", tool, target, "allow", exact=True, network=sink.network) for target in sink.targets
+        )
         self.add(*rules)
+        if always and self._keep is not None and "always" in self._scopes(sink):
+            self._keep(rules)
 
 
 def _shown(args: dict[str, Any]) -> str:

@@ -18,6 +18,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from variet.agent import programs as on_path
+from variet.agent.workspace import GUARDED, GUARDED_FILES
+
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix/store", "/snap")
 _SETTINGS = (
     "alternatives", "bash.bashrc", "ca-certificates", "ca-certificates.conf", "debian_version", "default",
@@ -29,7 +32,8 @@ _SETTINGS = (
 # Of a home: tools alone. Whatever of it may hold a secret is left out.
 _TOOLS = (
     ".pyenv", ".cargo/bin", ".cargo/registry", ".rustup", ".nvm", ".volta/bin", ".volta/tools", ".local/bin",
-    ".local/share/uv", ".local/share/mise", ".local/share/pnpm", ".local/lib", ".asdf", ".sdkman", ".bun/bin",
+    ".local/share/uv/python", ".local/share/uv/tools",
+    ".local/share/mise", ".local/share/pnpm", ".local/lib", ".asdf", ".sdkman", ".bun/bin",
     ".deno/bin", "go/bin", "go/pkg", ".dotnet", ".ghcup/bin", ".opam", ".rbenv", "miniconda3", "anaconda3",
     "mambaforge", "miniforge3",
 )  # fmt: skip
@@ -37,6 +41,7 @@ _TOOLS = (
 _PROC_READ_ONLY = ("sys", "sysrq-trigger", "fs")
 _PROC_HIDDEN = ("acpi", "asound", "kcore", "keys", "kmsg", "latency_stats", "timer_list", "sched_debug", "scsi", "mtrr")
 _MOST_REPOSITORIES = 50
+_NOT_WALKED = frozenset({".git", "node_modules", ".venv", "venv"})
 _PROBE_S = 10.0
 
 
@@ -66,7 +71,7 @@ async def open_sandbox(root: Path) -> tuple[Sandbox | None, str]:
     home = Path.home().resolve()
     if root == home or root in home.parents:
         return None, f"{root} is a home folder or holds one"
-    bubblewrap, why = await probe()
+    bubblewrap, why = await probe(root)
     if why:
         return None, why
     return Sandbox(bubblewrap, root, home, Path(tempfile.mkdtemp(prefix="variet-"))), ""
@@ -140,6 +145,8 @@ def command_line(
         words += ["--bind" if own else "--ro-bind", str(path), str(path)]
         for name in ("hooks", "config", "info", "modules", "worktrees") if own else ():
             words += ["--ro-bind-try", str(path / name), str(path / name)]
+    for path in guarded(root):
+        words += ["--ro-bind-try", str(path), str(path)]
     words += ["--remount-ro", "/"]
     for name, value in environment.items():
         words += ["--setenv", name, value]
@@ -152,10 +159,53 @@ def repositories(root: Path) -> list[Path]:
     for folder, folders, names in os.walk(root):
         if ".git" in (*folders, *names) and not Path(folder, ".git").is_symlink():
             found.append(Path(folder, ".git"))
-        folders[:] = [one for one in folders if one not in (".git", "node_modules", ".venv", "venv")]
+        folders[:] = [one for one in folders if one not in _NOT_WALKED]
         if len(found) >= _MOST_REPOSITORIES:
             break
     return found
+
+
+def guarded(root: Path) -> list[Path]:
+    """What programs obey by themselves later, but git: settings of editors and agents, of direnv, of forges."""
+    found: list[Path] = []
+    for folder, folders, names in os.walk(root):
+        found += [Path(folder, one) for one in (*folders, *names) if _obeyed(one) and one != ".git"]
+        folders[:] = [one for one in folders if one not in _NOT_WALKED and not _obeyed(one)]
+        if len(found) >= _MOST_REPOSITORIES:
+            break
+    return [one for one in found if not one.is_symlink()]
+
+
+def obeyed(root: Path) -> dict[Path, tuple[int, int]]:
+    """By path, which file or folder it is that programs obey later, repositories of git among them."""
+    found = {}
+    for path in (*repositories(root), *guarded(root)):
+        with contextlib.suppress(OSError):
+            one = path.lstat()
+            found[path] = (one.st_dev, one.st_ino)
+    return found
+
+
+def set_aside(root: Path, before: Mapping[Path, tuple[int, int]]) -> str:
+    """What a command made of that kind: repositories get another name, since a mere `git status` of the person would
+    obey them. What the model and the person are told."""
+    known, lines = set(before.values()), []
+    for path, one in obeyed(root).items():
+        if one in known:
+            continue
+        shown = path.relative_to(root)
+        if path.name == ".git":
+            aside = path.with_name(f"git-made-by-a-command-{one[1]}")
+            with contextlib.suppress(OSError):
+                path.rename(aside)
+                lines.append(f"({shown} was made by this command: it is {aside.name} now; `git init` alone makes one)")
+        else:
+            lines.append(f"({shown} was made by this command; other programs obey it: the user should look at it)")
+    return "\n".join(lines)
+
+
+def _obeyed(name: str) -> bool:
+    return name.lower() in GUARDED or name.lower() in GUARDED_FILES
 
 
 def _nothing(path: Path) -> list[str]:
@@ -191,11 +241,11 @@ print("; ".join(wrong) or "holds")
 """
 
 
-async def probe() -> tuple[str, str]:
+async def probe(workspace: Path) -> tuple[str, str]:
     """(bubblewrap's path, "") where a sandbox holds on this machine, else ("", why not)."""
     if not sys.platform.startswith("linux"):
         return "", "a sandbox is to be had on Linux alone"
-    bubblewrap = shutil.which("bwrap")
+    bubblewrap = on_path.find("bwrap", workspace)
     if bubblewrap is None:
         return "", "bubblewrap is not installed (Debian: apt-get install bubblewrap)"
     with tempfile.TemporaryDirectory(prefix="variet-trial-") as folder:

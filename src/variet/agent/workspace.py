@@ -19,7 +19,7 @@ from variet.agent.events import Diff
 from variet.errors import ToolFailed
 
 MOST_BYTES = 10_000_000  # of a file that is read as text
-_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class Text:
 
     text: str
     encoding: str = "utf-8"
+    mark: bytes = b""  # of its byte order, before the text
     newline: str = "\n"
     sha256: str | None = None
 
@@ -35,7 +36,7 @@ class Text:
         """Raises ToolFailed where the file's encoding cannot say it."""
         with_ends = text.replace("\r\n", "\n").replace("\n", self.newline) if self.newline != "\n" else text
         try:
-            return with_ends.encode(self.encoding)
+            return self.mark + with_ends.encode(self.encoding)
         except UnicodeEncodeError as error:
             raise ToolFailed(
                 f"the file is {self.encoding}, which cannot hold {error.object[error.start : error.end]!r}"
@@ -54,7 +55,7 @@ class Workspace:
         if not path or "\0" in path:
             raise ToolFailed("a path is needed", next_step='For the workspace itself say "."')
         try:
-            given = Path(path).expanduser()
+            given = Path(path).expanduser() if path == "~" or path.startswith("~/") else Path(path)
             return (given if given.is_absolute() else self.root / given).resolve()
         except (OSError, RuntimeError, ValueError) as error:
             raise ToolFailed(f"{path} leads nowhere ({error})") from None
@@ -65,7 +66,9 @@ class Workspace:
     def guarded(self, path: Path) -> bool:
         """Whether something obeys this file by itself later: git, direnv, editors, agents, forges."""
         parts = [part.lower() for part in (path.relative_to(self.root).parts if self.inside(path) else path.parts)]
-        return bool(GUARDED & set(parts)) or path.name.lower() in GUARDED_FILES
+        name = path.name.lower()
+        venv = {".venv", "venv"} & set(parts)
+        return bool(venv or GUARDED & set(parts)) or name in GUARDED_FILES or name.endswith(".code-workspace")
 
     def show(self, path: Path) -> str:
         """As people and models read it: relative where it is inside, with `/` everywhere."""
@@ -74,19 +77,19 @@ class Workspace:
     def read(self, path: Path) -> Text:
         """Raises ToolFailed for a file that is not there, too large or not text."""
         data = self._bytes(path)
-        encoding = next((name for mark, name in _MARKS if data.startswith(mark)), "utf-8")
+        mark, encoding = next(((mark, name) for mark, name in _MARKS if data.startswith(mark)), (b"", "utf-8"))
         if encoding == "utf-8" and b"\0" in data[:8192]:
             raise ToolFailed(f"{self.show(path)} is not text ({len(data):,} bytes)")
         try:
-            text = data.decode(encoding)
+            text = data[len(mark) :].decode(encoding)
         except UnicodeDecodeError:
-            encoding = "latin-1"  # every byte is a character of it, so that writing back changes nothing else
+            mark, encoding = b"", "latin-1"  # every byte is a character of it: writing back changes nothing else
             text = data.decode(encoding)
         newline = "\r\n" if text.count("\r\n") * 2 > text.count("\n") else "\n"
         if newline == "\r\n":
             text = text.replace("\r\n", "\n")
         digest = hashlib.sha256(data).hexdigest()
-        return Text(text, encoding, newline, digest)
+        return Text(text, encoding, mark, newline, digest)
 
     def saw(self, path: Path, sha256: str | None) -> None:
         """The model knows this state of the file."""
@@ -165,8 +168,19 @@ class Workspace:
         return f"Did you mean {' or '.join(dict.fromkeys(same))}?" if same else "Use `list` to see what is there"
 
 
-GUARDED = frozenset({".git", ".vscode", ".idea", ".claude", ".openclaude", ".github", ".gitlab", ".husky", ".zed"})
-GUARDED_FILES = frozenset({".envrc", ".gitmodules", ".gitattributes", ".mcp.json", "agents.md", "claude.md"})
+# What something obeys by itself later: git and forges, editors, agents, shells that enter a folder, hooks of commits.
+GUARDED = frozenset(
+    {".git", ".vscode", ".idea", ".claude", ".openclaude", ".github", ".gitlab", ".husky", ".zed", ".forgejo", ".gitea",
+     ".circleci", ".devcontainer", ".cursor", ".codex", ".gemini", ".continue", ".opencode", ".qwen", ".nvim", ".mise",
+     ".fleet", ".windsurf", ".roo", ".kiro"}
+)  # fmt: skip
+GUARDED_FILES = frozenset(
+    {".envrc", ".gitmodules", ".gitattributes", ".gitconfig", ".mcp.json", "agents.md", "claude.md", "gemini.md",
+     ".gitlab-ci.yml", "jenkinsfile", ".pre-commit-config.yaml", ".exrc", ".nvimrc", ".nvim.lua", ".vimrc", ".lvimrc",
+     ".mise.toml", "mise.toml", ".tool-versions", ".cursorrules", ".windsurfrules", ".travis.yml",
+     "azure-pipelines.yml",
+     "lefthook.yml", ".lefthook.yml", ".dir-locals.el", "opencode.json", ".aider.conf.yml"}
+)  # fmt: skip
 SKIPPED = frozenset({"node_modules", "__pycache__", "venv", ".venv", "dist", "build", "target", ".git"})
 
 

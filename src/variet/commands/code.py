@@ -57,8 +57,10 @@ def code(
     if not text and not alone:
         raise click.UsageError('What is to be done? Example: variet code "make the failing test pass"')
     sampling = {key: value for key, value in (("seed", seed), ("temperature", temperature)) if value is not None}
-    if check:
-        allow = (*allow, f"shell:{check}")
+    if (resume or go_on) and (profile or sampling):
+        raise click.UsageError(
+            "--profile, --seed and --temperature are a session's from its beginning; start a new one"
+        )
     rules = (*_rules(allow, "allow"), *_rules(deny, "deny"))
     sys.exit(
         asyncio.run(
@@ -107,11 +109,18 @@ async def _run(
         await opened.close()
 
 
+_TOOLS = ("edit", "list", "plan", "read", "search", "shell", "task", "write")
+
+
 def _rules(given: tuple[str, ...], answer: str) -> list[Rule]:
     from variet.policy.action import Rule
 
     rules = []
     for one in given:
         tool, _, pattern = one.partition(":")
+        if tool.strip() not in _TOOLS and not set(".*") & set(tool):
+            raise click.UsageError(
+                f"--{answer} {one}: there is no tool {tool!r}; there are: {', '.join(_TOOLS)}, SERVER.TOOL"
+            )
         rules.append(Rule(f"--{answer} {one}", tool.strip(), pattern.strip(), answer))  # type: ignore[arg-type]
     return rules

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from variet.commands.common import json_option, print_json
+from variet.surfaces.terminal.safe import safe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -50,7 +52,7 @@ def sessions(context: click.Context, everywhere: bool, as_json: bool) -> None:
     for one in found:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(one.changed_ms / 1000))
         where = f"  {one.header.cwd}" if everywhere else ""
-        click.echo(f"{one.header.id}  {when}  {one.turns:>3} turns  {one.title}{where}")
+        click.echo(f"{one.header.id}  {when}  {one.turns:>3} turns  {safe(one.title)}{where}")
 
 
 @sessions.command()
@@ -59,7 +61,8 @@ def diff(session: str | None) -> None:
     """Show what a session changed, as a patch (the last one of this folder, where none is named)."""
 
     async def show(kept: Checkpoints, steps: list[Step]) -> None:
-        click.echo(await kept.diff(steps) or "it changed nothing", nl=False)
+        patch = await kept.diff(steps) or "it changed nothing\n"
+        click.echo(safe(patch) if sys.stdout.isatty() else patch, nl=False)
 
     _with_steps(session, show)
 
@@ -101,7 +104,7 @@ def steps(session: str | None, as_json: bool) -> None:
             print_json([{"id": one.id, "call_id": one.call_id, "summary": one.summary} for one in found])
             return
         for one in found:
-            click.echo(f"{one.id:>5}  {one.summary}")
+            click.echo(f"{one.id:>5}  {safe(one.summary)}" + ("" if one.after else "  (cut short: not taken back)"))
 
     _with_steps(session, show)
 
@@ -114,7 +117,8 @@ def export(session: str) -> None:
     from variet.agent.transcript import markdown
 
     header, events = read(session)
-    click.echo(markdown(header, events))
+    text = markdown(header, events)
+    click.echo(safe(text) if sys.stdout.isatty() else text)
 
 
 def _with_steps(session: str | None, act: Callable[[Checkpoints, list[Step]], Coroutine[Any, Any, None]]) -> None:

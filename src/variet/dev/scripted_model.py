@@ -178,6 +178,8 @@ class ScriptedModel:
             await _event(send, {"object": "chat.completion.chunk", "model": body.get("model"),
                                 "choices": [{"index": 0, "delta": delta, "finish_reason": None}]})  # fmt: skip
             await asyncio.sleep(answer.get("gap_ms", 0) / 1000)
+        if "cut_after" in answer:
+            raise ConnectionAbortedError("as scripted")
         await _event(send, {"choices": [{"index": 0, "delta": {}, "finish_reason": _finish(answer)}]})
         await _event(send, {"choices": [], "usage": _told(answer, usage)})
         await _part(send, b"data: [DONE]\n\n", more=False)

@@ -43,13 +43,16 @@ class Action:
 @dataclass(frozen=True, slots=True)
 class Rule:
     """A person's standing answer. `pattern`: of a shell command its first words, of a path a glob, of others a name;
-    empty: all of that tool. `reason`: for the model."""
+    empty: all of that tool. `exact`: that command, file or name alone, as it was seen; `network`: of commands that want
+    it, too. `reason`: for the model."""
 
     id: str
     tool: str
     pattern: str
     answer: Literal["allow", "ask", "deny"]
     reason: str = ""
+    exact: bool = False
+    network: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,14 +72,17 @@ def _by_mode(action: Action, facts: Facts) -> Verdict:
 
 def _hit(rule: Rule, action: Action, *, every: bool) -> bool:
     """Whether a rule speaks of this action; `every`: of all of it, not only of a part."""
-    if not fnmatchcase(action.tool, rule.tool):
+    sink = action.sink
+    names = ("write", "edit") if sink.kind == "write" else (action.tool,)  # two ways of changing a file
+    if not any(fnmatchcase(name, rule.tool) for name in names):
+        return False
+    if every and sink.network and not rule.network:
         return False
     if not rule.pattern:
         return True
-    sink = action.sink
     if sink.kind == "shell":
-        return _hit_command(rule.pattern, sink, every=every)
-    matches = [_hit_path(target, rule.pattern) for target in sink.targets]
+        return _hit_command(rule, sink, every=every)
+    matches = [target == rule.pattern if rule.exact else _hit_path(target, rule.pattern) for target in sink.targets]
     return bool(matches) and (all(matches) if every else any(matches))
 
 
@@ -94,14 +97,19 @@ def _hit_path(target: str, pattern: str) -> bool:
     return fnmatchcase(target, pattern) or target.startswith(pattern.rstrip("/") + "/")
 
 
-def _hit_command(pattern: str, sink: Sink, *, every: bool) -> bool:
-    """By words: `git commit` speaks of `git commit -m x`, not of `git commits`. What is not clear is never allowed."""
-    words = _words(pattern)
+def _hit_command(rule: Rule, sink: Sink, *, every: bool) -> bool:
+    """By words: `git commit` speaks of `git commit -m x`, not of `git commits`. What is not clear is never allowed, but
+    for exactly the text that a person has seen. A refusal looks through git's global options, and for the words in
+    the text of whatever is not clear."""
     parsed = sink.command
+    if rule.exact and every:
+        return parsed is not None and parsed.text.strip() == rule.pattern.strip()
+    words = _words(rule.pattern)
     if parsed is None:
         return not every
-    begins = [command[: len(words)] == words for command in parsed.commands]
     if not every:
-        return any(begins) or pattern in parsed.text
+        begins = [command[: len(words)] == words for one in parsed.commands for command in (one, shell.plain(one))]
+        return any(begins) or " ".join(words) in " ".join(parsed.text.split())
+    begins = [command[: len(words)] == words for command in parsed.commands]
     looks = [sink.inside and shell.harmless(replace(parsed, commands=(one,))) for one in parsed.commands]
     return parsed.clear and bool(begins) and all(a or b for a, b in zip(begins, looks, strict=True))

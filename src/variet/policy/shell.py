@@ -1,12 +1,14 @@
 """Pure: what a line of shell consists of, and whether it is known to be harmless. Parsed by tree-sitter, never matched.
 
 Whatever is not plainly understood counts as not clear: expansions, substitutions, files written to, functions,
-here-documents, an error of the parser. Source of the node names: the grammar tree-sitter-bash 0.25.
+here-documents, comments, characters that people do not see, an error of the parser. What only looks is known by name
+and by each of its options. Source of the node names: the grammar tree-sitter-bash 0.25.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -37,7 +39,9 @@ def parse(text: str) -> Parsed:
     """A line or script of bash."""
     if len(text) > _MOST:
         return Parsed(text, (), False, "it is too long to be looked through")
-    tree = _parser().parse(text.encode())
+    if any(not (one.isprintable() and (one == " " or not one.isspace())) and one not in "\n\t" for one in text):
+        return Parsed(text, (), False, "it has characters that nobody sees")
+    tree = _parser().parse(text.encode(errors="replace"))
     commands: list[tuple[str, ...]] = []
     why = "it cannot be parsed" if tree.root_node.has_error else _walk(tree.root_node, commands)
     return Parsed(text, tuple(commands), not why, why, _globs(tree.root_node))
@@ -53,7 +57,7 @@ def _parser() -> Parser:
 
 def _walk(node: Node, commands: list[tuple[str, ...]]) -> str:
     """Gathers simple commands; returns why it is not clear, or nothing."""
-    if node.type == "comment" or node.type in _SIGNS:
+    if node.type in _SIGNS:
         return ""
     if node.type == "file_redirect":
         return _redirect(node)
@@ -104,10 +108,13 @@ def _globs(node: Node) -> bool:
 
 
 def _redirect(node: Node) -> str:
-    words = [_text(child) for child in node.children]
-    if words[-1] == "/dev/null" or (len(words) > 1 and words[-2] in (">&", "<&") and words[-1].isdigit()):
+    """Only `> /dev/null` and the like, and descriptors onto each other: an operator with exactly one word behind it."""
+    words = [_text(child) for child in node.children if child.type != "file_descriptor"]
+    if len(words) == 2 and words[0] in (">", ">>", "&>", "&>>", "<", ">|") and words[1] == "/dev/null":
         return ""
-    return "it reads from a file" if "<" in words else "it writes to a file"
+    if len(words) == 2 and words[0] in (">&", "<&") and words[1].isascii() and words[1].isdigit():
+        return ""
+    return "it reads from a file" if words and words[0].startswith("<") else "it writes to a file"
 
 
 def _text(node: Node) -> str:
@@ -120,8 +127,6 @@ def _named(kind: str) -> str:
 
 
 # --- commands that change nothing and run nothing ---
-
-_Check = Callable[[tuple[str, ...]], bool]
 
 
 def harmless(parsed: Parsed) -> bool:
@@ -142,54 +147,159 @@ def only_git(parsed: Parsed) -> bool:
 
 
 def _own_git(words: tuple[str, ...]) -> bool:
-    return (
-        words[0] == "git"
-        and words[1:2] != ()
-        and words[1] in _GIT_WRITES
-        and not any(word.startswith(("--exec", "-x", "--upload-pack", "--template", "--strategy=")) for word in words)
-    )
-
-
-_GIT_WRITES = frozenset(
-    {"add", "commit", "checkout", "switch", "restore", "reset", "stash", "branch", "tag", "merge", "rebase", "rm", "mv",
-     "cherry-pick", "revert", "fetch", "pull", "push", "clean"}
-)  # fmt: skip
+    if words[0] != "git" or len(words) < 2:
+        return False
+    known = _GIT_WRITES.get(words[1])
+    if known is None or not known.allow(words[2:]):
+        return False
+    return words[1] not in _GIT_FAR or all(map(_NAME.fullmatch, known.operands(words[2:])))
 
 
 def paths_of(parsed: Parsed) -> tuple[str, ...]:
-    """Words that may be paths."""
+    """Words that may be paths, and what stands behind a `=` in one: an option may be a file's name."""
     words = [word for command in parsed.commands for word in command[1:]]
-    return tuple(word.partition("=")[2] if word.startswith("-") else word for word in words)
+    return tuple(part for word in words for part in (word, word.partition("=")[2]) if part)
+
+
+def plain(words: tuple[str, ...]) -> tuple[str, ...]:
+    """A command without git's options for all its commands, so that `git -C . push` is seen for what it is."""
+    if words[:1] != ("git",):
+        return words
+    rest = list(words[1:])
+    while rest and rest[0].startswith("-"):
+        option = rest.pop(0)
+        if option in ("-C", "-c", "--git-dir", "--work-tree", "--namespace", "--exec-path", "--config-env") and rest:
+            rest.pop(0)
+    return ("git", *rest)
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What a command may be given: `letters` bundled or alone, those in `values` with a value behind them; `long` ones
+    by their whole name. Abbreviated or unknown ones are refused."""
+
+    letters: str = ""
+    long: frozenset[str] = frozenset()
+    values: str = ""
+
+    def allow(self, words: Sequence[str]) -> bool:
+        for word in words:
+            if word == "--":
+                return True
+            if word.startswith("--"):
+                if word.partition("=")[0] not in self.long:
+                    return False
+            elif word.startswith("-") and not self._bundle(word[1:]):
+                return False
+        return True
+
+    def operands(self, words: Sequence[str]) -> list[str]:
+        return [word for word in words if not word.startswith("-")]
+
+    def _bundle(self, letters: str) -> bool:
+        for one in letters:
+            if one in self.values:
+                return True
+            if one not in self.letters:
+                return False
+        return True
+
+
+def _of(letters: str = "", values: str = "", *long: str) -> _Options:
+    return _Options(letters, frozenset(f"--{one}" for one in long), values)
 
 
 def _harmless(words: tuple[str, ...]) -> bool:
-    check = _LOOKING.get(words[0])
-    return check is not None and check(words)
+    if words[0] == "git":
+        known = _GIT_LOOKS.get(words[1]) if len(words) > 1 else None
+        return known is not None and known.allow(words[2:])
+    if words[0] == "find":
+        return all(word in _FIND for word in words[1:] if word.startswith("-"))
+    if words[0] in _TALK:
+        return True
+    known = _LOOKING.get(words[0])
+    return known is not None and known.allow(words[1:])
 
 
-def _without(*bad: str) -> _Check:
-    def check(words: tuple[str, ...]) -> bool:
-        return not any(word.startswith(bad) for word in words[1:])
-
-    return check
-
-
-def _git(words: tuple[str, ...]) -> bool:
-    if len(words) < 2 or words[1] not in ("status", "diff", "log", "show", "blame", "rev-parse", "ls-files"):
-        return False
-    return not any(word.startswith(("--output", "--ext-diff", "--textconv", "-O", "--open")) for word in words)
-
-
-_ANY: _Check = lambda words: True  # noqa: E731 - a table's entry
-_LOOKING: dict[str, _Check] = {
-    **dict.fromkeys(
-        ("ls", "cat", "head", "tail", "wc", "pwd", "echo", "true", "false", "cut", "tr", "diff", "stat", "du",
-         "basename", "dirname", "realpath", "nl", "cmp", "test", "[", "printf", "which"), _ANY,
+_DIGITS = "0123456789"
+_TALK = frozenset({"echo", "true", "false", "basename", "dirname", "pwd"})  # no option of theirs does anything else
+_FIND = frozenset(
+    {"-name", "-iname", "-path", "-ipath", "-wholename", "-type", "-maxdepth", "-mindepth", "-size", "-mtime", "-mmin",
+     "-newer", "-not", "-o", "-or", "-a", "-and", "-print", "-print0", "-empty", "-prune", "-regex", "-iregex", "-P"}
+)  # fmt: skip
+_GREP = (
+    "include", "exclude", "exclude-dir", "color", "line-number", "ignore-case", "recursive", "count", "invert-match",
+    "files-with-matches", "files-without-match", "only-matching", "word-regexp", "fixed-strings", "extended-regexp",
+    "max-count", "context", "after-context", "before-context", "no-messages", "with-filename", "no-filename", "regexp",
+)  # fmt: skip
+_LOOKING: dict[str, _Options] = {
+    "ls": _of("aAlhtrSRd1FpsiGnogkmUX", "", "all", "almost-all", "color", "human-readable", "recursive", "reverse"),
+    "cat": _of("AbEnsTvet", "", "number", "show-all"),
+    "head": _of("qv" + _DIGITS, "nc", "lines", "bytes"),
+    "tail": _of("qv" + _DIGITS, "nc", "lines", "bytes"),
+    "wc": _of("lwcmL", "", "lines", "words", "bytes", "chars"),
+    "cut": _of("sn", "dfcb", "delimiter", "fields", "characters", "complement", "output-delimiter"),
+    "tr": _of("cCdst", "", "delete", "squeeze-repeats", "complement"),
+    "nl": _of("p", "abdfhilnsvw"),
+    "cmp": _of("bls", "n"),
+    "diff": _of("uabBwiqsyNcpt" + _DIGITS, "UCW", "unified", "brief", "color", "side-by-side", "ignore-all-space"),
+    "stat": _of("ft", "c", "format", "terse"),
+    "du": _of("shackmx" + _DIGITS, "d", "max-depth", "summarize", "human-readable", "all", "total"),
+    "realpath": _of("emqsz"),
+    "which": _of("a"),
+    "sort": _of("bdfghinruVcMRsz", "kt", "numeric-sort", "reverse", "unique", "key", "field-separator", "version-sort"),
+    "grep": _of("abcEFGHhiIlLnoPqrsvwxyZz" + _DIGITS, "emABC", *_GREP),
+    "rg": _of(
+        "cFiIlnNoSsuUvwx.", "egtTmABCr", *_GREP, "files", "glob", "iglob", "type", "type-not", "hidden", "no-ignore",
+        "smart-case", "heading", "no-heading", "json", "sort", "max-depth", "multiline", "stats", "case-sensitive",
     ),
-    "cd": _ANY,
-    "grep": _without("-R", "--dereference"),
-    "rg": _without("--pre", "-L", "--follow", "-z", "--search-zip", "--hostname-bin"),
-    "sort": _without("-o", "--output", "--compress-program", "-T", "--temporary"),
-    "find": _without("-exec", "-ok", "-delete", "-fprint", "-fls", "-L"),
-    "git": _git,
 }  # fmt: skip
+_LOG = (
+    "oneline", "stat", "numstat", "shortstat", "summary", "name-only", "name-status", "graph", "all", "decorate",
+    "format",
+    "pretty", "abbrev-commit", "author", "committer", "since", "until", "after", "before", "grep", "patch", "no-patch",
+    "follow", "no-merges", "merges", "max-count", "skip", "reverse", "date", "color", "no-color", "word-diff",
+    "unified",
+    "find-renames", "no-renames", "diff-filter", "ignore-all-space", "first-parent", "branches", "tags", "remotes",
+    "cached", "staged", "minimal", "patience", "histogram", "function-context", "no-ext-diff", "no-textconv", "check",
+    "exit-code", "quiet", "raw", "abbrev", "relative", "merge-base", "cc", "root", "left-right", "cherry-pick",
+)  # fmt: skip
+_GIT_LOOKS: dict[str, _Options] = {
+    "status": _of("sbvz", "u", "short", "branch", "porcelain", "untracked-files", "ignored", "long", "show-stash"),
+    "diff": _of("puwbRzaWs" + _DIGITS, "USGlMCB", *_LOG),
+    "log": _of("puwbzaWsgcmti" + _DIGITS, "nUSGLMCB", *_LOG),
+    "show": _of("puwbzaWscmt" + _DIGITS, "nUSGMCB", *_LOG),
+    "blame": _of("wsetfnMCl", "L", "porcelain", "line-porcelain", "date", "show-email"),
+    "rev-parse": _of("q", "", "show-toplevel", "abbrev-ref", "is-inside-work-tree", "git-dir", "short", "verify",
+            "quiet",
+                     "show-prefix", "show-current"),
+    "ls-files": _of("cdmosuzt", "", "others", "exclude-standard", "cached", "modified", "deleted", "stage", "unmerged"),
+}  # fmt: skip
+# Commands of git's own on its repository: no option that runs a program, names a strategy or leads elsewhere.
+_GIT_WRITES: dict[str, _Options] = {
+    "init": _of("q", "b", "quiet", "initial-branch"),
+    "add": _of("AufnvN", "", "all", "update", "force", "intent-to-add", "verbose"),
+    "commit": _of("aqsvn", "m", "message", "all", "amend", "no-edit", "allow-empty", "quiet", "author", "date",
+            "signoff"),
+    "checkout": _of("qf", "bB", "quiet", "force", "detach", "ours", "theirs", "track"),
+    "switch": _of("qfd", "cC", "quiet", "create", "detach", "discard-changes", "track"),
+    "restore": _of("qSW", "s", "staged", "worktree", "source", "ours", "theirs"),
+    "reset": _of("q", "", "soft", "mixed", "hard", "keep", "quiet"),
+    "stash": _of("uaqk", "m", "include-untracked", "all", "keep-index", "message", "quiet", "index"),
+    "branch": _of("adDmMrvfq", "", "all", "delete", "move", "list", "force", "show-current", "verbose", "track",
+            "merged"),
+    "tag": _of("adlfn", "m", "annotate", "delete", "list", "force", "message"),
+    "merge": _of("q", "m", "no-ff", "ff-only", "squash", "abort", "continue", "no-edit", "quit"),
+    "rebase": _of("q", "", "abort", "continue", "skip", "onto", "autostash", "quit"),
+    "rm": _of("rfnq", "", "cached", "force", "quiet"),
+    "mv": _of("fnkv"),
+    "cherry-pick": _of("n", "", "abort", "continue", "skip", "no-commit", "quit"),
+    "revert": _of("n", "", "abort", "continue", "skip", "no-commit", "no-edit", "quit"),
+    "clean": _of("fdnqx", "", "force", "dry-run"),
+    "fetch": _of("pqtav", "", "all", "prune", "tags", "quiet", "verbose"),
+    "pull": _of("qv", "", "ff-only", "no-rebase", "rebase", "quiet", "tags", "no-edit"),
+    "push": _of("uqfnv", "", "set-upstream", "force-with-lease", "tags", "quiet", "delete", "all"),
+}  # fmt: skip
+_GIT_FAR = frozenset({"fetch", "pull", "push"})
+# Of a remote or a branch: no address, no path that leads up.
+_NAME = re.compile(r"[A-Za-z0-9_][\w.-]*(?:/[A-Za-z0-9_][\w.-]*)*(?::[A-Za-z0-9_][\w./-]*)?")

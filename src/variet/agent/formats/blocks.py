@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from variet.agent.events import CallPart, MessageDone, TextPart, ToolEnded
@@ -166,11 +166,11 @@ def _file(block: Block, workspace: Workspace) -> tuple[str, str] | None:
     if block.path:
         try:
             path = workspace.resolve(block.path)
-            if not path.exists() and len(same := workspace.named(path.name)) == 1:
-                path = same[0]
+            if not path.exists():
+                path = _meant(path, block, workspace)
             held = workspace.read(path).text
-        except ToolFailed:
-            return _home_of(block.body, workspace) or block.path, block.body
+        except ToolFailed:  # a new file
+            return block.path, block.body
         whole = splice(held, block.body) if path.suffix == ".py" and defines_less(held, block.body) else None
         return workspace.show(path), whole or block.body
     if block.language not in ("python", "py", ""):
@@ -178,6 +178,17 @@ def _file(block: Block, workspace: Workspace) -> tuple[str, str] | None:
     home = _home_of(block.body, workspace)
     whole = splice(workspace.read(workspace.resolve(home)).text, block.body) if home else None
     return None if whole is None else (home, whole)
+
+
+def _meant(path: Path, block: Block, workspace: Workspace) -> Path:
+    """The one file of that name elsewhere, where no folder was told, or one that is not there for names that are."""
+    same = workspace.named(path.name)
+    if len(same) != 1:
+        return path
+    if "/" not in block.path:
+        return same[0]
+    known = not path.parent.exists() and names_of(block.body) & names_of(workspace.read(same[0]).text)
+    return same[0] if known else path
 
 
 def _home_of(body: str, workspace: Workspace) -> str:
@@ -205,9 +216,9 @@ def path_of(line: str) -> str:
 
 def _command(body: str) -> str:
     """Behind prompts, where there are any: the other lines are what the model thinks that the command says."""
-    typed = [line[2:] for line in body.splitlines() if line.startswith("$ ")]
-    lines = typed or body.splitlines()
-    return "\n".join(line for line in lines if line.strip()).strip()
+    lines = body.split("\n")
+    typed = [line[2:] for line in lines if line.startswith("$ ")]
+    return "\n".join(typed or lines).strip()
 
 
 def _call(call_id: str, tool: str, args: dict[str, Any]) -> CallPart:

@@ -42,6 +42,8 @@ class Native:
                 # What is no JSON object would make the template refuse every later request.
                 replayed = written if is_object(written) else json.dumps(args or {})
                 calls.append(_part(new_id(), name, args, replayed, tools))
+            if draft.finish == "length":  # the last one may be cut where nobody sees it
+                calls[-1] = calls[-1].model_copy(update={"broken": True})
             return Understood(draft.text, tuple(calls))
         return rescued(draft, tools, new_id)
 
@@ -65,14 +67,17 @@ class Native:
 
 
 def rescued(draft: Draft, tools: Toolbox, new_id: Callable[[], str]) -> Understood:
-    """Calls that were written as text, or lost in the reasoning."""
+    """Calls that were written as text, or lost in the reasoning. Those in the middle of prose are quoted, not made: a
+    file that the model read may hold some."""
     known = known_tools(tools)
     text, found = toolcalls.find(draft.text, known)
     raw: str | None = draft.text
-    if not found and not draft.text.strip() and draft.reasoning:
-        _, found = toolcalls.find(draft.reasoning, known)
-        text, raw = "", None
-    if not found:
+    said = draft.text.strip()
+    meant = said.startswith(text.strip()) or said.endswith(text.strip())
+    if not found and not said and draft.reasoning:
+        thought, found = toolcalls.find(draft.reasoning, known)
+        text, raw, meant = "", None, draft.reasoning.strip().startswith(thought.strip())
+    if not found or not meant:
         return Understood(draft.text)
     calls = tuple(_part(new_id(), one.name, one.arguments, one.written, tools) for one in found)
     return Understood(text.strip(), calls, raw)

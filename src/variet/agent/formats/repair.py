@@ -38,6 +38,17 @@ def arguments_of(written: str) -> tuple[dict[str, Any] | None, bool]:
     return (sound(args), mended) if args is not None else (None, mended)
 
 
+def _closed(text: str) -> bool:
+    """Whether it is one object from its first character to its last. What was cut off is never made up for: half a file
+    would be written, half a command run."""
+    depth = 0
+    for at, one in enumerate(text):
+        depth += (one == "{") - (one == "}")
+        if depth == 0:
+            return one == "}" and at == len(text) - 1
+    return False
+
+
 def _read(written: str) -> tuple[dict[str, Any] | None, bool]:
     text = written.strip()
     if not text:
@@ -51,7 +62,7 @@ def _read(written: str) -> tuple[dict[str, Any] | None, bool]:
         pass
     from json_repair import repair_json
 
-    if not text.startswith("{"):
+    if not _closed(text):
         return None, False
     try:
         mended = repair_json(text, return_objects=True)

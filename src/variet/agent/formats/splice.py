@@ -40,7 +40,7 @@ def splice(text: str, snippet: str) -> str | None:
     if tree is None or piece is None:
         return None
     places = _places(tree, text)
-    lines, given = text.splitlines(), snippet.splitlines()
+    lines, given = _lines(text), _lines(snippet)
     edits: list[tuple[_Place, list[str]]] = []
     fresh: list[str] = []
     for one in piece.body:
@@ -64,6 +64,11 @@ def splice(text: str, snippet: str) -> str | None:
     return _with_imports("\n".join(lines) + "\n", piece)
 
 
+def _lines(text: str) -> list[str]:
+    """As the parser counts them: whatever else Unicode takes for a line end is none."""
+    return text.removesuffix("\n").split("\n")
+
+
 def _parsed(text: str) -> ast.Module | None:
     try:
         return ast.parse(text)
@@ -73,7 +78,7 @@ def _parsed(text: str) -> ast.Module | None:
 
 def _places(tree: ast.Module, text: str) -> dict[str, list[_Place]]:
     """By name: at the top, or where there is none, the methods of classes."""
-    lines = text.splitlines()
+    lines = _lines(text)
     top: dict[str, list[_Place]] = {}
     inner: dict[str, list[_Place]] = {}
     for one in tree.body:
@@ -122,7 +127,7 @@ def _with_imports(text: str, piece: ast.Module) -> str:
         docstring = index == 0 and isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant)
         if docstring or isinstance(one, ast.Import | ast.ImportFrom):
             at = one.end_lineno or at
-    lines = text.splitlines()
+    lines = _lines(text)
     around = [""] if at else []
     has_imports = any(isinstance(one, ast.Import | ast.ImportFrom) for one in tree.body)
     lines[at:at] = lacking if has_imports else [*around, *lacking] if at else [*lacking, ""]

@@ -9,6 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from variet.agent import programs
 from variet.agent.workspace import SKIPPED
 
 _MOST_ENTRIES = 80
@@ -54,6 +55,8 @@ def files(root: Path, most: int = _MOST_FILES_SHOWN) -> str:
     names = [name for name in tree(root).splitlines() if (root / name).is_file()]
     for name in sorted(names, key=lambda name: not is_test(name)):  # what is to be changed comes last
         path = root / name
+        if path.is_symlink():  # it may lead anywhere
+            continue
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
@@ -96,9 +99,14 @@ def tree(root: Path, most: int = _MOST_ENTRIES) -> str:
 
 
 def _git(root: Path) -> str:
+    git = programs.find("git", root)
+    if git is None:
+        return ""
+    # It runs outside the sandbox: nothing that a repository's own settings name may run with it.
+    settled = ["-c", "core.fsmonitor=false", "-c", "safe.bareRepository=explicit", "-c", "submodule.recurse=false"]
     try:
         done = subprocess.run(
-            ["git", "-c", "core.fsmonitor=false", "status", "--short", "--branch", "--untracked-files=normal"],
+            [git, *settled, "status", "--ignore-submodules=all", "--short", "--branch", "--untracked-files=normal"],
             cwd=root, capture_output=True, timeout=5, text=True, encoding="utf-8", errors="replace",
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import time
 
 from pydantic import AliasChoices, Field
 
@@ -15,6 +16,7 @@ from variet.errors import ToolFailed
 from variet.policy.action import Sink
 
 _NUMBERED = re.compile(r"^ *\d+  ", re.MULTILINE)
+_MOST_MISS_S = 0.5  # of looking for what may have been meant
 _CONTEXT = 2  # lines around what was meant
 
 
@@ -74,12 +76,14 @@ def replaced(text: str, old: str, new: str, *, every: bool = False) -> tuple[str
         old, new = _NUMBERED.sub("", old), _NUMBERED.sub("", new)
         count = text.count(old)
     if not count:
-        old, new = _as_it_stands(text, old, new)
-        count = text.count(old)
+        at, end, fresh = _as_it_stands(text, old, new)
+        lines = text.split("\n")
+        lines[at:end] = fresh
+        return "\n".join(lines), at + 1
     if count > 1 and not every:
-        lines = [str(text.count("\n", 0, match.start()) + 1) for match in re.finditer(re.escape(old), text)]
+        places = [str(text.count("\n", 0, match.start()) + 1) for match in re.finditer(re.escape(old), text)]
         raise ToolFailed(
-            f"old stands there {count} times (lines {', '.join(lines[:8])}); nothing was changed",
+            f"old stands there {count} times (lines {', '.join(places[:8])}); nothing was changed",
             next_step="Give more of the lines around it, or all=true",
         )
     line = text.count("\n", 0, text.index(old)) + 1
@@ -91,8 +95,9 @@ def _all_numbered(text: str) -> bool:
     return bool(lines) and all(_NUMBERED.match(line) for line in lines)
 
 
-def _as_it_stands(text: str, old: str, new: str) -> tuple[str, str]:
-    """The one place that differs from `old` in white space alone, and `new` indented as it is. Raises ToolFailed."""
+def _as_it_stands(text: str, old: str, new: str) -> tuple[int, int, list[str]]:
+    """The one place (its lines) that differs from `old` in white space alone, and `new` indented as it is. Raises
+    ToolFailed."""
     lines, wanted = text.split("\n"), old.strip("\n").split("\n")
     bare = [line.strip() for line in wanted]
     if not any(bare):
@@ -119,7 +124,7 @@ def _as_it_stands(text: str, old: str, new: str) -> tuple[str, str]:
         fresh = [line.removeprefix(less) for line in fresh]
     else:
         raise ToolFailed(_miss(lines, wanted, found))
-    return "\n".join(here), "\n".join(fresh)
+    return at, at + len(wanted), fresh
 
 
 def _indent(line: str) -> str:
@@ -136,7 +141,10 @@ def _miss(lines: list[str], wanted: list[str], found: list[int]) -> str:
     sought = "\n".join(wanted)
     matcher = difflib.SequenceMatcher(autojunk=False)
     matcher.set_seq2(sought[:2000])
+    deadline = time.monotonic() + _MOST_MISS_S
     for at in range(max(1, min(len(lines), 4000) - size + 1)):
+        if time.monotonic() > deadline:
+            break
         matcher.set_seq1("\n".join(lines[at : at + size])[:2000])
         if matcher.real_quick_ratio() > score and matcher.quick_ratio() > score and (now := matcher.ratio()) > score:
             best, score = at, now

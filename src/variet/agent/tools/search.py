@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import fnmatch
-import os
-import re
-import shutil
-import time
-from collections.abc import Iterator
+import sys
 from pathlib import Path
 
 from pydantic import AliasChoices, Field
 
+from variet.agent import programs
 from variet.agent.events import ToolKind
 from variet.agent.tools.base import Args, Place, Result
-from variet.agent.workspace import SKIPPED, Workspace
+from variet.agent.workspace import Workspace
 from variet.errors import ToolFailed
 from variet.policy.action import Sink
 
 _MOST = 100  # lines
 _MOST_LINE = 240  # characters
-_MOST_FILE = 1_000_000  # bytes of a file that Python looks through
 _MOST_S = 20.0
+_RIPGREP = ("--no-config", "--line-number", "--no-heading", "--color=never", "--max-count=50", "--sort=path",
+            "--max-columns", str(_MOST_LINE), "--max-columns-preview", "--max-filesize=1M")  # fmt: skip
 
 
 class SearchArgs(Args):
@@ -49,33 +46,26 @@ class Search:
         path = place.workspace.resolve(args.path)
         if not path.exists():
             raise ToolFailed(f"there is no {args.path}", next_step="Use `list` to see what is there")
-        ripgrep = shutil.which("rg")
-        found = await _ripgrep(ripgrep, args, path, place) if ripgrep else None
+        ripgrep = programs.find("rg", place.workspace.root)
+        found = await _lines([ripgrep, *_RIPGREP, *_of(args), "--", str(path)], place) if ripgrep else None
         if found is None:
-            found = await asyncio.to_thread(_by_python, args, path, place.workspace)
+            scan = [sys.executable, "-I", "-m", "variet.agent.scan", args.pattern, str(path), args.glob]
+            found = await _lines(scan, place) or []
         if not found:
             return Result("no line matches")
         more = f"\n(at least {len(found)} lines; narrow the pattern or the path)" if len(found) > _MOST else ""
         return Result("\n".join(found[:_MOST]) + more)
 
 
-async def _ripgrep(program: str, args: SearchArgs, path: Path, place: Place) -> list[str] | None:
-    """None: the pattern is not one for ripgrep."""
-    command = [
-        program,
-        "--no-config",
-        "--line-number",
-        "--no-heading",
-        "--color=never",
-        "--max-count=50",
-        "--sort=path",
-    ]
-    command += ["--max-columns", str(_MOST_LINE), "--max-columns-preview", "--max-filesize=1M"]
-    command += [f"--glob={args.glob}"] if args.glob else []
+def _of(args: SearchArgs) -> list[str]:
+    return [*([f"--glob={args.glob}"] if args.glob else []), "--regexp", args.pattern]
+
+
+async def _lines(command: list[str], place: Place) -> list[str] | None:
+    """What a program finds, as `path:number:line`, with a limit of time. None: the pattern is not one for it."""
     process = await asyncio.create_subprocess_exec(
-        *command, "--regexp", args.pattern, "--", str(path),
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
+        *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+    )
     assert process.stdout is not None
     lines: list[str] = []
     try:
@@ -95,40 +85,3 @@ async def _ripgrep(program: str, args: SearchArgs, path: Path, place: Place) -> 
             process.kill()
             await process.wait()
     return lines
-
-
-def _by_python(args: SearchArgs, path: Path, workspace: Workspace) -> list[str]:
-    try:
-        pattern = re.compile(args.pattern)
-    except re.error:
-        pattern = re.compile(re.escape(args.pattern))
-    found: list[str] = []
-    deadline = time.monotonic() + _MOST_S
-    for file in _files(path, args.glob):
-        if time.monotonic() > deadline:
-            return [*found, f"(stopped after {_MOST_S:.0f} s)"]
-        try:
-            if file.is_symlink() or file.stat().st_size > _MOST_FILE:
-                continue
-            data = file.read_bytes()
-        except OSError:
-            continue
-        if b"\0" in data[:8192]:
-            continue
-        for number, line in enumerate(data.decode(errors="replace").splitlines(), 1):
-            if pattern.search(line[:2000]):
-                found.append(f"{workspace.show(file)}:{number}:{line[:_MOST_LINE]}")
-                if len(found) > _MOST:
-                    return found
-    return found
-
-
-def _files(path: Path, glob: str) -> Iterator[Path]:
-    if path.is_file():
-        yield path
-        return
-    for folder, folders, names in os.walk(path):
-        folders[:] = sorted(one for one in folders if one not in SKIPPED and not one.startswith("."))
-        for name in sorted(names):
-            if not glob or fnmatch.fnmatch(name, glob) or fnmatch.fnmatch(str(Path(folder, name)), f"*{glob}"):
-                yield Path(folder, name)

@@ -20,8 +20,9 @@ from pathlib import Path
 
 from pydantic import AliasChoices, Field
 
+from variet.agent import programs
 from variet.agent.events import ToolKind
-from variet.agent.sandbox import Sandbox
+from variet.agent.sandbox import Sandbox, obeyed, set_aside
 from variet.agent.tools.base import Args, Place, Result
 from variet.agent.workspace import Workspace
 from variet.errors import ToolFailed
@@ -31,8 +32,17 @@ from variet.policy.action import Sink
 _HEAD, _TAIL = 4_000, 8_000  # characters that are kept of an output
 _TIMEOUT_S, _MOST_S = 120, 1800
 _GRACE_S = 2.0
-_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL|AUTH|COOKIE|SESSION_BUS|SSH_|GPG_|VARIET_", re.IGNORECASE)
-_QUIET = {"PAGER": "cat", "GIT_PAGER": "cat", "GIT_TERMINAL_PROMPT": "0", "TERM": "dumb", "NO_COLOR": "1"}
+_SECRET = re.compile(
+    r"KEY|TOKEN|SECRET|PASS|PWD$|CREDENTIAL|AUTH|COOKIE|SESSION_BUS|SSH_|GPG_|VARIET_|_PAT$|_DSN$|_URL$|_URI$|WEBHOOK",
+    re.IGNORECASE,
+)
+_NO_SECRET = re.compile(r"GIT_AUTHOR_|GIT_COMMITTER_", re.IGNORECASE)
+_QUIET = {
+    "PAGER": "cat", "GIT_PAGER": "cat", "GIT_TERMINAL_PROMPT": "0", "TERM": "dumb", "NO_COLOR": "1",
+    # What a repository within the workspace says of itself runs nothing.
+    "GIT_CONFIG_COUNT": "2", "GIT_CONFIG_KEY_0": "safe.bareRepository", "GIT_CONFIG_VALUE_0": "explicit",
+    "GIT_CONFIG_KEY_1": "core.fsmonitor", "GIT_CONFIG_VALUE_1": "false",
+}  # fmt: skip
 _NEW_GROUP = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)  # Windows
 _JOB = re.compile(r"(kill|output) +%?(\d+)$")
 
@@ -96,6 +106,8 @@ class Shell:
     def __init__(self, sandbox: Sandbox | None = None) -> None:
         self._sandbox = sandbox
         self._jobs: dict[int, _Job] = {}
+        # Of commands in the background: what was obeyed in the workspace before the first of them.
+        self._watched: tuple[Path, dict[Path, tuple[int, int]]] | None = None
 
     def sink(self, args: ShellArgs, workspace: Workspace) -> Sink:
         if self._of_jobs(args.command):
@@ -114,11 +126,15 @@ class Shell:
         if self._of_jobs(args.command):
             return await self._job(args.command.strip())
         output = Output()
+        watched = self._sandbox is not None and not reading.only_git(reading.parse(args.command))
+        before = await asyncio.to_thread(obeyed, place.workspace.root) if watched else {}
         process = await self._start(args, place.workspace.root)
         reader = asyncio.ensure_future(_read(process, output, (lambda _: None) if args.background else place.say))
         if args.background:
             number = max(self._jobs, default=0) + 1
             self._jobs[number] = _Job(number, args.command, process, output, reader)
+            if watched:
+                self._watched = (place.workspace.root, {**before, **self._watched[1]} if self._watched else before)
             await asyncio.wait([reader], timeout=1.0)
             how = f"`output %{number}` shows what it says, `kill %{number}` ends it, `jobs` lists all"
             return Result(f"%{number} {self._jobs[number].state()}; {how}\n{output.told()}".rstrip())
@@ -137,16 +153,19 @@ class Shell:
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
         told = output.told().rstrip()
-        return Result(f"{told}\n(exit {code})".lstrip(), failed=code != 0)
+        made = await asyncio.to_thread(set_aside, place.workspace.root, before) if watched else ""
+        return Result("\n".join(part for part in (told, f"(exit {code})", made) if part), failed=code != 0)
 
     async def _start(self, args: ShellArgs, folder: Path) -> asyncio.subprocess.Process:
         seen = environment(os.environ, folder)
         if os.name == "nt":
             words = [shutil.which("pwsh") or "powershell", "-NoProfile", "-NonInteractive", "-Command", args.command]
         else:
-            words = [shutil.which("bash") or "/bin/sh", "-c", args.command]
+            words = [programs.find("bash", folder) or "/bin/sh", "-c", args.command]
         if self._sandbox is not None:
             only_git = reading.only_git(reading.parse(args.command))
+            if only_git:  # git itself, whatever lies in the workspace under that name
+                seen["PATH"] = programs.outside(seen.get("PATH", ""), folder)
             words = [*self._sandbox.words(seen, network=args.network, git=only_git), *words]
         try:
             return await asyncio.create_subprocess_exec(
@@ -163,6 +182,8 @@ class Shell:
             job.reader.cancel()
         await asyncio.gather(*(job.reader for job in self._jobs.values()), return_exceptions=True)
         self._jobs.clear()
+        if self._watched is not None:
+            await asyncio.to_thread(set_aside, *self._watched)
 
     def _of_jobs(self, command: str) -> bool:
         return command.strip() == "jobs" or bool(_JOB.match(command.strip()) and self._jobs)
@@ -182,7 +203,11 @@ class Shell:
 
 def environment(given: os._Environ[str] | dict[str, str], folder: Path) -> dict[str, str]:
     """What a command gets to see: no secrets, no pager, and the workspace's own virtual environment first."""
-    clean = {name: value for name, value in given.items() if not _SECRET.search(name)}
+    clean = {
+        name: value
+        for name, value in given.items()
+        if name == "PWD" or _NO_SECRET.match(name) or not _SECRET.search(name)
+    }
     programs = folder / ".venv" / ("Scripts" if os.name == "nt" else "bin")
     if programs.is_dir():
         clean["PATH"] = f"{programs}{os.pathsep}{clean.get('PATH', '')}"

@@ -52,11 +52,12 @@ _COMMANDS = {
 }
 _GREET_S = 0.1
 _STOPS: dict[str, Any] = {"output_tokens": "max_tokens"}
-_OPTIONS = [
-    schema.PermissionOption(option_id="once", name="Allow", kind="allow_once"),
-    schema.PermissionOption(option_id="session", name="Allow for this session", kind="allow_always"),
-    schema.PermissionOption(option_id="no", name="Reject", kind="reject_once"),
-]
+_OPTIONS = {
+    "once": schema.PermissionOption(option_id="once", name="Allow", kind="allow_once"),
+    "session": schema.PermissionOption(option_id="session", name="Allow for this session", kind="allow_always"),
+    "always": schema.PermissionOption(option_id="always", name="Always allow in this folder", kind="allow_always"),
+}
+_REJECT = schema.PermissionOption(option_id="no", name="Reject", kind="reject_once")
 
 
 @dataclass
@@ -265,14 +266,16 @@ class VarietAgent:
             content=_shown(approval, held.opened.kit.workspace.root),
             field_meta={"variet": approval.model_dump()},
         )  # fmt: skip
-        answer = await self._editor.request_permission(session_id, call, _OPTIONS)
+        options = [*(_OPTIONS[scope] for scope in approval.scopes), _REJECT]
+        answer = await self._editor.request_permission(session_id, call, options)
         chosen = answer.outcome.option_id if isinstance(answer.outcome, schema.AllowedOutcome) else "no"
+        scope = next((one for one in approval.scopes if one == chosen), None)
         meta = answer.field_meta or {}
         held.opened.agent.answer(
             Decision(
                 approval_id=approval.id, payload_sha256=approval.payload_sha256,
-                choice="approve" if chosen in ("once", "session") else "reject",
-                scope="session" if chosen == "session" else "once", surface="acp", feedback=meta.get("feedback"),
+                choice="approve" if scope else "reject", scope=scope or "once", surface="acp",
+                feedback=meta.get("feedback"),
             )
         )  # fmt: skip
 

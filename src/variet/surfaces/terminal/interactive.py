@@ -44,6 +44,7 @@ from variet.tiers import TIERS
 
 Reopen = Callable[[str | None, Mode], Awaitable[Opened]]
 _ASKED = "[y]es, [s]ession, [n]o, or say what instead › "
+_ASKED_FOR_GOOD = "[y]es, [s]ession, [a]lways here, [n]o, or say what instead › "
 
 
 class Conversation:
@@ -193,7 +194,13 @@ class Conversation:
     # --- the prompt ---
 
     def _message(self) -> str:
-        return _ASKED if self._asked else "› "
+        if not self._asked:
+            return "› "
+        return _ASKED_FOR_GOOD if "always" in self._asked[0].scopes else _ASKED
+
+    def _may_answer(self, scope: str) -> bool:
+        """Whether a key is an answer: something is asked, and no words were begun."""
+        return bool(self._asked) and not get_app().current_buffer.text and scope in self._asked[0].scopes
 
     def _draw(self) -> None:
         with contextlib.suppress(Exception):  # between two prompts there is nothing to draw
@@ -201,15 +208,15 @@ class Conversation:
 
     def _keys(self) -> KeyBindings:
         keys = KeyBindings()
-        asked = Condition(lambda: bool(self._asked) and not get_app().current_buffer.text)
 
         def answers(key: str, choice: str, scope: str) -> None:
-            @keys.add(key, filter=asked)
+            @keys.add(key, filter=Condition(lambda: self._may_answer(scope)))
             def _(event: KeyPressEvent) -> None:
                 self._decide(choice, scope)
                 event.app.invalidate()
 
-        for key, choice, scope in (("y", "approve", "once"), ("s", "approve", "session"), ("n", "reject", "once")):
+        for key, choice, scope in (("y", "approve", "once"), ("s", "approve", "session"), ("a", "approve", "always"),
+                                   ("n", "reject", "once")):  # fmt: skip
             answers(key, choice, scope)
 
         @keys.add("c-c")

@@ -24,11 +24,12 @@ async def run(opened: Opened, text: str, context: str, *, as_json: bool, verbose
         loop.add_signal_handler(signal.SIGINT, agent.cancel)
         loop.add_signal_handler(signal.SIGTERM, agent.cancel)
     asking: set[asyncio.Task[None]] = set()
+    asked = asyncio.Lock()  # one question at a time
     try:
         async for event in agent.run(text, context):
             _show(event, printer, as_json=as_json)
             if isinstance(event, ApprovalRequested):
-                task = asyncio.create_task(_ask(opened, event))
+                task = asyncio.create_task(_ask(opened, event, asked))
                 asking.add(task)
                 task.add_done_callback(asking.discard)
             elif isinstance(event, TurnEnded):
@@ -47,16 +48,27 @@ def _show(event: EventBase, printer: Printer, *, as_json: bool) -> None:
         printer.show(event)
 
 
-async def _ask(opened: Opened, event: ApprovalRequested) -> None:
+async def _ask(opened: Opened, event: ApprovalRequested, asked: asyncio.Lock) -> None:
+    """One question at a time, each said again before its key is read. Whatever is no yes is a no; Ctrl-C stops."""
     approval = event.approval
-    click.echo("  [y] yes   [s] yes, for this session   [n] no", err=True)
-    while True:
-        key = await asyncio.to_thread(click.getchar)
-        if key in "yYsSnN\x1b\x03":
-            break
-    choice = "approve" if key in "yYsS" else "reject"
-    scope = "session" if key in "sS" else "once"
-    decision = Decision(
-        approval_id=approval.id, payload_sha256=approval.payload_sha256, choice=choice, scope=scope, surface="terminal"
-    )
-    opened.agent.answer(decision)
+    keys = {"y": "once", "s": "session", "a": "always"}
+    keys = {key: scope for key, scope in keys.items() if scope in approval.scopes}
+    more = "   [a] always in this folder" if "a" in keys else ""
+    async with asked:
+        click.echo(f"  {approval.summary}?   [y] yes   [s] yes, for this session{more}   [n] no", err=True)
+        key = ""
+        while key not in (*keys, "n", "\x1b"):
+            try:
+                key = (await asyncio.to_thread(click.getchar)).lower()
+            except KeyboardInterrupt:
+                opened.agent.cancel()
+                return
+            except (EOFError, OSError):
+                key = "n"
+            if not key:
+                key = "n"
+        decision = Decision.model_validate(
+            {"approval_id": approval.id, "payload_sha256": approval.payload_sha256, "surface": "terminal",
+             "choice": "approve" if key in keys else "reject", "scope": keys.get(key, "once")}
+        )  # fmt: skip
+        opened.agent.answer(decision)

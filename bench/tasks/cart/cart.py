@@ -1,0 +1,5 @@
+from prices import price
+
+
+def total(items):
+    return sum(price(name) for name in items)
