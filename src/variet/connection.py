@@ -99,6 +99,8 @@ def unreachable(url: str, error: Exception) -> VarietError:
             where=url,
             next_step="Pair with it (`variet pair` there, `variet pair URL CODE` here), or set VARIET_ENGINE_CA",
         )
+    if not url.startswith(("http://", "https://")):
+        return ConnectionFailed("is no address of an engine", where=url, next_step=f"Write http://{url}")
     if "WRONG_VERSION_NUMBER" in text:
         return ConnectionFailed("speaks plain HTTP there", where=url, next_step="Write http:// instead of https://")
     if "disconnected without sending" in text and url.startswith("http:"):

@@ -121,6 +121,18 @@ async def test_who_is_displaced_is_saved_and_comes_back(scene: Scene) -> None:
     assert scene.child.done == ["save 0", "save 0", "restore 0", "save 0"]
 
 
+async def test_a_question_asked_again_for_another_answer_is_held(scene: Scene) -> None:
+    """The old answer was in the state, too: nobody promised that it would be read again."""
+    for _ in range(3):
+        lease = scene.lease()
+        await scene.contexts.prepare(lease, SHIPS, lasting=True)
+        record = Record(lease.request_id, "/", "", "m", prompt_tokens=46, output_tokens=1_200, cached_tokens=45)
+        scene.contexts.answered(lease, SHIPS, record, lasting=True)
+        await scene.talk(KINGS, cached=950)
+    outcomes = [one.outcome for one in scene.happened]
+    assert "held" in outcomes and "did not hold" not in outcomes
+
+
 @pytest.mark.parametrize("end", ["refused", "left"])
 async def test_what_must_not_be_kept_is_not_kept_under_another_s_name(scene: Scene, end: str) -> None:
     """The slot still holds the private conversation when the request that follows in it comes to nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
 
@@ -66,13 +67,15 @@ def forget(ids: tuple[str, ...]) -> None:
     epilog="""\b
 Examples:
   variet context purge
-  variet context purge --model deep-coder-31b --yes
+  variet context purge --model deep-coder --yes
 """
 )
-@click.option("--model", help="Only what is kept of this model.")
+@click.option("--model", help="Only what is kept of this tier or model.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def purge(model: str | None, yes: bool) -> None:
     """Forget all of them. Conversations go on, each is read once more; a model that was given up tries again."""
+    if not yes and not sys.stdin.isatty():
+        raise click.UsageError("nobody is there to be asked: add --yes")
     if not yes:
         click.confirm(f"Forget every kept conversation{f' of {model}' if model else ''}?", abort=True)
     answer = client.call("DELETE", f"/engine/contexts{f'?model={model}' if model else ''}").json()

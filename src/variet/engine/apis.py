@@ -22,13 +22,14 @@ class Api:
     streams_usage: bool = False  # takes stream_options.include_usage
     side_kind: SideKind | None = None  # which side model answers where no model is named
     admin_post: bool = False
-    required: str | None = None  # a field without which llama-server answers 500
+    required: str | None = None  # a field without which there is no answer: refused before a model is loaded for it
     methods: frozenset[str] = frozenset({"POST"})
     conversation: bool = False  # its requests grow by appending, so their prefix chain finds their slot
 
 
-CHAT = Api("chat", limit_fields=("max_tokens", "max_completion_tokens"), streams_usage=True, conversation=True)
-CHAT_COUNT = Api("chat", needs_slot=False)
+CHAT = Api("chat", limit_fields=("max_tokens", "max_completion_tokens"), streams_usage=True, conversation=True,
+           required="messages")  # fmt: skip
+CHAT_COUNT = Api("chat", needs_slot=False, required="messages")
 _TEXT = Api("completions", limit_fields=("max_tokens", "n_predict"), streams_usage=True, conversation=True)
 _NATIVE = Api("native", limit_fields=("n_predict",), conversation=True)
 _RESPONSES = Api("responses", limit_fields=("max_output_tokens",), conversation=True, required="input")

@@ -252,7 +252,11 @@ class Contexts:
         if record.write_ms is not None:
             model.speeds = model.speeds.written(record.output_tokens, record.write_ms)
         if held.restored is not None:
-            self._judge(home, model, held.restored, held.tokens, cached=record.cached_tokens)
+            # What was promised is the prompt that the chain is of; the answer behind it may be asked for again, or be
+            # told otherwise. And of a prompt its last token is always read.
+            asked_for = held.restored.chain.sizes[-1] / model.bytes_per_token if held.restored.chain.sizes else 0.0
+            promised = min(held.tokens, asked_for or held.tokens, record.prompt_tokens - 1)
+            self._judge(home, model, held.restored, promised, cached=record.cached_tokens)
 
     def left(self, lease: Lease, *, read: bool) -> None:
         """The request is over. Without a whole answer, and if `read`, the slot holds its prompt at least; else nobody

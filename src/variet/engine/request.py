@@ -135,8 +135,8 @@ def understand(scope: MutableMapping[str, Any], raw: bytes, settings: Settings) 
     body = _parse(raw, sent) if method == "POST" and raw and not form else None
     if body is not None:
         headers = [*(pair for pair in headers if pair[0] != b"content-type"), _JSON]
-    if api.required and api.required not in (body or {}):
-        raise Problem(400, "missing_field", f"{path} needs {api.required!r}")
+    if api.required and (body or {}).get(api.required) in (None, []):
+        raise Problem(400, "missing_field", f"{path} needs {api.required!r}, not empty")
     name = _named_model(body, raw, scope)
     if body is not None:
         _refuse_body(body, settings.config)

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request
 
+from variet.engine.names import UnknownName
 from variet.engine.snapshots import Snapshot, Snapshots
 
 router = APIRouter(prefix="/engine/contexts")
@@ -19,8 +20,14 @@ async def kept(request: Request) -> dict[str, Any]:
 
 @router.delete("")
 async def purge(request: Request, model: str | None = None) -> dict[str, Any]:
-    """Forget all of them, or all of one model; what is unfit to be kept is tried again."""
+    """Forget all of them, or all of one model (a tier or alias stands for its model); the unfit is tried again."""
     snapshots = _snapshots(request)
+    # What is kept of a model that was configured once keeps its name.
+    if model is not None and not any(one.model == model for one in snapshots):
+        try:
+            model = request.app.state.engine.names.resolve(model).model
+        except UnknownName as unknown:
+            raise HTTPException(404, f"there is no model {model!r}; there are: {', '.join(unknown.known)}") from None
     gone = [one for one in snapshots if model in (None, one.model)]
     for one in gone:
         snapshots.forget(one)

@@ -77,5 +77,7 @@ async def logs(name: str, request: Request, lines: int = 200) -> str:
     engine = request.app.state.engine
     text: str | None = engine.log_tail(name, min(max(lines, 1), 10_000))
     if text is None:
-        raise HTTPException(404, f"there is no log of {name!r} yet")
+        known = name in engine.names.all() or name == "engine"
+        others = "" if known else f"; there are: engine, {', '.join(engine.names.all())}"
+        raise HTTPException(404, f"there is no log of {name!r}{' yet' if known else others}")
     return text
