@@ -129,6 +129,7 @@ class Agent:
         self._total = Usage()
         self._partial = Draft()
         self._input = ""
+        self._failure = ""  # what the check said last
         self._used_tokens = 0  # of the context, as of the last answer
         for event in kit.session.events:
             kit.rendering.add(event)
@@ -245,8 +246,8 @@ class Agent:
 
     async def _work(self) -> None:
         kit, guard = self._kit, LoopGuard(self._kit.limits)
-        nudges = checks = 0
-        full = False
+        nudges = checks = idle = 0  # idle: answers since the last check that changed nothing
+        full = changed = False  # changed: something may have, since the last check
         nudge: Nudge | None
         if kit.check and await self._check_passes():
             return
@@ -271,11 +272,15 @@ class Agent:
                 nudge = guard.after(results)
                 if nudge is not None and nudge.code == "stuck":
                     raise _Limit("repeats")
+                changed = changed or any(end.diffs or call.tool == "shell" for call, end in results)
                 if kit.check and kit.form.small and any(call.tool == "write" for call, _ in results):
-                    if await self._check_passes(start_over=True):
-                        return
-                    checks += 1
                     nudge = None
+                    if not changed:
+                        idle += 1  # it hears why nothing was written
+                    elif await self._check_passes(start_over=True):
+                        return
+                    else:
+                        checks, idle, changed = checks + 1, 0, False
             else:
                 nudge = Nudge(understood.code, understood.nudge) if understood.nudge else None
                 nudge = nudge or nudge_for(draft, sorted(kit.tools.tools))
@@ -285,14 +290,22 @@ class Agent:
                         raise _Limit(nudge.code)
                 elif self._steering:
                     continue
+                elif kit.check and kit.form.small and not changed:
+                    idle += 1
+                    nudge = Nudge("unwritten", kit.form.unwritten)
                 elif not kit.check or await self._check_passes(start_over=kit.form.small):
                     return
                 else:
-                    checks += 1
+                    checks, idle, changed = checks + 1, 0, False
+            if idle > kit.limits.nudges:
+                self._begin_again()
+                checks, idle, nudge = checks + 1, 0, None
             if checks > kit.limits.checks:
                 raise _Limit("check")
             if checks and kit.form.small:
                 kit.sampling["temperature"] = min(1.0, round(0.2 + 0.2 * checks, 1))
+                if (seed := self._session.stored[kit.profile].request.get("seed")) is not None:
+                    kit.sampling["seed"] = seed + 1000 * checks  # the same one would say the same again
             if nudge is not None:
                 self._emit(InputAdded(origin="nudge", code=nudge.code, text=nudge.text))
         raise _Limit("steps")
@@ -305,12 +318,17 @@ class Agent:
         if end.status == "ok":
             return True
         told = f"$ {self._kit.check}\n{end.content}\n\n{self._kit.form.check_failed}"
+        self._failure = told
         if start_over:
-            fresh = f"{self._kit.context_now()}\n\n{self._input}\n\n{told}"
-            self._emit(Compacted(summary=fresh, through_seq=self._session.next_seq - 1))
+            self._begin_again()
             return False
         self._emit(InputAdded(origin="nudge", code="check", text=told))
         return False
+
+    def _begin_again(self) -> None:
+        """From the task, the files as they are now, and what the check said of them."""
+        fresh = f"{self._kit.context_now()}\n\n{self._input}\n\n{self._failure}"
+        self._emit(Compacted(summary=fresh, through_seq=self._session.next_seq - 1))
 
     def _take_steering(self) -> None:
         if self._steering:

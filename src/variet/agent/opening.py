@@ -83,7 +83,7 @@ async def start(
     equipment: Equipment | None = None
     try:
         if name is not None:  # the folder it began in, wherever it is taken up again
-            root = Path(sessions.read(name)[0].cwd).resolve(strict=True)
+            root = _folder_of(name)
         trusted = trust.trusted(root)
         equipment, notes = await _equip(root, servers or {}, trusted=trusted, kind=wishes.kind)
         facts = Facts(
@@ -97,9 +97,6 @@ async def start(
             opened = await new(root, model, permissions, replace(wishes, tier=tier), equipment)
         else:
             opened = await again(name, model, permissions, wishes.limits, equipment, wishes.tier or None, wishes.check)
-    except FileNotFoundError as error:
-        await model.close()
-        raise SessionError(f"the folder of the session is gone: {error.filename}") from None
     except BaseException:
         await model.close()
         if equipment is not None:
@@ -107,6 +104,15 @@ async def start(
         raise
     opened.notes = notes
     return opened
+
+
+def _folder_of(name: str) -> Path:
+    """Raises SessionError."""
+    folder = Path(sessions.read(name)[0].cwd)
+    try:
+        return folder.resolve(strict=True)
+    except OSError as error:
+        raise SessionError(f"its folder {folder} cannot be used: {error.strerror}", where=name) from None
 
 
 def _keeper(root: Path) -> Callable[[Sequence[Rule]], None]:

@@ -70,6 +70,7 @@ class Blocks:
         "The check fails. Say in one sentence why. Then write the corrected file: its path, and all of it in a fence. "
         "Do not write the tests."
     )
+    unwritten = "Nothing was written. Now write the corrected file: its path, and all of its content in a fence."
     small = True
 
     def system(self, prompt: str, tools: Toolbox) -> str:

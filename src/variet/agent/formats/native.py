@@ -17,6 +17,7 @@ from variet.agent.workspace import Workspace
 class Native:
     name = "native"
     check_failed = "The check fails. Find the cause and mend it."
+    unwritten = "Nothing was changed yet."
     small = False
 
     def __init__(self, *, replay_reasoning: bool = False) -> None:
