@@ -201,3 +201,10 @@ def test_results_come_back_as_each_format_tells_them() -> None:
     assert Blocks().results([(call, end)]) == [{"role": "user", "content": "$ ls\na.py"}]
     said = MessageDone(message_id="m", content=(TextPart(text="I look."), call), raw="as written")
     assert Blocks().answer(said) == Native().answer(said) == {"role": "assistant", "content": "as written"}
+
+
+def test_tests_that_are_written_under_another_name_are_the_tests(workspace: Workspace) -> None:
+    tests = "from a import f\n\n\ndef test_f():\n    assert f(1) == 1\n"
+    (workspace.root / "test_a.py").write_text(tests)
+    written = found(f"a.py\n```python\n{tests}```", workspace)
+    assert [one[1]["path"] for one in written] == ["test_a.py"], "where a rule keeps them as they are"

@@ -1,18 +1,18 @@
 from cart import total
-from prices import discounted
+from prices import price, with_tax
 
 
-def test_small_amounts_stay():
-    assert discounted(99) == 99
+def test_prices_are_without_tax():
+    assert price("book") == 30
 
 
-def test_ten_percent_off_from_one_hundred():
-    assert discounted(100) == 90
+def test_twenty_percent_are_added():
+    assert round(with_tax(100), 2) == 120
 
 
 def test_a_small_cart():
-    assert total(["pen", "book"]) == 32
+    assert round(total(["pen", "book"]), 2) == 38.4
 
 
 def test_a_large_cart():
-    assert total(["bag", "book"]) == 99
+    assert round(total(["bag", "book"]), 2) == 132

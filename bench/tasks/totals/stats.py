@@ -1,4 +1,6 @@
 def mean(numbers):
+    if not numbers:
+        return 0
     return sum(numbers) / len(numbers)
 
 

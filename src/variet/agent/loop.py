@@ -53,6 +53,7 @@ from variet.agent.formats.repair import sound
 from variet.agent.guards import Limits, LoopGuard, Nudge, nudge_for
 from variet.agent.model import CallPiece, Finished, Model, ModelFacts, ReasoningPiece, TextPiece, Waiting
 from variet.agent.permissions import Permissions
+from variet.agent.prompt.preface import code_files
 from variet.agent.rendering import Prefix, Rendering
 from variet.agent.sessions import Session
 from variet.agent.tools.base import AnyTool, Place, Previews, Result, Toolbox
@@ -292,7 +293,7 @@ class Agent:
                     continue
                 elif kit.check and kit.form.small and not changed:
                     idle += 1
-                    nudge = Nudge("unwritten", kit.form.unwritten)
+                    nudge = Nudge("unwritten", self._named(kit.form.unwritten))
                 elif not kit.check or await self._check_passes(start_over=kit.form.small):
                     return
                 else:
@@ -313,17 +314,22 @@ class Agent:
     async def _check_passes(self, *, start_over: bool = False) -> bool:
         """Runs the person's check; where it fails, the model reads what it says. `start_over`: only that, the
         task and the files as they are now. What they got wrong before leads the smallest models astray again."""
-        call = CallPart(call_id=f"check_{self._session.next_seq}", tool="shell", args={"command": self._kit.check})
+        kit = self._kit
+        call = CallPart(call_id=f"check_{self._session.next_seq}", tool="shell", args={"command": kit.check})
         end = await self._call(call, by_person=True)
         if end.status == "ok":
             return True
-        told = f"$ {self._kit.check}\n{end.content}\n\n{self._kit.form.check_failed}"
+        told = f"$ {kit.check}\n{end.content}\n\n{self._named(kit.form.check_failed)}"
         self._failure = told
         if start_over:
             self._begin_again()
             return False
         self._emit(InputAdded(origin="nudge", code="check", text=told))
         return False
+
+    def _named(self, words: str) -> str:
+        """With the files that may be at fault, where they are few."""
+        return words.replace("{files}", code_files(self._kit.workspace.root) or "file")
 
     def _begin_again(self) -> None:
         """From the task, the files as they are now, and what the check said of them."""

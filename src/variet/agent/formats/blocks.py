@@ -67,10 +67,13 @@ class Block:
 class Blocks:
     name = "blocks"
     check_failed = (
-        "The check fails. Say in one sentence why. Then write the corrected file: its path, and all of it in a fence. "
-        "Do not write the tests."
+        "The check fails. Say in one sentence why. Then write the corrected {files}: its path, and all of it in a "
+        "fence. Do not write the tests."
     )
-    unwritten = "Nothing was written. Now write the corrected file: its path, and all of its content in a fence."
+    unwritten = (
+        "Nothing was written. Now write the corrected {files}: its path, and all of its content in a fence. Do not "
+        "write the tests."
+    )
     small = True
 
     def system(self, prompt: str, tools: Toolbox) -> str:
@@ -165,6 +168,9 @@ def _block(before: str, info: str, body: list[str], begin: int, end: int, *, who
 def _file(block: Block, workspace: Workspace) -> tuple[str, str] | None:
     """(path, all that it shall hold), a piece of Python put where it belongs; None where it is no file."""
     if block.path:
+        defined = names_of(block.body)
+        if defined and all(name.startswith("test_") for name in defined) and (home := _home_of(block.body, workspace)):
+            return home, block.body  # the tests again, under another name
         try:
             path = workspace.resolve(block.path)
             if not path.exists():

@@ -67,6 +67,13 @@ def files(root: Path, most: int = _MOST_FILES_SHOWN) -> str:
     return "Files, whole:\n\n" + "\n\n".join(parts) if parts else ""
 
 
+def code_files(root: Path, most: int = 3) -> str:
+    """Files of programs that are no tests, as `a.py or b.py`; empty where there are more than so many."""
+    names = [name for name in tree(root).splitlines() if Path(name).suffix in _LANGUAGES and not is_test(name)]
+    code = [name for name in names if Path(name).suffix not in (".md", ".json", ".toml")]
+    return " or ".join(code) if len(code) <= most else ""
+
+
 def is_test(name: str) -> bool:
     """Whether a path is one of a test, by the customs of most languages."""
     *folders, last = name.split("/")
