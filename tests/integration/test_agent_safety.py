@@ -80,6 +80,24 @@ async def test_what_a_person_did_after_a_crash_in_a_command_stays(work: Path, ho
     assert undone.restored == ("made",) and (work / "sums.py").read_text() == "by the person\n"
 
 
+async def test_a_step_of_no_file_here_is_none_and_takes_nothing_back(tmp_path: Path, work: Path, home: Path) -> None:
+    """A write outside the folder, and an undo that has to leave everything, are of no file within."""
+    checkpoints = kept(work, home)
+    await checkpoints.open()
+    outside = await checkpoints.before("1", "t", "write elsewhere", [tmp_path / "elsewhere"])
+    await checkpoints.after(outside)
+    mark = await checkpoints.before("2", "t", "write sums.py", [work / "sums.py"])
+    (work / "sums.py").write_text("by the agent\n")
+    await checkpoints.after(mark)
+    (work / "sums.py").write_text("by the person\n")
+    assert (await checkpoints.undo(checkpoints.steps)).left == {"sums.py": "it was changed since"}
+    assert [step.summary for step in checkpoints.steps] == ["write sums.py"]
+    cut = await checkpoints.before("3", "t", "write elsewhere", [tmp_path / "elsewhere"])
+    again = kept(work, home)
+    await again.open()
+    assert cut.id not in [step.id for step in again.steps] and (work / "sums.py").exists()
+
+
 async def test_undo_tells_what_it_cannot_know_from_what_is_not_there(work: Path, home: Path) -> None:
     checkpoints = kept(work, home)
     await checkpoints.open()

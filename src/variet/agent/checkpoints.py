@@ -39,7 +39,7 @@ _BEAT_S = 1.0
 @dataclass(frozen=True, slots=True)
 class Step:
     """`before`, `after`: trees; `after` is empty while the call runs, and where nobody knows how it ended. `only`: the
-    paths that both are of; all of the workspace where there are none."""
+    paths that both are of, maybe none; None: all of the workspace."""
 
     id: str
     call_id: str
@@ -47,7 +47,7 @@ class Step:
     summary: str
     before: str
     after: str = ""
-    only: tuple[str, ...] = ()
+    only: tuple[str, ...] | None = None
     modes: Mapping[str, int] = field(default_factory=dict)  # of changed files, as they were before
 
 
@@ -105,7 +105,7 @@ class Checkpoints:
 
     async def _end_cut(self, step: Step) -> None:
         root = self._workspace.root
-        if step.only:
+        if step.only is not None:
             await self.after(step)
             return
         alive_ns = self._alive.stat().st_mtime_ns + int(1.5e9 * _BEAT_S)
@@ -138,7 +138,7 @@ class Checkpoints:
         """Keep how things stand: all of them, or `only` these files. Raises CheckpointFailed."""
         inside = [path for path in only if self._workspace.inside(path)] if only is not None else None
         tree = await self._tree(inside)
-        names = tuple(self._workspace.show(path) for path in inside or ())
+        names = tuple(self._workspace.show(path) for path in inside) if inside is not None else None
         step = Step(f"c{self._next()}", call_id, turn_id, summary[:200], tree, only=names)
         self._modes = {name: stat.S_IMODE(one[-1]) for name, (one, _) in self._known.items()}
         self.steps.append(step)
@@ -153,7 +153,7 @@ class Checkpoints:
         if self._beat is not None:
             self._beat.cancel()
             self._beat = None
-        only = [self._workspace.root / one for one in step.only] or None
+        only = [self._workspace.root / one for one in step.only] if step.only is not None else None
         return await self._finish(step, await self._tree(only))
 
     async def _finish(self, step: Step, tree: str) -> Step:
@@ -398,7 +398,9 @@ def _look(path: Path) -> _Stat | None:
 def _read(journal: Path) -> list[Step]:
     try:
         rows = json.loads(journal.read_text(encoding="utf-8"))
-        return [Step(**{**row, "only": tuple(row.get("only", ()))}) for row in rows]
+        for row in rows:
+            row["only"] = None if row.get("only") is None else tuple(row["only"])
+        return [Step(**row) for row in rows]
     except FileNotFoundError:
         return []
     except (OSError, ValueError, TypeError) as error:

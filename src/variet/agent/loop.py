@@ -145,7 +145,7 @@ class Agent:
 
     def compact(self) -> AsyncGenerator[EventBase, None]:
         """Make the conversation shorter now."""
-        return self._told(self._compact())
+        return self._told(self._compact_now())
 
     async def _told(self, work: Coroutine[Any, Any, None]) -> AsyncGenerator[EventBase, None]:
         """The events of a piece of work, as they come."""
@@ -207,6 +207,16 @@ class Agent:
         except Exception:
             self._end("error", "defect")
             raise
+
+    async def _compact_now(self) -> None:
+        """Outside a turn. Where it fails the question for a summary is told as interrupted, and the rest stays."""
+        try:
+            await self._compact()
+        except asyncio.CancelledError:
+            self._end("cancelled")
+        except AnswerFailed as error:
+            self._emit(Notice(level="error", code=error.code or "failed", text=error.what, next=error.next_step))
+            self._end("error", error.code or "failed")
 
     async def _work_on(self) -> None:
         """Work, and where a model does not get on, hand over to the next. Raises _Limit."""

@@ -224,7 +224,7 @@ class VarietAgent:
 
     async def _see(self, session_id: str, held: _Held, event: EventBase) -> str:
         """Tell an event. The words of an error that ends the turn."""
-        if isinstance(event, Notice) and event.level == "error":
+        if isinstance(event, Notice) and event.level == "error" and event.parent_id is None:
             return f"{event.text}. {event.next}".strip()
         for update in held.updates.of(event):
             await self._editor.session_update(session_id, update)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -42,6 +43,8 @@ from variet.surfaces.terminal.gauge import Gauge
 from variet.surfaces.terminal.printer import Printer
 from variet.tiers import TIERS
 
+log = logging.getLogger("variet.terminal")
+
 Reopen = Callable[[str | None, Mode], Awaitable[Opened]]
 _ASKED = "[y]es, [s]ession, [n]o, or say what instead › "
 _ASKED_FOR_GOOD = "[y]es, [s]ession, [a]lways here, [n]o, or say what instead › "
@@ -71,15 +74,13 @@ class Conversation:
     def working(self) -> bool:
         return self._turn is not None and not self._turn.done()
 
-    async def run(self, first: str = "") -> int:
+    async def run(self) -> int:
         """Until the person leaves. The exit code."""
         with patch_stdout(raw=True):
             self.printer.say(f"Variet in {self.opened.kit.workspace.root}. /help lists commands, Ctrl-D leaves.", "dim")
             for note in self.opened.notes:
                 self.printer.say(f"note: {note}", "yellow")
             try:
-                if first:
-                    await self.take(first)
                 while not self.left:
                     try:
                         text = await self._prompt.prompt_async(self._message)
@@ -153,6 +154,9 @@ class Conversation:
                     self._see(event)
         except VarietError as error:
             self.printer.say(str(error), "red")
+        except Exception as error:
+            log.exception("a turn ended by a defect")
+            self.printer.say(f"a defect of Variet ended this turn: {type(error).__name__}: {error}", "red")
         finally:
             self._asked.clear()
             self.gauge.working_on, self.gauge.progress = "", None
@@ -203,8 +207,7 @@ class Conversation:
         return bool(self._asked) and not get_app().current_buffer.text and scope in self._asked[0].scopes
 
     def _draw(self) -> None:
-        with contextlib.suppress(Exception):  # between two prompts there is nothing to draw
-            self._prompt.app.invalidate()
+        self._prompt.app.invalidate()  # between two prompts nothing comes of it
 
     def _keys(self) -> KeyBindings:
         keys = KeyBindings()
