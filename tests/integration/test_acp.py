@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import acp
+import psutil
 import pytest
 from acp import RequestError, schema
 
@@ -251,7 +252,7 @@ async def test_no_engine_is_told_to_the_editor(work: Path) -> None:
 
 
 async def test_an_editor_that_vanishes_leaves_nothing_running(tmp_path: Path, work: Path) -> None:
-    command = {"calls": [{"name": "shell", "arguments": {"command": "echo $$ > pid; exec sleep 1000"}}]}
+    command = {"calls": [{"name": "shell", "arguments": {"command": "echo $$ > pid; exec sleep 98765"}}]}
     async with scripted(tmp_path, [command]) as server:
         async with connected(work, server.url) as (agent, _):
             made = await agent.new_session(cwd=str(work), mcp_servers=[])
@@ -266,3 +267,5 @@ async def test_an_editor_that_vanishes_leaves_nothing_running(tmp_path: Path, wo
                 break
             await asyncio.sleep(0.05)
     assert '"cancelled"' in log.read_text()
+    left = [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["sleep", "98765"]]
+    assert not left, "nor the command that ran"

@@ -75,6 +75,18 @@ async def test_what_would_ask_is_refused_where_nobody_is_there(tmp_path: Path, w
     assert code == 0 and "a - b" in (work / "sums.py").read_text() and out == "I may not.\n"
 
 
+async def test_a_reader_that_goes_away_ends_it_quietly(tmp_path: Path, work: Path) -> None:
+    async with scripted(tmp_path, [{"say": "a line\n" * 4000, "piece": 70, "gap_ms": 5}]) as server:
+        process = await start(server.url, work, "code", "talk")
+        assert process.stdout is not None and process.stderr is not None
+        await process.stdout.readline()
+        process.stdout._transport.close()  # type: ignore[attr-defined]
+        err = (await process.stderr.read()).decode()
+        await asyncio.wait_for(process.wait(), 20)
+    log = next((work.parent / "home" / "state" / "sessions").iterdir()) / "log.jsonl"
+    assert "Traceback" not in err and '"turn_ended"' in log.read_text(), err
+
+
 async def test_a_limit_has_an_exit_code_of_its_own(tmp_path: Path, work: Path) -> None:
     script = {"answers": [call("read", path="sums.py")], "repeat": True}
     async with scripted(tmp_path, script) as server:
@@ -134,6 +146,14 @@ async def test_a_mistake_is_told_in_a_line(tmp_path: Path, work: Path, words: li
 async def test_no_engine_says_what_to_do(work: Path) -> None:
     code, _, err = await variet("http://127.0.0.1:1", work, "code", "x")
     assert code == 1 and "variet up" in err and "Traceback" not in err
+
+
+async def test_a_wrong_key_says_what_to_do(tmp_path: Path, work: Path, models: Path) -> None:
+    """On the real engine, which needs a key once there is one."""
+    async with running(tmp_path / "home", models, embedded_config()) as engine:
+        assert (await engine.variet("key", "add", "owner", "--admin"))[0] == 0
+        code, _, err = await variet(engine.url, work, "code", "x", VARIET_API_KEY="wrong")
+    assert code == 1 and "Pair with it" in err and "Traceback" not in err, err
 
 
 async def test_the_instructions_of_a_folder_count_once_it_is_trusted(tmp_path: Path, work: Path) -> None:

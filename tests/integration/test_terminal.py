@@ -159,3 +159,21 @@ async def test_an_engine_that_went_away_is_told_and_the_conversation_stays(tmp_p
             shown.type("/help\r")
             await shown.until("Shift-Tab")
             assert await left(shown) == 0
+
+
+async def test_a_summary_that_is_stopped_leaves_the_conversation_as_it_was(tmp_path: Path, work: Path) -> None:
+    answers = [{"say": "One."}, {"say": "word " * 400, "gap_ms": 40}, {"say": "Two.", "expect": "^and now"}]
+    async with scripted(tmp_path, answers) as server, terminal(work, "code", VARIET_ENGINE_URL=server.url) as shown:
+        await shown.ready()
+        shown.type("first\r")
+        await shown.until("One.")
+        await shown.ready()
+        shown.type("/compact\r")
+        await shown.shows("summarises")
+        await asyncio.sleep(0.5)
+        shown.type("\x03")
+        await shown.until("interrupted")
+        await shown.ready()
+        shown.type("and now?\r")
+        await shown.until("Two.")
+        assert await left(shown) == 0

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,7 +18,6 @@ from variet import paths
 from variet.errors import ConfigError, Mistake
 
 Role = Literal["main", "ask", "explore", "plan", "review"]
-ROLES: tuple[Role, ...] = get_args(Role)
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from contextlib import suppress
+from contextlib import aclosing, suppress
 
 import click
 
@@ -26,14 +26,16 @@ async def run(opened: Opened, text: str, context: str, *, as_json: bool, verbose
     asking: set[asyncio.Task[None]] = set()
     asked = asyncio.Lock()  # one question at a time
     try:
-        async for event in agent.run(text, context):
-            _show(event, printer, as_json=as_json)
-            if isinstance(event, ApprovalRequested):
-                task = asyncio.create_task(_ask(opened, event, asked))
-                asking.add(task)
-                task.add_done_callback(asking.discard)
-            elif isinstance(event, TurnEnded):
-                code = EXIT[event.reason]
+        # Closed before the session is: whoever reads may be gone, as behind `| head`.
+        async with aclosing(agent.run(text, context)) as events:
+            async for event in events:
+                _show(event, printer, as_json=as_json)
+                if isinstance(event, ApprovalRequested):
+                    task = asyncio.create_task(_ask(opened, event, asked))
+                    asking.add(task)
+                    task.add_done_callback(asking.discard)
+                elif isinstance(event, TurnEnded):
+                    code = EXIT[event.reason]
     finally:
         for task in asking:
             task.cancel()
