@@ -25,7 +25,7 @@ from variet.engine import page_cache
 log = logging.getLogger("variet.engine.prefetch")
 Why = Literal["waited for", "hint", "habit"]
 _AGAIN_S = 300.0  # what was read is looked at again no sooner
-_CALM_S = 5.0  # what gave way to a running model is begun again no sooner
+_CALM_S = 5.0  # what gave way to a running model, or lost its pages, is begun again no sooner
 _MOST_FAULTS = 50  # pages that running models had to wait for during a piece
 
 
@@ -116,6 +116,10 @@ class Prefetcher:
                     self._looked_at[one.model] = time.monotonic() - _AGAIN_S + _CALM_S
                     break
                 before = now
+            lost = [] if one.ended else await loop.run_in_executor(self._thread, _absent, files)
+            if lost:  # the system dropped pages again while others were read
+                one.ended = "its memory was needed elsewhere"
+                self._looked_at[one.model] = time.monotonic() - _AGAIN_S + _CALM_S
             one.ended = one.ended or "done"
         except OSError as error:
             one.ended = f"its file cannot be read: {error}"
