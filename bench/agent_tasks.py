@@ -8,59 +8,22 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import shutil
+import signal
 import sys
 import tempfile
-import time
+from dataclasses import asdict
 from pathlib import Path
 
 from tests.support.engine import EngineProcess, embedded_config
+from tests.support.small_tasks import NAMES, attempt
 
 from variet import paths
 
-TASKS = Path(__file__).parent / "tasks"
-_MOST_S = 900
-
-
-async def python(work: Path, *words: str, **env: str) -> tuple[int, str]:
-    """(exit code, output)"""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("VARIET_")}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, *words, cwd=work, env={**clean, **env}, stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    try:
-        said, _ = await asyncio.wait_for(process.communicate(), _MOST_S)
-    finally:
-        if process.returncode is None:
-            process.kill()
-    return process.returncode or 0, said.decode()
-
-
-async def run(engine: EngineProcess, task: str, seed: int, tier: str, folder: Path) -> dict[str, object]:
-    """One task with one seed. The tests must be the same afterwards."""
-    work, asked = folder / f"{task}-{seed}", json.loads((TASKS / task / "task.json").read_text())
-    shutil.copytree(TASKS / task, work, ignore=shutil.ignore_patterns("task.json"))
-    tests = {path.name: path.read_bytes() for path in work.glob("test_*.py")}
-    began = time.monotonic()
-    code, said = await python(
-        work, "-m", "variet", "code", "--tier", tier, "--mode", "auto-edit", "--check", asked["check"], "--seed",
-        str(seed), "--steps", "14", asked["prompt"],
-        VARIET_ENGINE_URL=engine.url, VARIET_HOME=str(folder / "workstation"),
-    )  # fmt: skip
-    took_s = round(time.monotonic() - began)
-    passes = (await python(work, "-m", "pytest", "-q"))[0] == 0
-    same = {path.name: path.read_bytes() for path in work.glob("test_*.py")} == tests
-    return {
-        "task": task, "seed": seed, "tier": tier, "passed": passes and same, "exit": code, "seconds": took_s,
-        "said": said,
-    }  # fmt: skip
-
 
 async def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else an engine would stay behind
     parser = argparse.ArgumentParser(prog="python -m bench.agent_tasks", description=__doc__)
-    parser.add_argument("tasks", nargs="*", default=sorted(one.parent.name for one in TASKS.glob("*/task.json")))
+    parser.add_argument("tasks", nargs="*", default=NAMES)
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--tier", default="deep-coder")
     parser.add_argument("--out", type=Path, default=Path("bench-agent"))
@@ -78,8 +41,10 @@ async def main() -> None:
                 for seed in map(int, options.seeds.split(",")):
                     if (task, seed, options.tier) in done:
                         continue
-                    row = await run(engine, task, seed, options.tier, folder)
-                    (options.out / f"{task}-{seed}-{options.tier}.txt").write_text(str(row.pop("said")))
+                    row = {"task": task, "seed": seed, "tier": options.tier}
+                    row |= asdict(await attempt(engine, task, seed, folder, options.tier))
+                    said = str(row.pop("said")).replace(f"{folder}/", "")
+                    (options.out / f"{task}-{seed}-{options.tier}.txt").write_text(said)
                     with lines.open("a") as file:
                         file.write(json.dumps(row) + "\n")
                     print(json.dumps(row), flush=True)

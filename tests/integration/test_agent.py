@@ -496,33 +496,78 @@ async def test_a_check_that_passes_already_needs_no_model(tmp_path: Path, work: 
     assert ended(events).reason == "done"
 
 
-async def test_the_smallest_models_write_files_and_start_over_from_what_is_there(tmp_path: Path, work: Path) -> None:
+def cause(file: str) -> Answer:
+    """The first of a guided model's two answers."""
+    return {"say": json.dumps({"why": "It subtracts.", "file": file, "change": "return a + b"})}
+
+
+@pytest.mark.parametrize("echo", [False, True])
+async def test_the_smallest_models_are_guided_to_the_file_and_start_over(
+    tmp_path: Path, work: Path, echo: bool
+) -> None:
+    """`echo`: some servers repeat what was written for the model."""
     (work / "test_sums.py").write_text("from sums import add\n\n\ndef test_add():\n    assert add(1, 2) == 3\n")
-    wrong = "sums.py\n```python\ndef add(a, b):\n    return a * b\n```"
-    cheat = "test_sums.py\n```python\ndef test_add():\n    pass\n```"
+    opening = "It subtracts. `return a + b`\n\nsums.py\n```python\n"
+    begun = opening if echo else ""
+    broken = "```\n\nNow run it:\n```bash\necho 'all is well'\n```"
     answers = [
-        {
-            "say": f"First.\n{wrong}\nNow run it:\n```bash\necho 'all is well'\n```\nAll is well.",
-            "expect": "return a - b",
-        },
-        {"say": cheat, "expect": r"return a \* b"},
-        {"say": "It must add, not multiply.", "expect": "they stay as they are"},
-        {"say": FIXED, "expect": "Nothing was written. Now write"},
-    ]
+        cause("sums.py"), {"say": f"{begun}def add(a, b):\n    return a * b\n{broken}", "expect": "^It subtracts"},
+        cause("sums.py"), {"say": f"{begun}def add(a, b):\n    return a * b\n```"},  # as it is
+        {"say": "I think that it must add.", "expect": r"(?s)holds exactly that.*AssertionError"},  # in no schema
+        {"say": "It must add, not multiply."},
+        cause("sums.py"), {"say": f"{begun}def add(a, b):\n    return a + c\n```"},
+        cause("sums.py"), {"say": f"{begun}import os\n```"},
+        cause("sums.py"), {"say": f"{begun}def add(a, b):\n    return a + b\n```"},
+    ]  # fmt: skip
     async with scripted(tmp_path, answers) as server:
         opened = await open_session(server.url, work, check=CHECK, profile="blocks")
         events = await turn(opened, "fix add")
         await opened.close()
         bodies = [json.loads(body) for body in await server.bodies()]
-    assert ended(events).reason == "done" and "tools" not in bodies[0]
+    assert ended(events).reason == "done" and (work / "sums.py").read_text() == "def add(a, b):\n    return a + b\n"
+    asked = bodies[0]["response_format"]["json_schema"]["schema"]["properties"]["file"]["enum"]
+    assert asked == ["sums.py"], "tests are nothing to choose"
+    assert [len(body["messages"]) for body in bodies] == [2, 3, 2, 3, 2, 2, 2, 3, 2, 3, 2, 3]
+    assert [body["temperature"] for body in bodies[::2]] == [0.2, 0.4, 0.6, 0.8, 1.0, 1.0]
+    told = [body["messages"][1]["content"] for body in bodies]
+    assert "Nothing was written" in told[6]
+    assert "undefined name 'c'" in told[8] and "it would lose add" in told[10]
+    said = "".join(event.text for event in of(events, TextDelta))
+    assert said.count(opening) == 5, "people see each beginning once"
+    assert "all is well" not in said, "what comes after the file is a guess"
+
+
+async def test_the_smallest_models_change_no_tests_and_are_asked_openly_where_there_is_nothing_to_choose(
+    tmp_path: Path, work: Path
+) -> None:
+    (work / "sums.py").unlink()
+    (work / "test_sums.py").write_text("from sums import add\n\n\ndef test_add():\n    assert add(1, 2) == 3\n")
+    cheat = "test_sums.py\n```python\ndef test_add():\n    pass\n```"
+    answers = [
+        {"say": f"First.\n{cheat}"},
+        {"say": FIXED, "expect": "they stay as they are"},
+    ]
+    async with scripted(tmp_path, answers) as server:
+        opened = await open_session(server.url, work, check="test -f sums.py", profile="blocks")
+        events = await turn(opened, "write it")
+        await opened.close()
+        bodies = [json.loads(body) for body in await server.bodies()]
+    assert ended(events).reason == "done" and not any("response_format" in body for body in bodies)
     assert "pass" not in (work / "test_sums.py").read_text()
-    assert [len(body["messages"]) for body in bodies] == [2, 2, 4, 6], (
-        "after a failure it starts afresh, else it goes on"
-    )
-    assert [body["temperature"] for body in bodies] == [0.2, 0.4, 0.4, 0.4]
-    assert not any("all is well" in one.summary for one in of(events, ToolStarted)), (
-        "what comes after a file is a guess"
-    )
+
+
+async def test_a_file_that_was_written_as_it_is_is_not_offered_again(tmp_path: Path, work: Path) -> None:
+    (work / "prices.py").write_text("def price():\n    return 1\n")
+    unchanged = {"say": "def price():\n    return 1\n```"}
+    answers = [cause("prices.py"), unchanged, cause("sums.py"), {"say": "def add(a, b):\n    return a + b\n```"}]
+    async with scripted(tmp_path, answers) as server:
+        opened = await open_session(server.url, work, check=CHECK, profile="blocks")
+        events = await turn(opened, "fix add")
+        await opened.close()
+        bodies = [json.loads(body) for body in await server.bodies()]
+    assert ended(events).reason == "done"
+    offered = [body["response_format"]["json_schema"]["schema"]["properties"]["file"]["enum"] for body in bodies[::2]]
+    assert offered == [["prices.py", "sums.py"], ["sums.py"]]
 
 
 # --- kill -9 ---

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from variet.agent.events import CallPart, MessageDone, TextPart, ToolEnded
 from variet.agent.formats.base import Draft
 from variet.agent.formats.blocks import Blocks, path_of
+from variet.agent.formats.guide import guide
 from variet.agent.formats.native import Native
 from variet.agent.formats.repair import arguments_of
 from variet.agent.formats.splice import defines_less, splice
+from variet.agent.prompt.preface import files
 from variet.agent.tools import coding_tools
 from variet.agent.workspace import Workspace
 
@@ -208,3 +210,71 @@ def test_tests_that_are_written_under_another_name_are_the_tests(workspace: Work
     (workspace.root / "test_a.py").write_text(tests)
     written = found(f"a.py\n```python\n{tests}```", workspace)
     assert [one[1]["path"] for one in written] == ["test_a.py"], "where a rule keeps them as they are"
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "after"),
+    [
+        ("from p import a\n", "from p import a, b\n", "from p import a, b\n"),
+        ("from p import (\n    a,\n    c,\n)\nimport os\n", "from p import c, b, a\n",
+         "from p import c, b, a\nimport os\n"),
+        ("from p import a, b\n", "from p import a\n", "from p import a, b\n"),
+        ("from p import a\n", "from q import a\n", "from p import a\nfrom q import a\n"),
+        ("from p import a\n", "from p import a as b\n", "from p import a\nfrom p import a as b\n"),
+    ],
+)  # fmt: skip
+def test_an_import_takes_the_place_of_one_that_it_covers(own: str, given: str, after: str) -> None:
+    body = "\n\ndef f():\n    return {}\n"
+    assert splice(own + body.format(1), given + body.format(2)) == after + body.format(2)
+
+
+def test_a_path_in_a_fence_of_its_own_names_the_next(workspace: Workspace) -> None:
+    text = "```\nb.py\n```python\nx = 1\n```\n```\nc.py\n```python\ny = 1\n```\n"
+    assert found(text, workspace) == [
+        ("write", {"path": "b.py", "content": "x = 1\n"}), ("write", {"path": "c.py", "content": "y = 1\n"})
+    ]  # fmt: skip
+
+
+def test_what_cannot_run_or_loses_everything_is_not_written(workspace: Workspace) -> None:
+    def nudge(text: str) -> str:
+        return Blocks().understand(Draft(text=text), coding_tools(), workspace, lambda: "c").nudge
+
+    assert "it would lose A, f" in nudge("a.py\n```python\nimport os\n```")
+    assert "undefined name 'z'" in nudge("a.py\n```python\ndef f(x):\n    return z\n```")
+    (workspace.root / "a.py").write_text(CODE + "print(z)\n")
+    assert nudge("a.py\n```python\ndef f(x):\n    return z\n```") == "", "that was so before"
+    assert nudge("new.py\n```python\ndef f(x):\n    return (\n```").startswith("new.py was not written: SYNTAX")
+
+
+def test_a_guide_offers_programs_and_holds_to_them(workspace: Workspace) -> None:
+    made = guide(
+        workspace, "Write slug(title) in slugs.py, and see test_x.py, v1.2 and e.g. nothing", "No module named 'b'"
+    )
+    assert made is not None and made.files == ("a.py", "slugs.py", "b.py")
+    assert made.request["response_format"]["json_schema"]["schema"]["properties"]["file"] == {"enum": list(made.files)}
+    told = json.dumps({"why": "It is ```wrong```.", "file": "a.py", "change": "return 1"})
+    assert made.opening(told) == "It is wrong. `return 1`\n\na.py\n```python\n"
+    for wrong in ("prose", "[]", json.dumps({"why": "x", "file": "/etc/passwd", "change": ""})):
+        with pytest.raises(ValueError, match=r"none of|Expecting value"):
+            made.opening(wrong)
+    only = guide(workspace, "", "", ["a.py"], ["a.py"])
+    assert only is not None and only.files == ("a.py",), "there is no other"
+    (workspace.root / "b.py").write_text("y = 1\n")
+    (workspace.root / "c.py").write_text("z = 1\n")
+    for written, fruitless, offered in (
+        ([], [], "abc"), (["b.py"], [], "c"), (["b.py", "c.py"], ["c.py"], "ab"), (["b.py", "c.py"], [], "abc"),
+    ):  # fmt: skip
+        made = guide(workspace, "b.py must use what c.py has", "", written, fruitless)
+        assert made is not None and made.files == tuple(f"{name}.py" for name in offered)
+    (workspace.root / "large.py").write_text("x = 1\n" * 5_000)
+    assert guide(workspace, "", "") is None, "it has not seen what is in it"
+
+
+def test_files_that_are_not_text_are_named_and_hide_no_other(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("x = 1\n")
+    (tmp_path / "p.png").write_bytes(b"\x89PNG\0" + b"x" * 100_000)
+    (tmp_path / "l.txt").write_bytes(b"\xe9t\xe9\n")
+    told = files(tmp_path)
+    assert "p.png (not text)" in told and "l.txt (not text)" in told and "x = 1" in told
+    (tmp_path / "long.txt").write_text("ä" * 20_000)
+    assert files(tmp_path) == ""

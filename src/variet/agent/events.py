@@ -17,7 +17,8 @@ ToolStatus = Literal["ok", "error", "denied", "interrupted"]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    # Written whole: whoever reads it finds every field, hence the schema requires them all.
+    model_config = ConfigDict(frozen=True, extra="ignore", json_schema_serialization_defaults_required=True)
 
 
 class Usage(_Model):

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from variet.agent import compaction
+from variet.agent.attempts import Attempts, LimitMet
 from variet.agent.checkpoints import Checkpoints
 from variet.agent.events import (
     DELTAS,
@@ -49,13 +50,15 @@ from variet.agent.events import (
     UsageTold,
 )  # fmt: skip
 from variet.agent.formats.base import Draft, Format, Understood
+from variet.agent.formats.guide import guide
 from variet.agent.formats.repair import sound
-from variet.agent.guards import Limits, LoopGuard, Nudge, nudge_for
-from variet.agent.model import CallPiece, Finished, Model, ModelFacts, ReasoningPiece, TextPiece, Waiting
+from variet.agent.guards import Limits, Nudge, nudge_for
+from variet.agent.model import CallPiece, Finished, Model, ModelFacts, Piece, ReasoningPiece, TextPiece, Waiting
 from variet.agent.permissions import Permissions
 from variet.agent.prompt.preface import code_files
 from variet.agent.rendering import Prefix, Rendering
 from variet.agent.sessions import Session
+from variet.agent.tools import lint
 from variet.agent.tools.base import AnyTool, Place, Previews, Result, Toolbox
 from variet.agent.tools.plan import PlanArgs
 from variet.agent.workspace import Workspace
@@ -65,6 +68,7 @@ from variet.policy.action import Sink
 log = logging.getLogger("variet.agent")
 
 _MOST_CONTENT = 32_000  # characters of a result that the model reads
+_MOST_NAMED = 3  # files that may be at fault
 _TAKE_OVER = (
     "The model before you got stuck here. You go on with the same task: look at how far the work is, and do not "
     "repeat what failed."
@@ -109,14 +113,6 @@ class Seat:
     prefix: Prefix
 
 
-class _Limit(Exception):
-    """A turn that ends at one of its limits. `weak`: of those that a stronger model may not meet."""
-
-    @property
-    def weak(self) -> bool:
-        return str(self) not in ("steps", "output_tokens")
-
-
 class Agent:
     """One conversation. One turn at a time: `run` while another runs raises RuntimeError."""
 
@@ -131,6 +127,8 @@ class Agent:
         self._partial = Draft()
         self._input = ""
         self._failure = ""  # what the check said last
+        self._written: dict[str, None] = {}  # files of this turn, in order
+        self._fruitless: set[str] = set()  # files that were written as they are, since the last that was not
         self._used_tokens = 0  # of the context, as of the last answer
         for event in kit.session.events:
             kit.rendering.add(event)
@@ -190,7 +188,8 @@ class Agent:
     # --- a turn ---
 
     async def _turn(self, text: str, context: str) -> None:
-        self._input = text
+        self._input, self._failure = text, ""
+        self._written, self._fruitless = {}, set()
         self._emit(TurnStarted(input=text, context=context))
         try:
             await self._work_on()
@@ -198,7 +197,7 @@ class Agent:
         except asyncio.CancelledError:
             self._keep_partial()
             self._end("cancelled")
-        except _Limit as limit:
+        except LimitMet as limit:
             self._end("limit", str(limit))
         except (AnswerFailed, SessionError) as error:
             code = error.code if isinstance(error, AnswerFailed) else "session"
@@ -219,11 +218,11 @@ class Agent:
             self._end("error", error.code or "failed")
 
     async def _work_on(self) -> None:
-        """Work, and where a model does not get on, hand over to the next. Raises _Limit."""
+        """Work, and where a model does not get on, hand over to the next. Raises LimitMet."""
         while True:
             try:
                 return await self._work()
-            except _Limit as limit:
+            except LimitMet as limit:
                 seat = await self._kit.take_over(str(limit)) if self._kit.take_over and limit.weak else None
                 if seat is None:
                     raise
@@ -256,16 +255,18 @@ class Agent:
         self._emit(TurnEnded(reason=reason, detail=detail, usage=self._total))
 
     async def _work(self) -> None:
-        kit, guard = self._kit, LoopGuard(self._kit.limits)
-        nudges = checks = idle = 0  # idle: answers since the last check that changed nothing
-        full = changed = False  # changed: something may have, since the last check
-        nudge: Nudge | None
+        kit = self._kit
+        attempts = Attempts(kit.limits, bool(kit.check), kit.form.small, self._named(kit.form.unwritten))
+        own_sampling = kit.sampling
+        full = False  # the context was, at the last answer
         if kit.check and await self._check_passes():
             return
         for _ in range(kit.limits.steps):
             self._take_steering()
             if compaction.due(self._used_tokens, kit.facts.context_tokens):
                 await self._compact()
+            seed = self._session.stored[kit.profile].request.get("seed")
+            kit.sampling = {**own_sampling, **attempts.sampling(seed)}
             try:
                 draft, understood = await self._step()
             except ContextFull:
@@ -276,50 +277,24 @@ class Agent:
                 continue
             full = False
             if self._total.output > kit.limits.output_tokens:
-                raise _Limit("output_tokens")
+                raise LimitMet("output_tokens")
             if understood.calls:
-                nudges = 0
-                results = await self._run_calls(understood.calls)
-                nudge = guard.after(results)
-                if nudge is not None and nudge.code == "stuck":
-                    raise _Limit("repeats")
-                changed = changed or any(end.diffs or call.tool == "shell" for call, end in results)
-                if kit.check and kit.form.small and any(call.tool == "write" for call, _ in results):
-                    nudge = None
-                    if not changed:
-                        idle += 1  # it hears why nothing was written
-                    elif await self._check_passes(start_over=True):
-                        return
-                    else:
-                        checks, idle, changed = checks + 1, 0, False
+                then = attempts.after_calls(await self._run_calls(understood.calls))
             else:
                 nudge = Nudge(understood.code, understood.nudge) if understood.nudge else None
                 nudge = nudge or nudge_for(draft, sorted(kit.tools.tools))
-                if nudge is not None:
-                    nudges += 1
-                    if nudges > kit.limits.nudges:
-                        raise _Limit(nudge.code)
-                elif self._steering:
-                    continue
-                elif kit.check and kit.form.small and not changed:
-                    idle += 1
-                    nudge = Nudge("unwritten", self._named(kit.form.unwritten))
-                elif not kit.check or await self._check_passes(start_over=kit.form.small):
+                then = attempts.after_words(nudge, steered=bool(self._steering))
+            if then.do == "done":
+                return
+            if then.do == "check":
+                if await self._check_passes(start_over=kit.form.small):
                     return
-                else:
-                    checks, idle, changed = checks + 1, 0, False
-            if idle > kit.limits.nudges:
-                self._begin_again()
-                checks, idle, nudge = checks + 1, 0, None
-            if checks > kit.limits.checks:
-                raise _Limit("check")
-            if checks and kit.form.small:
-                kit.sampling["temperature"] = min(1.0, round(0.2 + 0.2 * checks, 1))
-                if (seed := self._session.stored[kit.profile].request.get("seed")) is not None:
-                    kit.sampling["seed"] = seed + 1000 * checks  # the same one would say the same again
-            if nudge is not None:
-                self._emit(InputAdded(origin="nudge", code=nudge.code, text=nudge.text))
-        raise _Limit("steps")
+                attempts.check_failed()
+            elif then.do == "begin_again":
+                self._begin_again(then.nudge)
+            elif then.nudge is not None:
+                self._emit(InputAdded(origin="nudge", code=then.nudge.code, text=then.nudge.text))
+        raise LimitMet("steps")
 
     async def _check_passes(self, *, start_over: bool = False) -> bool:
         """Runs the person's check; where it fails, the model reads what it says. `start_over`: only that, the
@@ -329,7 +304,9 @@ class Agent:
         end = await self._call(call, by_person=True)
         if end.status == "ok":
             return True
-        told = f"$ {kit.check}\n{end.content}\n\n{self._named(kit.form.check_failed)}"
+        wrong = lint.of_files(kit.workspace, self._written) if kit.form.small else ""  # others heard it at the edit
+        parts = (f"$ {kit.check}\n{end.content}", wrong, self._named(kit.form.check_failed))
+        told = "\n\n".join(part for part in parts if part)
         self._failure = told
         if start_over:
             self._begin_again()
@@ -339,11 +316,13 @@ class Agent:
 
     def _named(self, words: str) -> str:
         """With the files that may be at fault, where they are few."""
-        return words.replace("{files}", code_files(self._kit.workspace.root) or "file")
+        names = code_files(self._kit.workspace.root)
+        return words.replace("{files}", " or ".join(names) if 0 < len(names) <= _MOST_NAMED else "file")
 
-    def _begin_again(self) -> None:
-        """From the task, the files as they are now, and what the check said of them."""
-        fresh = f"{self._kit.context_now()}\n\n{self._input}\n\n{self._failure}"
+    def _begin_again(self, nudge: Nudge | None = None) -> None:
+        """From the task, the files as they are now, what the check said of them, and why the last try led nowhere."""
+        parts = (self._kit.context_now(), self._input, nudge.text if nudge else "", self._failure)
+        fresh = "\n\n".join(part for part in parts if part)
         self._emit(Compacted(summary=fresh, through_seq=self._session.next_seq - 1))
 
     def _take_steering(self) -> None:
@@ -408,18 +387,25 @@ class Agent:
 
     async def _ask(self, message_id: str) -> Draft:
         kit = self._kit
-        self._partial = draft = Draft()
         body = {**kit.rendering.body(kit.facts.name), **kit.sampling}
-        stream, sieve = kit.model.answer(body), kit.form.sieve(kit.tools)
+        opening = ""
+        if kit.form.small and kit.check and self._failure:
+            opening = await self._opening(body)
+        self._partial = draft = Draft()
+        sieve = kit.form.sieve(kit.tools)
 
         def said(text: str) -> None:
             if text:
                 self._emit(TextDelta(message_id=message_id, text=text))
 
-        async with contextlib.aclosing(stream):  # type: ignore[type-var]
-            async for piece in stream:
+        if opening:
+            body["messages"] = [*body["messages"], {"role": "assistant", "content": opening}]
+            draft.text = opening
+            said(sieve.feed(opening))
+        async with contextlib.aclosing(kit.model.answer(body)) as stream:  # type: ignore[type-var]
+            async for piece in _without(opening, stream):
                 if isinstance(piece, TextPiece):
-                    cut = kit.form.enough(draft.text + piece.text, checked=bool(kit.check))
+                    cut = kit.form.enough(draft.text + piece.text, checked=bool(kit.check), guided=bool(opening))
                     if cut is not None:
                         said(sieve.feed(piece.text[: max(0, cut - len(draft.text))]))
                         said(sieve.end()[0])
@@ -442,6 +428,26 @@ class Agent:
                     said(sieve.end()[0])
                     self._count(piece)
         return draft
+
+    async def _opening(self, body: dict[str, Any]) -> str:
+        """How the answer of a guided model begins; empty where it cannot be guided. Raises AnswerFailed."""
+        way = guide(self._kit.workspace, self._input, self._failure, self._written, self._fruitless)
+        if way is None:
+            return ""
+        text = ""
+        async with contextlib.aclosing(self._kit.model.answer({**body, **way.request})) as stream:  # type: ignore[type-var]
+            async for piece in stream:
+                if isinstance(piece, TextPiece):
+                    text += piece.text
+                elif isinstance(piece, Waiting):
+                    self._tell_progress(piece.facts)
+                elif isinstance(piece, Finished):
+                    self._count(piece)
+        try:
+            return way.opening(text)
+        except ValueError as error:
+            log.info("a model was not held to a schema: %s", error)
+            return ""
 
     def _tell_progress(self, facts: dict[str, Any]) -> None:
         known = {name: facts.get(name) for name in ("percent", "position", "left_ms", "reason")}
@@ -521,6 +527,9 @@ class Agent:
         if refusal:
             return self._ended(call, "denied", refusal)
         result = await self._carry_out(call, tool, args, sink)
+        if sink.kind == "write" and not result.failed:
+            self._written.update(dict.fromkeys(sink.targets))
+            self._fruitless = set() if result.diffs else {*self._fruitless, *sink.targets}
         if isinstance(args, PlanArgs):
             self._emit(PlanChanged(entries=args.entries()))
         return self._ended(call, "error" if result.failed else "ok", result.content, result)
@@ -612,6 +621,20 @@ class Agent:
             self._kit.rendering.add(stamped)
         self._events.put_nowait(stamped)
         return stamped
+
+
+async def _without(opening: str, pieces: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
+    """An answer that was begun for the model: some servers repeat that beginning, others do not."""
+    held = ""
+    async for piece in pieces:
+        if opening and isinstance(piece, TextPiece):
+            held += piece.text
+            if len(held) < len(opening) and opening.startswith(held):
+                continue
+            piece, opening = TextPiece(held.removeprefix(opening)), ""
+        elif opening and held and isinstance(piece, Finished):
+            yield TextPiece(held)
+        yield piece
 
 
 def _writable(event: E) -> E:

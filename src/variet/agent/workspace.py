@@ -12,6 +12,7 @@ import hashlib
 import os
 import stat
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -159,6 +160,18 @@ class Workspace:
             if len(found) >= most:
                 break
         return found
+
+    def python_files(self, most: int = 400) -> Iterator[tuple[str, str]]:
+        """(path as shown, text) of the first so many, without those of hidden folders and what tools make."""
+        left = most
+        for folder, folders, files in os.walk(self.root):
+            folders[:] = sorted(one for one in folders if not one.startswith(".") and one not in SKIPPED)
+            for path in (Path(folder, name) for name in sorted(files) if name.endswith(".py")):
+                left -= 1
+                if left < 0:
+                    return
+                with contextlib.suppress(ToolFailed):
+                    yield self.show(path), self.read(path).text
 
     def _near(self, path: Path) -> str:
         """Files of that name elsewhere, or of a similar one there."""

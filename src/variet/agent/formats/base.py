@@ -66,9 +66,9 @@ class Format(Protocol):
         """A fresh one for each answer."""
         ...
 
-    def enough(self, text: str, *, checked: bool) -> int | None:
+    def enough(self, text: str, *, checked: bool, guided: bool = False) -> int | None:
         """Where an answer may be cut while it streams, since what follows can only be guesses; None: nowhere yet.
-        `checked`: whether a check follows each change."""
+        `checked`: whether a check follows each change; `guided`: whether it was begun for the model."""
         ...
 
     def understand(

@@ -7,11 +7,9 @@ docs/decisions/022).
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,8 +17,9 @@ from typing import Any
 from variet.agent.events import CallPart, MessageDone, TextPart, ToolEnded
 from variet.agent.formats.base import Draft, Message, Understood
 from variet.agent.formats.splice import defines_less, names_of, splice
+from variet.agent.tools import lint
 from variet.agent.tools.base import Toolbox
-from variet.agent.workspace import SKIPPED, Workspace
+from variet.agent.workspace import Workspace
 from variet.errors import ToolFailed
 
 HOW = """\
@@ -43,7 +42,6 @@ UNNAMED = (
     "Nothing was written: which file is that? Give its path on the line before the fence, and all of its content in "
     "the fence. If all is done, answer without any fence."
 )
-_MOST_SEARCHED = 200  # files
 _FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[ \t]*([^\n`]*)$")
 _COMMANDS = frozenset({"bash", "sh", "shell", "console", "zsh", "terminal", "cmd"})
 _DECOR = re.compile(r"^[\s#>*_`\-]*(?:(?:file(?:name)?|path)\s*[:=]\s*)?[`*_\"']*", re.IGNORECASE)
@@ -67,8 +65,8 @@ class Block:
 class Blocks:
     name = "blocks"
     check_failed = (
-        "The check fails. Say in one sentence why. Then write the corrected {files}: its path, and all of it in a "
-        "fence. Do not write the tests."
+        "The check fails. Say why, which file is wrong, and the lines of code to put there. Then write the corrected "
+        "{files}: its path, and all of it in a fence. Do not write the tests."
     )
     unwritten = (
         "Nothing was written. Now write the corrected {files}: its path, and all of its content in a fence. Do not "
@@ -85,12 +83,14 @@ class Blocks:
     def sieve(self, tools: Toolbox) -> _Everything:
         return _Everything()
 
-    def enough(self, text: str, *, checked: bool) -> int | None:
+    def enough(self, text: str, *, checked: bool, guided: bool = False) -> int | None:
         """Behind the first command: such models go on with what they think it says. And before one that follows a
-        file, where a check does."""
+        file, where a check does. Behind the one file that was asked for."""
         if "```" not in text[-40:]:
             return None
         blocks = blocks_of(text)
+        if guided:
+            return blocks[0].end if blocks and blocks[0].whole else None
         command = next((one for one in blocks if one.language in _COMMANDS and not one.path), None)
         if command is None:
             return None
@@ -101,14 +101,19 @@ class Blocks:
     def understand(self, draft: Draft, tools: Toolbox, workspace: Workspace, new_id: Callable[[], str]) -> Understood:
         blocks = blocks_of(draft.text)
         calls: list[CallPart] = []
+        wrong = ""
         for block in blocks:
             if not block.whole and draft.finish == "length":
                 continue  # half a file is no file
             written = _file(block, workspace)
-            if written is not None:
+            if written is not None and (flaw := _flaw(*written, workspace)):
+                wrong = wrong or flaw
+            elif written is not None:
                 calls.append(_call(new_id(), "write", {"path": written[0], "content": written[1]}))
             elif block.language in _COMMANDS and (command := _command(block.body)):
                 calls.append(_call(new_id(), "shell", {"command": command}))
+        if not calls and wrong:
+            return Understood(draft.text, nudge=wrong, code="flawed")
         if not calls and any(not block.path and block.body for block in blocks):
             return Understood(draft.text, nudge=UNNAMED, code="unnamed")
         return Understood(draft.text, tuple(calls), draft.text if calls else None)
@@ -150,6 +155,8 @@ def blocks_of(text: str) -> list[Block]:
         if match and match[1].startswith(fence) and not match[2]:
             blocks.append(_block(before, info, body, begin, min(at, len(text)), whole=True))
             before, fence = "", ""
+        elif match and match[2] and len(body) == 1 and not info and path_of(body[0]):  # a path in a fence of its own
+            before, info, body = body[0], match[2].strip(), []
         else:
             body.append(line)
     if fence:
@@ -187,6 +194,20 @@ def _file(block: Block, workspace: Workspace) -> tuple[str, str] | None:
     return None if whole is None else (home, whole)
 
 
+def _flaw(name: str, content: str, workspace: Workspace) -> str:
+    """Why a file must not be written: with it nothing could run. What was wrong before may stay."""
+    try:
+        path = workspace.resolve(name)
+        held = workspace.read(path).text if path.exists() else None
+    except ToolFailed:
+        return ""
+    lost = names_of(held or "") - names_of(content)
+    if lost and not names_of(content):
+        return f"{name} was not written: it would lose {', '.join(sorted(lost))}. Write all of the file."
+    told = lint.complaints(path, content, held)
+    return f"{name} was not written: {lint.with_home(told[0], workspace, path)}" if told else ""
+
+
 def _meant(path: Path, block: Block, workspace: Workspace) -> Path:
     """The one file of that name elsewhere, where no folder was told, or one that is not there for names that are."""
     same = workspace.named(path.name)
@@ -201,15 +222,8 @@ def _meant(path: Path, block: Block, workspace: Workspace) -> Path:
 def _home_of(body: str, workspace: Workspace) -> str:
     """The one file that defines what this piece of Python defines; empty where there is none, or several."""
     defined = names_of(body)
-    homes = [path for path, text in _python_files(workspace) if defined & names_of(text)] if defined else []
+    homes = [path for path, text in workspace.python_files() if defined & names_of(text)] if defined else []
     return homes[0] if len(homes) == 1 else ""
-
-
-def _python_files(workspace: Workspace) -> Iterator[tuple[str, str]]:
-    for path in itertools.islice(sorted(workspace.root.rglob("*.py")), _MOST_SEARCHED):
-        if not any(part.startswith(".") or part in SKIPPED for part in path.relative_to(workspace.root).parts):
-            with contextlib.suppress(ToolFailed):
-                yield workspace.show(path), workspace.read(path).text
 
 
 def path_of(line: str) -> str:

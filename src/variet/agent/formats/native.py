@@ -32,7 +32,7 @@ class Native:
     def sieve(self, tools: Toolbox) -> toolcalls.Sieve:
         return toolcalls.Sieve(known_tools(tools))
 
-    def enough(self, text: str, *, checked: bool) -> int | None:
+    def enough(self, text: str, *, checked: bool, guided: bool = False) -> int | None:
         return None
 
     def understand(self, draft: Draft, tools: Toolbox, workspace: Workspace, new_id: Callable[[], str]) -> Understood:

@@ -108,27 +108,49 @@ def _outer(tree: ast.Module, line: int) -> int:
 
 
 def _with_imports(text: str, piece: ast.Module) -> str:
+    """With the imports of a piece; one that brings all that one of the file brings stands in its place."""
     tree = _parsed(text)
     if tree is None:
         return text
-    known = {ast.unparse(one) for one in tree.body if isinstance(one, ast.Import | ast.ImportFrom)}
-    own = names_of(text)
+    present = [one for one in tree.body if isinstance(one, ast.Import | ast.ImportFrom)]
+    known, own = {ast.unparse(one) for one in present}, names_of(text)
     lacking = [
-        source
+        one
         for one in piece.body
         if isinstance(one, ast.Import | ast.ImportFrom)
-        and (source := ast.unparse(one)) not in known
+        and ast.unparse(one) not in known
         and not {alias.name for alias in one.names} <= own  # of itself
+        and not any(_brings(older, one) for older in present)
     ]
     if not lacking:
         return text
-    at = 0
-    for index, one in enumerate(tree.body):
-        docstring = index == 0 and isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant)
-        if docstring or isinstance(one, ast.Import | ast.ImportFrom):
-            at = one.end_lineno or at
     lines = _lines(text)
-    around = [""] if at else []
+    fresh: list[str] = []
+    for one in lacking:
+        older = next((older for older in present if _brings(one, older)), None)
+        if older is None:
+            fresh.append(ast.unparse(one))
+            continue
+        present.remove(older)
+        begin, end = older.lineno - 1, older.end_lineno or older.lineno
+        lines[begin:end] = [ast.unparse(one), *[_GONE] * (end - begin - 1)]  # as many lines as before
+    at = 0
+    for index, statement in enumerate(tree.body):
+        docstring = index == 0 and isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+        if docstring or isinstance(statement, ast.Import | ast.ImportFrom):
+            at = statement.end_lineno or at
     has_imports = any(isinstance(one, ast.Import | ast.ImportFrom) for one in tree.body)
-    lines[at:at] = lacking if has_imports else [*around, *lacking] if at else [*lacking, ""]
-    return "\n".join(lines) + "\n"
+    if fresh:
+        lines[at:at] = fresh if has_imports else ["", *fresh] if at else [*fresh, ""]
+    return "\n".join(line for line in lines if line is not _GONE) + "\n"
+
+
+_GONE = "\0gone"
+
+
+def _brings(more: ast.Import | ast.ImportFrom, less: ast.Import | ast.ImportFrom) -> bool:
+    """Whether one import from a module brings all that the other does."""
+    if not isinstance(more, ast.ImportFrom) or not isinstance(less, ast.ImportFrom):
+        return False
+    same = (more.module, more.level) == (less.module, less.level)
+    return same and {(one.name, one.asname) for one in less.names} <= {(one.name, one.asname) for one in more.names}

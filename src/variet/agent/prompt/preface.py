@@ -16,7 +16,7 @@ _MOST_ENTRIES = 80
 _MOST_INSTRUCTIONS = 6_000  # characters
 _MOST_STATUS = 12  # lines
 _MOST_FILES_SHOWN = 12_000  # characters
-_LANGUAGES = {".py": "python", ".js": "javascript", ".ts": "typescript", ".md": "markdown", ".sh": "bash", ".c": "c",
+LANGUAGES = {".py": "python", ".js": "javascript", ".ts": "typescript", ".md": "markdown", ".sh": "bash", ".c": "c",
               ".go": "go", ".rs": "rust", ".java": "java", ".json": "json", ".toml": "toml"}  # fmt: skip
 INSTRUCTIONS = ("AGENTS.md", "CLAUDE.md")
 
@@ -58,20 +58,36 @@ def files(root: Path, most: int = _MOST_FILES_SHOWN) -> str:
         if path.is_symlink():  # it may lead anywhere
             continue
         try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
+            text = _text(path, most)
+        except UnicodeDecodeError:
+            parts.append(f"{name} (not text)")
+            continue
+        except OSError:
             return ""
         if (most := most - len(text)) < 0:
             return ""
-        parts.append(f"{name}\n```{_LANGUAGES.get(path.suffix, '')}\n{text.rstrip()}\n```")
+        parts.append(f"{name}\n```{LANGUAGES.get(path.suffix, '')}\n{text.rstrip()}\n```")
     return "Files, whole:\n\n" + "\n\n".join(parts) if parts else ""
 
 
-def code_files(root: Path, most: int = 3) -> str:
-    """Files of programs that are no tests, as `a.py or b.py`; empty where there are more than so many."""
-    names = [name for name in tree(root).splitlines() if Path(name).suffix in _LANGUAGES and not is_test(name)]
-    code = [name for name in names if Path(name).suffix not in (".md", ".json", ".toml")]
-    return " or ".join(code) if len(code) <= most else ""
+def _text(path: Path, most: int) -> str:
+    """Raises UnicodeDecodeError for what is no text; more than so many characters where it is too long."""
+    with path.open("rb") as file:
+        data = file.read(4 * most + 4)
+    if b"\0" in data[:8192]:
+        raise UnicodeDecodeError("utf-8", data[:1], 0, 1, "it holds a zero byte")
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        if error.end < len(data):  # else: cut within a character
+            raise
+        return data.decode(errors="replace")
+
+
+def code_files(root: Path) -> list[str]:
+    """Files of programs that are no tests."""
+    names = [name for name in tree(root).splitlines() if Path(name).suffix in LANGUAGES and not is_test(name)]
+    return [name for name in names if Path(name).suffix not in (".md", ".json", ".toml")]
 
 
 def is_test(name: str) -> bool:

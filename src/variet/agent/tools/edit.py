@@ -9,8 +9,8 @@ import time
 from pydantic import AliasChoices, Field
 
 from variet.agent.events import ToolKind
+from variet.agent.tools import lint
 from variet.agent.tools.base import Args, Place, Result
-from variet.agent.tools.syntax import complaint
 from variet.agent.workspace import Workspace, patch
 from variet.errors import ToolFailed
 from variet.policy.action import Sink
@@ -60,7 +60,7 @@ class Edit:
             raise ToolFailed(f"{args.path} was changed by somebody else since you read it", next_step="Read it again")
         after, line = replaced(before.text, args.old, args.new, every=args.all)
         diff = workspace.write(path, after, before)
-        wrong = complaint(path, after)
+        wrong = lint.left(workspace, path, after, before.text)
         return Result(f"edited {diff.path}, line {line}" + (f"\n{wrong}" if wrong else ""), diffs=(diff,))
 
 

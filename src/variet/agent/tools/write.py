@@ -5,8 +5,8 @@ from __future__ import annotations
 from pydantic import AliasChoices, Field
 
 from variet.agent.events import ToolKind
+from variet.agent.tools import lint
 from variet.agent.tools.base import Args, Place, Result
-from variet.agent.tools.syntax import complaint
 from variet.agent.workspace import Text, Workspace, patch
 from variet.errors import ToolFailed
 from variet.policy.action import Sink
@@ -49,6 +49,6 @@ class Write:
                 workspace.saw(path, before.sha256)
                 return Result(f"{args.path} holds exactly that already; nothing was changed")
         diff = workspace.write(path, args.content, before)
-        wrong = complaint(path, args.content)
+        wrong = lint.left(workspace, path, args.content, before.text if before else None)
         lines = len(args.content.splitlines())
         return Result(f"wrote {diff.path}: {lines} lines" + (f"\n{wrong}" if wrong else ""), diffs=(diff,))

@@ -1,3 +1,0 @@
-def slug(title):
-    """A title as a part of a web address."""
-    raise NotImplementedError

@@ -1,0 +1,71 @@
+"""What comes after each answer of a turn."""
+
+from __future__ import annotations
+
+import pytest
+
+from variet.agent.attempts import Attempts, LimitMet, Next
+from variet.agent.events import CallPart, Diff, ToolEnded
+from variet.agent.guards import Limits, Nudge
+
+LIMITS = Limits(nudges=1, checks=3, repeats=2)
+NUDGE = Nudge("empty", "You said nothing.")
+
+
+def results(tool: str = "write", *, changed: bool = True, content: str = "wrote") -> list[tuple[CallPart, ToolEnded]]:
+    diffs = (Diff(path="a.py", before_sha256=None, after_sha256="0", patch=""),) if changed else ()
+    call = CallPart(call_id="c", tool=tool, args={"path": "a.py"})
+    return [(call, ToolEnded(call_id="c", status="ok", content=content, diffs=diffs))]
+
+
+def test_most_models_are_done_when_they_call_nothing_more() -> None:
+    attempts = Attempts(LIMITS, checked=False, small=False)
+    assert attempts.after_calls(results()).do == "ask"
+    assert attempts.after_words(None, steered=True).do == "ask", "the person said something"
+    assert attempts.after_words(None, steered=False).do == "done"
+    assert attempts.sampling(7) == {}
+
+
+def test_a_check_decides_where_there_is_one() -> None:
+    attempts = Attempts(LIMITS, checked=True, small=False)
+    assert attempts.after_calls(results()).do == "ask", "only at the end"
+    for _ in range(LIMITS.checks):
+        assert attempts.after_words(None, steered=False).do == "check"
+        attempts.check_failed()
+    with pytest.raises(LimitMet, match="check") as met:
+        attempts.check_failed()
+    assert met.value.weak and attempts.sampling(7) == {}
+
+
+def test_an_empty_answer_is_nudged_so_often_in_a_row() -> None:
+    attempts = Attempts(LIMITS, checked=False, small=False)
+    assert attempts.after_words(NUDGE, steered=False) == Next("ask", NUDGE)
+    assert attempts.after_calls(results()).do == "ask"
+    assert attempts.after_words(NUDGE, steered=False) == Next("ask", NUDGE), "it worked in between"
+    with pytest.raises(LimitMet, match="empty"):
+        attempts.after_words(NUDGE, steered=False)
+
+
+def test_the_smallest_are_checked_after_each_change_and_begin_again_where_nothing_changed() -> None:
+    attempts = Attempts(LIMITS, checked=True, small=True, unwritten="Write it.")
+    assert attempts.after_calls(results("shell", changed=False)).do == "ask"
+    assert attempts.after_calls(results()).do == "check"
+    attempts.check_failed()
+    assert attempts.sampling(7) == {"temperature": 0.4, "seed": 1007}
+    assert attempts.after_calls(results(changed=False, content="as it is")) == Next(
+        "begin_again", Nudge("unchanged", "as it is")
+    )
+    assert attempts.after_words(None, steered=False) == Next("begin_again", Nudge("unwritten", "Write it."))
+    assert attempts.sampling(None) == {"temperature": 0.8}
+    with pytest.raises(LimitMet, match="check"):
+        attempts.after_words(NUDGE, steered=False)
+
+
+def test_the_same_again_and_again_ends_a_turn_but_lets_the_smallest_begin_again() -> None:
+    same = results("read", changed=False)
+    attempts = Attempts(LIMITS, checked=False, small=False)
+    assert [(attempts.after_calls(same).nudge or NUDGE).code for _ in range(2)] == ["repeat", "repeat"]
+    with pytest.raises(LimitMet, match="repeats"):
+        attempts.after_calls(same)
+    small = Attempts(LIMITS, checked=True, small=True)
+    assert [small.after_calls(same).do for _ in range(4)] == ["ask", "ask", "begin_again", "ask"]
