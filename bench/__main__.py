@@ -1,4 +1,5 @@
-"""`python -m bench [first_byte|load|swaps|contexts|prefetch|starts|auto|chaos ...]`: measures, prints, keeps results.
+"""`python -m bench [first_byte|load|swaps|contexts|prefetch|starts|auto|first_request|chaos ...]`: measures, prints,
+and keeps results.
 
 A run that was cut goes on where it was; `--fresh` begins again.
 """
@@ -10,10 +11,11 @@ import asyncio
 import json
 from pathlib import Path
 
-from bench import auto, chaos, contexts, first_byte, load, prefetch, report, starts, swaps
+from bench import auto, chaos, contexts, first_byte, first_request, load, prefetch, report, starts, swaps
 from bench.results import Results, machine
 
-_ROUNDS = {"first_byte": 200, "load": 3, "swaps": 5, "contexts": 1, "prefetch": 5, "starts": 5, "auto": 50, "chaos": 30}
+_ROUNDS = {"first_byte": 200, "load": 3, "swaps": 5, "contexts": 1, "prefetch": 5, "starts": 5, "auto": 50,
+           "first_request": 1, "chaos": 30}  # fmt: skip
 _BY_NAME_ONLY = {"chaos"}  # half an hour
 
 
@@ -35,7 +37,8 @@ async def main() -> None:
     results = Results(options.out, fresh=options.fresh)
     run = {
         "first_byte": first_byte.run, "load": load.run, "swaps": swaps.run, "contexts": contexts.run,
-        "prefetch": prefetch.run, "starts": starts.run, "auto": auto.run, "chaos": chaos.run,
+        "prefetch": prefetch.run, "starts": starts.run, "auto": auto.run,
+        "first_request": first_request.run, "chaos": chaos.run,
     }  # fmt: skip
     for name in options.benches:
         print(f"{name}:", flush=True)

@@ -58,6 +58,9 @@ def text(results: Results, machine: dict[str, Any]) -> str:
         parts.append(
             _table(title, days, lambda row, name: _percent(row, name) if name == "below" else _whole(row, name))
         )
+    asked = results.of("first request")
+    if asked:
+        parts.append(_table("Tokens that a model reads before an agent's first word", asked, _whole))
     return "\n".join(parts)
 
 

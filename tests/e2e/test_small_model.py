@@ -39,7 +39,7 @@ async def test_a_model_of_1_5_billion_makes_failing_tests_pass(
             break
     assert len(passed) == 2, "\n\n".join(run.said for run in runs)
     assert all(run.exit == 0 for run in passed), "what it says is what is so"
-    if task == "cart":
-        assert all(run.changed == ("cart.py", "prices.py") for run in passed), "it spans two files"
+    if task == "badge":
+        assert all(run.changed == ("badge.py", "names.py") for run in passed), "it spans two files"
     if task == "average":
         assert all(run.checks >= 3 for run in passed), "before, after a first attempt that failed, after the second"

@@ -556,6 +556,40 @@ async def test_the_smallest_models_change_no_tests_and_are_asked_openly_where_th
     assert "pass" not in (work / "test_sums.py").read_text()
 
 
+@pytest.mark.parametrize("refused_at", [0, 1])
+async def test_a_server_that_takes_no_schema_or_no_begun_answer_is_asked_openly(
+    tmp_path: Path, work: Path, refused_at: int
+) -> None:
+    refusal: Answer = {"status": 400, "code": "invalid_request_error", "message": "prefill is not supported"}
+    wrong = "sums.py\n```python\ndef add(a, b):\n    return a * b\n```"
+    answers = [*[cause("sums.py")] * refused_at, refusal, {"say": wrong}, {"say": FIXED}]
+    async with scripted(tmp_path, answers) as server:
+        opened = await open_session(server.url, work, check=CHECK, profile="blocks")
+        events = await turn(opened, "fix add")
+        temperature = json.loads((await server.bodies())[-1])["temperature"]
+        await opened.close()
+        bodies = [json.loads(body) for body in await server.bodies()]
+    assert ended(events).reason == "done" and temperature == 0.4
+    assert ["response_format" in body for body in bodies] == [True, *[False] * (refused_at + 2)]
+
+
+async def test_the_next_turn_of_the_smallest_begins_cool_with_the_files_as_their_person_left_them(
+    tmp_path: Path, work: Path
+) -> None:
+    right = {"say": "def add(a, b):\n    return a + b\n```"}
+    answers = [cause("sums.py"), {"say": "def add(a, b):\n    return a * b\n```"}, cause("sums.py"), right,
+               cause("sums.py"), right]  # fmt: skip
+    async with scripted(tmp_path, answers) as server:
+        opened = await open_session(server.url, work, check=CHECK, profile="blocks")
+        await turn(opened, "fix add")
+        (work / "sums.py").write_text("def add(a, b):\n    return a // b\n")
+        assert ended(await turn(opened, "again")).reason == "done"
+        await opened.close()
+        bodies = [json.loads(body) for body in await server.bodies()]
+    assert [body["temperature"] for body in bodies] == [0.2, 0.2, 0.4, 0.4, 0.2, 0.2]
+    assert "return a // b" in bodies[4]["messages"][-1]["content"]
+
+
 async def test_a_file_that_was_written_as_it_is_is_not_offered_again(tmp_path: Path, work: Path) -> None:
     (work / "prices.py").write_text("def price():\n    return 1\n")
     unchanged = {"say": "def price():\n    return 1\n```"}

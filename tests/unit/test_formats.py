@@ -246,6 +246,19 @@ def test_what_cannot_run_or_loses_everything_is_not_written(workspace: Workspace
     assert nudge("new.py\n```python\ndef f(x):\n    return (\n```").startswith("new.py was not written: SYNTAX")
 
 
+def test_a_piece_of_a_file_is_put_into_it(workspace: Workspace) -> None:
+    held = "LIMIT = 2\n\n\ndef full(a, b):\n    return a + b\n"
+    short = "def short(a, b):\n    return a[0] + b[0]\n"
+    (workspace.root / "names.py").write_text(held)
+    own = found(f"names.py\n```python\nfrom names import full\nimport os\n\n\n{short}```", workspace)
+    assert own[0][1]["content"] == f"import os\n\n{held}\n\n{short}", "it imports from itself"
+    (alone,) = found(f"names.py\n```python\n{short}```", workspace)
+    assert alone[1]["content"] == short, "nobody misses what it leaves out"
+    (workspace.root / "badge.py").write_text("from names import full\n\nprint(full('a', 'b'))\n")
+    (missed,) = found(f"names.py\n```python\n{short}```", workspace)
+    assert missed[1]["content"] == f"{held}\n\n{short}"
+
+
 def test_a_guide_offers_programs_and_holds_to_them(workspace: Workspace) -> None:
     made = guide(
         workspace, "Write slug(title) in slugs.py, and see test_x.py, v1.2 and e.g. nothing", "No module named 'b'"

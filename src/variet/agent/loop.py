@@ -68,6 +68,7 @@ from variet.policy.action import Sink
 log = logging.getLogger("variet.agent")
 
 _MOST_CONTENT = 32_000  # characters of a result that the model reads
+_UNKNOWN = (400, 404, 422, 501)  # how servers refuse a field that they do not know
 _MOST_NAMED = 3  # files that may be at fault
 _TAKE_OVER = (
     "The model before you got stuck here. You go on with the same task: look at how far the work is, and do not "
@@ -128,6 +129,8 @@ class Agent:
         self._input = ""
         self._failure = ""  # what the check said last
         self._written: dict[str, None] = {}  # files of this turn, in order
+        self._sampling: dict[str, Any] = {}  # of the next answer, beside that of the kit
+        self._unguided = False  # the server takes no schema, or no answer that was begun
         self._fruitless: set[str] = set()  # files that were written as they are, since the last that was not
         self._used_tokens = 0  # of the context, as of the last answer
         for event in kit.session.events:
@@ -189,7 +192,7 @@ class Agent:
 
     async def _turn(self, text: str, context: str) -> None:
         self._input, self._failure = text, ""
-        self._written, self._fruitless = {}, set()
+        self._written, self._fruitless, self._sampling = {}, set(), {}
         self._emit(TurnStarted(input=text, context=context))
         try:
             await self._work_on()
@@ -257,7 +260,6 @@ class Agent:
     async def _work(self) -> None:
         kit = self._kit
         attempts = Attempts(kit.limits, bool(kit.check), kit.form.small, self._named(kit.form.unwritten))
-        own_sampling = kit.sampling
         full = False  # the context was, at the last answer
         if kit.check and await self._check_passes():
             return
@@ -266,7 +268,7 @@ class Agent:
             if compaction.due(self._used_tokens, kit.facts.context_tokens):
                 await self._compact()
             seed = self._session.stored[kit.profile].request.get("seed")
-            kit.sampling = {**own_sampling, **attempts.sampling(seed)}
+            self._sampling = attempts.sampling(seed)
             try:
                 draft, understood = await self._step()
             except ContextFull:
@@ -358,6 +360,11 @@ class Agent:
             try:
                 draft = await self._ask(message_id)
             except (StreamBroken, AnswerFailed) as error:
+                if self._guided and error.status in _UNKNOWN and not isinstance(error, ContextFull):
+                    log.info("no guided answers: %s", error)
+                    self._emit(MessageDropped(message_id=message_id, reason=error.what))
+                    self._unguided = True
+                    continue
                 answered = self._used_tokens > 0
                 again = isinstance(error, StreamBroken) or (error.code == "unreachable" and answered)
                 if isinstance(error, ContextFull) or not again or attempt + 1 == kit.limits.tries:
@@ -387,10 +394,8 @@ class Agent:
 
     async def _ask(self, message_id: str) -> Draft:
         kit = self._kit
-        body = {**kit.rendering.body(kit.facts.name), **kit.sampling}
-        opening = ""
-        if kit.form.small and kit.check and self._failure:
-            opening = await self._opening(body)
+        body = {**kit.rendering.body(kit.facts.name), **kit.sampling, **self._sampling}
+        opening = await self._opening(body) if self._guided else ""
         self._partial = draft = Draft()
         sieve = kit.form.sieve(kit.tools)
 
@@ -428,6 +433,11 @@ class Agent:
                     said(sieve.end()[0])
                     self._count(piece)
         return draft
+
+    @property
+    def _guided(self) -> bool:
+        """Whether the next answer is led to a file: of the smallest models, behind a check that failed."""
+        return self._kit.form.small and bool(self._kit.check and self._failure) and not self._unguided
 
     async def _opening(self, body: dict[str, Any]) -> str:
         """How the answer of a guided model begins; empty where it cannot be guided. Raises AnswerFailed."""

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from variet.agent import rules as standing
 from variet.agent import sessions, settings, trust
 from variet.agent.checkpoints import Checkpoints
-from variet.agent.events import TurnStarted
+from variet.agent.events import Compacted, TurnStarted
 from variet.agent.guards import Limits
 from variet.agent.helpers import Helpers
 from variet.agent.loop import Agent, Kit, Seat
@@ -20,7 +20,7 @@ from variet.agent.model import Model, ModelFacts
 from variet.agent.permissions import Permissions
 from variet.agent.profiles import profile, suited
 from variet.agent.prompt import system
-from variet.agent.prompt.preface import INSTRUCTIONS, moment, preface
+from variet.agent.prompt.preface import INSTRUCTIONS, moment, preface, texts
 from variet.agent.rendering import Prefix, Rendering
 from variet.agent.sandbox import Sandbox, open_sandbox
 from variet.agent.servers import Servers, told
@@ -175,7 +175,19 @@ class Opened:
         if not any(isinstance(event, TurnStarted) for event in self.session.events):
             return "\n\n".join(part for part in (self.kit.context_now(), further) if part)
         known = [event.context for event in self.session.events if isinstance(event, TurnStarted) and event.context]
-        return "" if any(further in one for one in known) else further
+        parts = ["" if any(further in one for one in known) else further]
+        if self.kit.form.small and self._last_told() != (now := self.kit.context_now()):
+            parts.insert(0, now)
+        return "\n\n".join(part for part in parts if part)
+
+    def _last_told(self) -> str:
+        """The context in which the smallest models were last shown all files; others read what they need."""
+        for event in reversed(self.session.events):
+            told = event.context if isinstance(event, TurnStarted) else ""
+            told = event.summary if isinstance(event, Compacted) else told
+            if told:
+                return told.partition("</context>")[0] + "</context>"
+        return ""
 
     async def seat(self, tier: str) -> Seat:
         """What another tier would sit on. Raises AnswerFailed where there is no such tier."""
@@ -245,7 +257,14 @@ async def _opened(kit: Kit, helpers: Helpers, equipment: Equipment) -> Opened:
     if kit.session.header.kind == "ask":
         kit.context_now = moment
     else:
-        kit.context_now = lambda: preface(root, trusted=trusted, with_files=kit.form.small)
+
+        def now() -> str:
+            told = preface(root, trusted=trusted, with_files=kit.form.small)
+            if kit.form.small:
+                kit.workspace.saw_all(texts(root))
+            return told
+
+        kit.context_now = now
         kit.checkpoints = await _checkpoints(kit.workspace, kit.session)
     if kit.form.small and kit.check:
         kit.permissions.add(*TESTS_STAY)

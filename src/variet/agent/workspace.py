@@ -12,7 +12,7 @@ import hashlib
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,6 +91,13 @@ class Workspace:
             text = text.replace("\r\n", "\n")
         digest = hashlib.sha256(data).hexdigest()
         return Text(text, encoding, mark, newline, digest)
+
+    def saw_all(self, shown: Iterable[str]) -> None:
+        """These files were shown as they are."""
+        for name in shown:
+            with contextlib.suppress(ToolFailed):
+                path = self.resolve(name)
+                self.saw(path, self.read(path).sha256)
 
     def saw(self, path: Path, sha256: str | None) -> None:
         """The model knows this state of the file."""

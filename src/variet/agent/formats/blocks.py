@@ -16,7 +16,7 @@ from typing import Any
 
 from variet.agent.events import CallPart, MessageDone, TextPart, ToolEnded
 from variet.agent.formats.base import Draft, Message, Understood
-from variet.agent.formats.splice import defines_less, names_of, splice
+from variet.agent.formats.splice import defines_less, imported_from, names_of, splice
 from variet.agent.tools import lint
 from variet.agent.tools.base import Toolbox
 from variet.agent.workspace import Workspace
@@ -185,13 +185,27 @@ def _file(block: Block, workspace: Workspace) -> tuple[str, str] | None:
             held = workspace.read(path).text
         except ToolFailed:  # a new file
             return block.path, block.body
-        whole = splice(held, block.body) if path.suffix == ".py" and defines_less(held, block.body) else None
-        return workspace.show(path), whole or block.body
+        shown = workspace.show(path)
+        return shown, (_completed(shown, held, block.body, workspace) if path.suffix == ".py" else None) or block.body
     if block.language not in ("python", "py", ""):
         return None
     home = _home_of(block.body, workspace)
     whole = splice(workspace.read(workspace.resolve(home)).text, block.body) if home else None
     return None if whole is None else (home, whole)
+
+
+def _completed(shown: str, held: str, body: str, workspace: Workspace) -> str | None:
+    """The file with what was written, where that is a piece of it: it has less, it imports from itself, or it leaves
+    out what others import. None where it is all of it."""
+    module = lint.module_of(shown)
+    lost = names_of(held) - names_of(body)
+    partly = bool(names_of(body)) and bool(lost) and (
+        bool(imported_from(body, module))
+        or any(imported_from(text, module) & lost for name, text in workspace.python_files() if name != shown)
+    )  # fmt: skip
+    if partly or defines_less(held, body):
+        return splice(held, body, module, append=partly)
+    return None
 
 
 def _flaw(name: str, content: str, workspace: Workspace) -> str:

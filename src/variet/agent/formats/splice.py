@@ -32,13 +32,22 @@ def defines_less(text: str, snippet: str) -> bool:
     return bool(new) and new < old
 
 
-def splice(text: str, snippet: str) -> str | None:
+def imported_from(text: str, module: str) -> set[str]:
+    """Names that a file of Python imports from a module."""
+    tree = _parsed(text)
+    froms = [one for one in ast.walk(tree) if isinstance(one, ast.ImportFrom)] if tree else []
+    return {alias.name for one in froms if one.module == module and not one.level for alias in one.names}
+
+
+def splice(text: str, snippet: str, module: str = "", *, append: bool = False) -> str | None:
     """The file with the snippet's definitions instead of its own of these names, at the top or within one class; new
-    imports go to the top, new definitions before the first replaced one. None: none of these names is there."""
+    imports go to the top, but for those from the file itself, `module`; new definitions before the first replaced one,
+    or where there is none and `append` says so, at the end. None: there is no place for it."""
     snippet = textwrap.dedent(snippet)
     tree, piece = _parsed(text), _parsed(snippet)
     if tree is None or piece is None:
         return None
+    piece.body = [one for one in piece.body if not (isinstance(one, ast.ImportFrom) and one.module == module)]
     places = _places(tree, text)
     lines, given = _lines(text), _lines(snippet)
     edits: list[tuple[_Place, list[str]]] = []
@@ -52,15 +61,18 @@ def splice(text: str, snippet: str) -> str | None:
             edits.append((found[0], [found[0].indent + line if line.strip() else line for line in source]))
         elif not found:
             fresh += [*source, "", ""]
-    if not edits:
+    if not edits and not (append and fresh):
         return None
     edits.sort(key=lambda edit: edit[0].begin)
     if any(b.begin < a.end for (a, _), (b, _) in itertools.pairwise(edits)):
         return None  # one within the other
     for place, source in reversed(edits):
         lines[place.begin : place.end] = source
-    at = min(_outer(tree, place.begin) for place, _ in edits)
-    lines[at:at] = fresh
+    if edits:
+        at = min(_outer(tree, place.begin) for place, _ in edits)
+        lines[at:at] = fresh
+    else:
+        lines += ["", "", *fresh[:-2]]
     return _with_imports("\n".join(lines) + "\n", piece)
 
 

@@ -51,23 +51,33 @@ def instructions(root: Path) -> str:
 
 def files(root: Path, most: int = _MOST_FILES_SHOWN) -> str:
     """All files, whole, as models write them; empty where that is more than so many characters."""
-    parts: list[str] = []
+    held = texts(root, most)
+    parts = [
+        f"{name} (not text)" if text is None
+        else f"{name}\n```{LANGUAGES.get(Path(name).suffix, '')}\n{text.rstrip()}\n```"
+        for name, text in held.items()
+    ]  # fmt: skip
+    return "Files, whole:\n\n" + "\n\n".join(parts) if parts else ""
+
+
+def texts(root: Path, most: int = _MOST_FILES_SHOWN) -> dict[str, str | None]:
+    """What all files hold, by path; None for what is no text. Empty where that is more than so many characters."""
+    held: dict[str, str | None] = {}
     names = [name for name in tree(root).splitlines() if (root / name).is_file()]
     for name in sorted(names, key=lambda name: not is_test(name)):  # what is to be changed comes last
         path = root / name
         if path.is_symlink():  # it may lead anywhere
             continue
         try:
-            text = _text(path, most)
+            held[name] = text = _text(path, most)
         except UnicodeDecodeError:
-            parts.append(f"{name} (not text)")
+            held[name] = None
             continue
         except OSError:
-            return ""
+            return {}
         if (most := most - len(text)) < 0:
-            return ""
-        parts.append(f"{name}\n```{LANGUAGES.get(path.suffix, '')}\n{text.rstrip()}\n```")
-    return "Files, whole:\n\n" + "\n\n".join(parts) if parts else ""
+            return {}
+    return held
 
 
 def _text(path: Path, most: int) -> str:

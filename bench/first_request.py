@@ -1,0 +1,158 @@
+"""What a model must read before a coding agent's first word: ours beside OpenCode and Qwen Code, the same prompt in the
+same small repository. A scripted model records each request; a real tokenizer counts it.
+
+The clients come from npm (bench/clients) and have homes of their own. OpenCode is kept to loopback by a proxy that is
+not there; Qwen Code asks a proxy for loopback, too, so that its statistics are switched off instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.support.agent import scripted
+from tests.support.engine import EngineProcess, embedded_config
+from tests.support.small_tasks import TASKS
+
+from bench.results import Results
+from variet import paths
+
+_CLIENTS = Path(__file__).resolve().parent / "clients"
+_PROMPT = "The tests of stats.py fail. Make them pass."
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
+_MOST_S = 120
+_TOKENIZER = "balanced"  # a tier of the embedded engine; its model is Qwen2.5-Coder
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """`files`: what it wants in its home, by path; `<url>` in words and files is the model server's."""
+
+    name: str
+    words: tuple[str, ...]
+    env: Mapping[str, str]
+    files: Mapping[str, str]
+
+
+def _clients() -> list[Client]:
+    bin_ = _CLIENTS / "node_modules" / ".bin"
+    opencode = {
+        "provider": {
+            "local": {
+                "npm": "@ai-sdk/openai-compatible", "options": {"baseURL": "<url>/v1", "apiKey": "none"},
+                "models": {"balanced": {"limit": {"context": 32768, "output": 4096}}},
+            }
+        },
+        "autoupdate": False, "share": "disabled",
+    }  # fmt: skip
+    return [
+        Client("variet code", (sys.executable, "-m", "variet", "code", "--tier", "balanced", _PROMPT),
+               {"VARIET_ENGINE_URL": "<url>", "VARIET_HOME": "<home>/variet"}, {}),
+        Client("OpenCode 1.18.33", (str(_opencode()), "run", "--format", "json", "-m", "local/balanced", _PROMPT),
+               {}, {".config/opencode/opencode.json": json.dumps(opencode)}),
+        Client("Qwen Code 0.15.10", (str(bin_ / "qwen"), "-p", _PROMPT, "--auth-type", "openai", "--yolo",
+               "--output-format", "stream-json"),
+               {**dict.fromkeys(_PROXIES, ""), "OPENAI_BASE_URL": "<url>/v1", "OPENAI_API_KEY": "none",
+                "OPENAI_MODEL": "balanced"},
+               {".qwen/settings.json": json.dumps({"privacy": {"usageStatisticsEnabled": False}})}),
+    ]  # fmt: skip
+
+
+def _opencode() -> Path:
+    """The program for this machine: the package's own entry is put in place by a script, and none is run here."""
+    system = {"win32": "windows"}.get(sys.platform, sys.platform)
+    arch = {"x86_64": "x64", "AMD64": "x64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    return _CLIENTS / "node_modules" / f"opencode-{system}-{arch}" / "bin" / "opencode"
+
+
+def _install() -> None:
+    if not (_CLIENTS / "node_modules" / ".bin" / "qwen").exists():
+        quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--no-update-notifier"]
+        subprocess.run(["npm", "ci", *quiet, "--prefix", str(_CLIENTS)], check=True)
+
+
+async def _first_request(client: Client, folder: Path) -> dict[str, Any]:
+    """Of the requests that a client sends for one prompt, the first that offers tools, or the first."""
+    home, work = folder / "home", folder / "work"
+    shutil.copytree(TASKS / "totals", work, ignore=shutil.ignore_patterns("task.json"))
+    async with scripted(folder, {"answers": [{"say": "Done."}], "repeat": True}) as server:
+
+        def filled(text: str) -> str:
+            return text.replace("<url>", server.url).replace("<home>", str(home))
+
+        home.mkdir()
+        for name, text in client.files.items():
+            (home / name).parent.mkdir(parents=True)
+            (home / name).write_text(filled(text))
+        env = {
+            "PATH": os.environ["PATH"], "HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config"),
+            "XDG_DATA_HOME": str(home / ".data"), "XDG_CACHE_HOME": str(home / ".cache"),
+            "XDG_STATE_HOME": str(home / ".state"), "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1",
+            **dict.fromkeys(_PROXIES, "http://127.0.0.1:9"),
+            **{name: filled(value) for name, value in client.env.items()},
+        }  # fmt: skip
+        process = await asyncio.create_subprocess_exec(
+            *map(filled, client.words), cwd=work, env=env, stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, start_new_session=True,
+        )  # fmt: skip
+        try:
+            said, _ = await asyncio.wait_for(process.communicate(), _MOST_S)
+        except TimeoutError:
+            os.killpg(process.pid, 9)
+            said, _ = await process.communicate()
+        bodies = [json.loads(body) for body in await server.bodies()]
+    if not bodies:
+        raise RuntimeError(f"{client.name} sent no request:\n{said.decode(errors='replace')[-2000:]}")
+    return next((body for body in bodies if body.get("tools")), bodies[0])
+
+
+async def _tokens(engine: EngineProcess, body: dict[str, Any]) -> int:
+    """By the template and tokenizer of a real model."""
+    messages = [{**one, "content": _text(one.get("content"))} for one in body["messages"]]
+    asked = {"model": _TOKENIZER, "messages": messages, "tools": body.get("tools") or []}
+    status, rendered = await engine.post("/apply-template", asked)
+    if status != 200:
+        raise RuntimeError(f"the template refused it: {rendered}")
+    _, counted = await engine.post("/tokenize", {"model": _TOKENIZER, "content": rendered["prompt"]})
+    return len(counted["tokens"])
+
+
+def _text(content: Any) -> str:
+    parts = content if isinstance(content, list) else [{"text": content or ""}]
+    return "".join(str(part.get("text", "")) for part in parts)
+
+
+async def run(results: Results, rounds: int) -> None:
+    """One case a client; its size hardly varies, so `rounds` are not needed."""
+    lacking = [client for client in _clients() if not results.have("first request", client.name)]
+    if not lacking:
+        return
+    _install()
+    with tempfile.TemporaryDirectory(prefix="variet-bench-") as name:
+        engine = EngineProcess(Path(name) / "engine", paths.models_dir())
+        try:
+            await engine.start(embedded_config())
+            for number, client in enumerate(lacking):
+                folder = Path(name) / str(number)
+                folder.mkdir()
+                body = await _first_request(client, folder)
+                results.add(
+                    "first request", client.name, "tokens",
+                    median={
+                        "whole": await _tokens(engine, body),
+                        "system": await _tokens(engine, {"messages": body["messages"][:1]}),
+                        "tools": len(body.get("tools") or []),
+                    },
+                )  # fmt: skip
+        finally:
+            engine.kill()

@@ -1,0 +1,5 @@
+from names import full
+
+
+def badge(first, last):
+    return f"[{full(first, last)}]"
