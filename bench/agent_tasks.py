@@ -1,6 +1,7 @@
 """`python -m bench.agent_tasks [TASK ...] [--seeds 1,2,3] [--tier deep-coder] [--out FOLDER]`: `variet code` and a real
 model on the embedded engine, in repositories whose tests fail (bench/tasks). Appends a line per run to runs.jsonl in
-the folder, with the transcript beside it; a run that is there already is not repeated.
+the folder, with the transcript beside it; a run that is there already is not repeated. `--page FILE` writes what they
+show: a table of all runs, and the first of each task that passed.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import json
 import signal
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from tests.support.engine import EngineProcess, embedded_config
-from tests.support.small_tasks import NAMES, attempt
+from tests.support.small_tasks import NAMES, TASKS, attempt
 
 from variet import paths
 
@@ -27,29 +29,62 @@ async def main() -> None:
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--tier", default="deep-coder")
     parser.add_argument("--out", type=Path, default=Path("bench-agent"))
+    parser.add_argument("--page", type=Path)
     options = parser.parse_args()
     options.out.mkdir(exist_ok=True)
     lines = options.out / "runs.jsonl"
     rows = [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
     done = {(row["task"], row["seed"], row["tier"]) for row in rows}
+    wanted = [(task, int(seed), options.tier) for task in options.tasks for seed in options.seeds.split(",")]
+    await _run([one for one in wanted if one not in done], options.out)
+    if options.page:
+        options.page.write_text(page(options.out), encoding="utf-8")
+
+
+async def _run(wanted: Sequence[tuple[str, int, str]], out: Path) -> None:
+    if not wanted:
+        return
     with tempfile.TemporaryDirectory(prefix="variet-bench-") as name:
         folder = Path(name)
         engine = EngineProcess(folder / "home", paths.models_dir())
         try:
             await engine.start(embedded_config())
-            for task in options.tasks:
-                for seed in map(int, options.seeds.split(",")):
-                    if (task, seed, options.tier) in done:
-                        continue
-                    row = {"task": task, "seed": seed, "tier": options.tier}
-                    row |= asdict(await attempt(engine, task, seed, folder, options.tier))
-                    said = str(row.pop("said")).replace(f"{folder}/", "")
-                    (options.out / f"{task}-{seed}-{options.tier}.txt").write_text(said)
-                    with lines.open("a") as file:
-                        file.write(json.dumps(row) + "\n")
-                    print(json.dumps(row), flush=True)
+            for task, seed, tier in wanted:
+                row = {"task": task, "seed": seed, "tier": tier}
+                row |= asdict(await attempt(engine, task, seed, folder, tier))
+                said = str(row.pop("said")).replace(f"{folder}/", "")
+                (out / f"{task}-{seed}-{tier}.txt").write_text(said)
+                with (out / "runs.jsonl").open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+                print(json.dumps(row), flush=True)
         finally:
             engine.kill()
+            await engine.wait()
+
+
+def page(folder: Path) -> str:
+    """What the runs in a folder show, in Markdown."""
+    rows = [json.loads(line) for line in (folder / "runs.jsonl").read_text().splitlines()]
+    lines = [
+        "# What a model of 1.5 billion parameters does with a check", "",
+        "By `python -m bench.agent_tasks --page docs/small-model.md`: `variet code --check`, Qwen2.5-Coder-1.5B",
+        "(Q4_K_M, two cores, no GPU), the repositories of `bench/tasks`. [How it is led](agent.md#small-models).", "",
+        "| task | seed | tests pass | checks run | seconds |", "|---|---:|---|---:|---:|",
+    ]  # fmt: skip
+    for one in rows:
+        told = "yes" if one["passed"] else "no"
+        lines.append(f"| `{one['task']}` | {one['seed']} | {told} | {one['checks']} | {one['seconds']} |")
+    for task in dict.fromkeys(one["task"] for one in rows):
+        shown = next((one for one in rows if one["task"] == task and one["passed"]), None)
+        if shown is None:
+            continue
+        asked = json.loads((TASKS / task / "task.json").read_text())
+        said = (folder / f"{task}-{shown['seed']}-{shown['tier']}.txt").read_text().rstrip()
+        lines += [
+            "", f"## `{task}`, seed {shown['seed']}", "", f"> {asked['prompt']}", "",
+            f"`--check \"{asked['check']}\"`", "", "````text", said, "````",
+        ]  # fmt: skip
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

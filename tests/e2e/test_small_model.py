@@ -25,6 +25,7 @@ async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engi
         yield made
     finally:
         made.kill()
+        await made.wait()
 
 
 @pytest.mark.parametrize("task", NAMES)

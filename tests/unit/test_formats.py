@@ -259,6 +259,20 @@ def test_a_piece_of_a_file_is_put_into_it(workspace: Workspace) -> None:
     assert missed[1]["content"] == f"{held}\n\n{short}"
 
 
+def test_what_a_file_lacks_is_imported_and_what_changes_nothing_is_not_written(workspace: Workspace) -> None:
+    (workspace.root / "names.py").write_text("import os\n\n\ndef short(a):\n    return a[0]\n")
+    (workspace.root / "badge.py").write_text("import os\n\n\ndef badge(a):\n    return os.sep + a\n")
+    text = "badge.py\n```python\nimport os\n\n\ndef badge(a):\n    return os.sep + {}\n```"
+    (used,) = found(text.format("short(a)"), workspace)
+    assert str(used[1]["content"]).startswith("import os\nfrom names import short\n")
+    (new,) = found("new.py\n```python\nprint(short('a'))\n```", workspace)
+    assert new[1]["content"] == "from names import short\n\nprint(short('a'))\n"
+    (same,) = found(text.format("a  # it is right"), workspace)
+    assert same[1]["content"] == (workspace.root / "badge.py").read_text()
+    (own,) = found("names.py\n```python\nfrom names import short\n\n\ndef short(a):\n    return a[1]\n```", workspace)
+    assert own[1]["content"] == "import os\n\n\ndef short(a):\n    return a[1]\n"
+
+
 def test_a_guide_offers_programs_and_holds_to_them(workspace: Workspace) -> None:
     made = guide(
         workspace, "Write slug(title) in slugs.py, and see test_x.py, v1.2 and e.g. nothing", "No module named 'b'"

@@ -16,7 +16,7 @@ from typing import Any
 
 from variet.agent.events import CallPart, MessageDone, TextPart, ToolEnded
 from variet.agent.formats.base import Draft, Message, Understood
-from variet.agent.formats.splice import defines_less, imported_from, names_of, splice
+from variet.agent.formats.splice import defines_less, imported_from, names_of, same_program, splice, with_imports
 from variet.agent.tools import lint
 from variet.agent.tools.base import Toolbox
 from variet.agent.workspace import Workspace
@@ -184,9 +184,10 @@ def _file(block: Block, workspace: Workspace) -> tuple[str, str] | None:
                 path = _meant(path, block, workspace)
             held = workspace.read(path).text
         except ToolFailed:  # a new file
-            return block.path, block.body
-        shown = workspace.show(path)
-        return shown, (_completed(shown, held, block.body, workspace) if path.suffix == ".py" else None) or block.body
+            held, shown = None, block.path
+        else:
+            shown = workspace.show(path)
+        return shown, _completed(shown, held, block.body, workspace) if shown.endswith(".py") else block.body
     if block.language not in ("python", "py", ""):
         return None
     home = _home_of(block.body, workspace)
@@ -194,18 +195,23 @@ def _file(block: Block, workspace: Workspace) -> tuple[str, str] | None:
     return None if whole is None else (home, whole)
 
 
-def _completed(shown: str, held: str, body: str, workspace: Workspace) -> str | None:
-    """The file with what was written, where that is a piece of it: it has less, it imports from itself, or it leaves
-    out what others import. None where it is all of it."""
+def _completed(shown: str, held: str | None, body: str, workspace: Workspace) -> str:
+    """All of a file of Python, of which a piece may have been written: one that has less, imports from the file itself,
+    or leaves out what others import. With the imports that it lacks, where there is no doubt; as it was where nothing
+    that runs is different."""
     module = lint.module_of(shown)
-    lost = names_of(held) - names_of(body)
-    partly = bool(names_of(body)) and bool(lost) and (
-        bool(imported_from(body, module))
-        or any(imported_from(text, module) & lost for name, text in workspace.python_files() if name != shown)
-    )  # fmt: skip
-    if partly or defines_less(held, body):
-        return splice(held, body, module, append=partly)
-    return None
+    text = body
+    if held is not None:
+        lost = names_of(held) - names_of(body)
+        own = bool(imported_from(body, module))
+        missed = bool(names_of(body)) and any(
+            imported_from(other, module) & lost for name, other in workspace.python_files() if name != shown
+        )
+        if own or missed or defines_less(held, body):
+            text = splice(held, body, module, append=own or missed) or body
+        if same_program(held, text):
+            return held
+    return with_imports(text, lint.missing_imports(workspace, workspace.resolve(shown), text))
 
 
 def _flaw(name: str, content: str, workspace: Workspace) -> str:

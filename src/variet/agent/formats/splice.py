@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import itertools
 import textwrap
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
@@ -30,6 +31,18 @@ def defines_less(text: str, snippet: str) -> bool:
     """Whether a snippet, written as the whole file, would lose definitions and bring none."""
     new, old = names_of(snippet), names_of(text)
     return bool(new) and new < old
+
+
+def same_program(text: str, other: str) -> bool:
+    """Whether two files of Python differ in nothing that runs: quotes, comments, white space."""
+    one, two = _parsed(text), _parsed(other)
+    return one is not None and two is not None and ast.dump(one) == ast.dump(two)
+
+
+def with_imports(text: str, imports: Sequence[str]) -> str:
+    """With these lines of import where a file's imports are."""
+    piece = _parsed("\n".join(imports))
+    return _with_imports(text, piece) if imports and piece is not None else text
 
 
 def imported_from(text: str, module: str) -> set[str]:

@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from variet.agent.prompt.preface import is_test
 from variet.agent.workspace import Workspace
 from variet.errors import ToolFailed
 
@@ -146,13 +147,28 @@ def _parser(language: str) -> Parser:
 
 def with_home(complaint: str, workspace: Workspace, path: Path) -> str:
     """With the import that an undefined name of Python may lack."""
-    name = complaint.partition("undefined name '")[2].partition("'")[0]
-    if not name or path.suffix != ".py":
+    name = _undefined(complaint)
+    home = _home_of(name, workspace, path) if name and path.suffix == ".py" else ""
+    if not home:
         return complaint
-    homes = [shown for shown, text in workspace.python_files() if name in _top_names(text)]
-    if len(homes) != 1 or homes[0] == workspace.show(path):
-        return complaint
-    return f"{complaint}: it is defined in {homes[0]}; is `from {module_of(homes[0])} import {name}` missing?"
+    return f"{complaint}: it is defined in {home}; is `from {module_of(home)} import {name}` missing?"
+
+
+def missing_imports(workspace: Workspace, path: Path, text: str) -> list[str]:
+    """Lines of import for names of Python that are undefined, each defined in one file of the workspace alone."""
+    names = dict.fromkeys(filter(None, map(_undefined, complaints(path, text))))
+    homes = {name: _home_of(name, workspace, path) for name in names}
+    return [f"from {module_of(home)} import {name}" for name, home in homes.items() if home]
+
+
+def _undefined(complaint: str) -> str:
+    return complaint.partition("undefined name '")[2].partition("'")[0]
+
+
+def _home_of(name: str, workspace: Workspace, path: Path) -> str:
+    """The one file that defines a name, tests aside; empty where there is none, or it may be several."""
+    homes = [shown for shown, text in workspace.python_files() if not is_test(shown) and name in _top_names(text)]
+    return homes[0] if len(homes) == 1 and homes[0] != workspace.show(path) else ""
 
 
 def module_of(shown: str) -> str:
