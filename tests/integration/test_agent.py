@@ -573,6 +573,45 @@ async def test_a_server_that_takes_no_schema_or_no_begun_answer_is_asked_openly(
     assert ["response_format" in body for body in bodies] == [True, *[False] * (refused_at + 2)]
 
 
+async def test_a_server_that_does_not_go_on_with_a_begun_answer_is_asked_openly(tmp_path: Path, work: Path) -> None:
+    anew = {"say": "Sure! Here is the file:\n\nsums.py\n```python\ndef add(a, b):\n    return a * b\n```"}
+    async with scripted(tmp_path, [cause("sums.py"), anew, {"say": FIXED}]) as server:
+        opened = await open_session(server.url, work, check=CHECK, profile="blocks")
+        events = await turn(opened, "fix add")
+        await opened.close()
+        bodies = [json.loads(body) for body in await server.bodies()]
+    assert ended(events).reason == "done" and (work / "sums.py").read_text().startswith("def add")
+    assert [("response_format" in body, len(body["messages"])) for body in bodies] == [
+        (True, 2),
+        (False, 3),
+        (False, 2),
+    ]
+
+
+async def test_neither_a_summary_nor_an_answer_to_a_person_is_guided(tmp_path: Path, work: Path) -> None:
+    answers = [
+        {"say": json.dumps({"why": "w", "file": "sums.py", "change": "c"}), "gap_ms": 30, "piece": 4},
+        {"say": "def add(a, b):\n    return a * b\n```"}, {"say": FIXED, "expect": "please"}, {"say": "It added."},
+    ]  # fmt: skip
+    async with scripted(tmp_path, answers) as server:
+        opened = await open_session(server.url, work, check=CHECK, profile="blocks")
+        events = [event async for event in _steered(opened, "please")]
+        summary = [event async for event in opened.agent.compact()]
+        await opened.close()
+        bodies = [json.loads(body) for body in await server.bodies()]
+    assert ended(events).reason == "done" and of(summary, Compacted)[0].summary.endswith("It added.")
+    assert ["response_format" in body for body in bodies] == [True, False, False, False]
+
+
+async def _steered(opened: Any, words: str) -> Any:
+    """A turn in which the person says something while the first answer comes."""
+    async for event in opened.agent.run("fix add", opened.context()):
+        if isinstance(event, TextDelta) and words:
+            opened.agent.steer(words)
+            words = ""
+        yield event
+
+
 async def test_the_next_turn_of_the_smallest_begins_cool_with_the_files_as_their_person_left_them(
     tmp_path: Path, work: Path
 ) -> None:

@@ -17,7 +17,7 @@ from variet.agent.formats.blocks import Blocks, path_of
 from variet.agent.formats.guide import guide
 from variet.agent.formats.native import Native
 from variet.agent.formats.repair import arguments_of
-from variet.agent.formats.splice import defines_less, splice
+from variet.agent.formats.splice import defines_less, splice, with_imports
 from variet.agent.prompt.preface import files
 from variet.agent.tools import coding_tools
 from variet.agent.workspace import Workspace
@@ -241,8 +241,8 @@ def test_what_cannot_run_or_loses_everything_is_not_written(workspace: Workspace
 
     assert "it would lose A, f" in nudge("a.py\n```python\nimport os\n```")
     assert "undefined name 'z'" in nudge("a.py\n```python\ndef f(x):\n    return z\n```")
-    (workspace.root / "a.py").write_text(CODE + "print(z)\n")
-    assert nudge("a.py\n```python\ndef f(x):\n    return z\n```") == "", "that was so before"
+    (workspace.root / "a.py").write_text(CODE.replace("return x", "return z"))
+    assert nudge("a.py\n```python\ndef f(x):\n    return z + 1\n```") == "", "that was so before"
     assert nudge("new.py\n```python\ndef f(x):\n    return (\n```").startswith("new.py was not written: SYNTAX")
 
 
@@ -274,27 +274,70 @@ def test_what_a_file_lacks_is_imported_and_what_changes_nothing_is_not_written(w
 
 
 def test_a_guide_offers_programs_and_holds_to_them(workspace: Workspace) -> None:
-    made = guide(
-        workspace, "Write slug(title) in slugs.py, and see test_x.py, v1.2 and e.g. nothing", "No module named 'b'"
-    )
-    assert made is not None and made.files == ("a.py", "slugs.py", "b.py")
+    made = guide(workspace, "Write slug() in slugs.py, see test_x.py, v1.2, e.g. Node.js, out.json; not no.py")
+    assert made is not None and made.files == ("a.py", "slugs.py")
     assert made.request["response_format"]["json_schema"]["schema"]["properties"]["file"] == {"enum": list(made.files)}
     told = json.dumps({"why": "It is ```wrong```.", "file": "a.py", "change": "return 1"})
     assert made.opening(told) == "It is wrong. `return 1`\n\na.py\n```python\n"
     for wrong in ("prose", "[]", json.dumps({"why": "x", "file": "/etc/passwd", "change": ""})):
         with pytest.raises(ValueError, match=r"none of|Expecting value"):
             made.opening(wrong)
-    only = guide(workspace, "", "", ["a.py"], ["a.py"])
+    only = guide(workspace, "", ["a.py"], ["a.py"])
     assert only is not None and only.files == ("a.py",), "there is no other"
     (workspace.root / "b.py").write_text("y = 1\n")
     (workspace.root / "c.py").write_text("z = 1\n")
     for written, fruitless, offered in (
         ([], [], "abc"), (["b.py"], [], "c"), (["b.py", "c.py"], ["c.py"], "ab"), (["b.py", "c.py"], [], "abc"),
+        (["b.py", "c.py"], ["b.py", "a.py", "c.py"], "ab"),
     ):  # fmt: skip
-        made = guide(workspace, "b.py must use what c.py has", "", written, fruitless)
+        made = guide(workspace, "b.py must use what c.py has, but do not touch a.py", written, fruitless)
         assert made is not None and made.files == tuple(f"{name}.py" for name in offered)
     (workspace.root / "large.py").write_text("x = 1\n" * 5_000)
-    assert guide(workspace, "", "") is None, "it has not seen what is in it"
+    assert guide(workspace, "") is None, "it has not seen what is in it"
+
+
+def test_a_piece_without_one_place_is_never_the_whole_file(workspace: Workspace) -> None:
+    cart = "class Cart:\n    @property\n    def x(self): return 1\n\n    @x.setter\n    def x(self, y): pass\n"
+    held = f"{cart}\n\ndef keep(): ...\n"
+    (workspace.root / "cart.py").write_text(held)
+    (workspace.root / "test_cart.py").write_text("from cart import Cart, keep\n")
+    text = "cart.py\n```python\ndef x(self):\n    return 2\n```"
+    understood = Blocks().understand(Draft(text=text), coding_tools(), workspace, lambda: "c")
+    assert not understood.calls and "Write all of the file" in understood.nudge
+
+
+def test_values_go_with_the_piece_that_uses_them() -> None:
+    held = '"""A."""\n\nimport os\n\nRATE = 1\n\n\ndef f():\n    return RATE\n\n\ndef g():\n    return os\n'
+    after = splice(held, "RATE = 2\nTAX: int = 3\n\n\ndef f():\n    return RATE + TAX\n\n\nprint(f())\n")
+    assert after == held.replace("import os\n", "import os\n\nTAX: int = 3\n").replace("RATE = 1", "RATE = 2").replace(
+        "return RATE", "return RATE + TAX"
+    )
+
+
+@pytest.mark.parametrize(
+    ("own", "given", "after"),
+    [
+        ("from a import b; import os\n", "from a import b, c\n", "from a import b; import os\nfrom a import b, c\n"),
+        ("from a import b  # noqa\n", "from a import b, c\n", "from a import b  # noqa\nfrom a import b, c\n"),
+        ('"""D."""\n\nimport os\n', "from __future__ import annotations\n",
+         '"""D."""\n\nfrom __future__ import annotations\nimport os\n'),
+    ],
+)  # fmt: skip
+def test_imports_are_put_where_they_do_no_harm(own: str, given: str, after: str) -> None:
+    assert with_imports(own, given.splitlines()) == after
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a.py\n```python\ndef f(x):\r    return x\n```",
+        f"{'n' * 300}.py\n```python\nx = 1\n```",
+        "a.py\n```python\n\0\n```",
+    ],
+)
+def test_odd_answers_are_understood_or_refused(workspace: Workspace, text: str) -> None:
+    Blocks().understand(Draft(text=text), coding_tools(), workspace, lambda: "c")
+    guide(workspace, text)
 
 
 def test_files_that_are_not_text_are_named_and_hide_no_other(tmp_path: Path) -> None:

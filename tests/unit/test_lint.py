@@ -43,6 +43,9 @@ def test_what_cannot_run_is_told(name: str, text: str, told: str) -> None:
         ("a.py", "def f():\n    global x\n    x = 1\n"),
         ("a.ts", "export default class A<T extends string> { private readonly x?: T; }\n"),
         ("a.jsx", "export const A = () => <b>{1}</b>;\n"),
+        ("a.pyi", "def f(x: Later) -> None: ...\nclass Later: ...\n"),
+        ("a.py", "x = 1\ry = x\r"),
+        ("steps.py", "from b import given\n\n@given('a')\ndef step(): ...\n\n@given('b')\ndef step(): ...\n"),
         ("a.sh", "#!/bin/bash\nset -e\nfor f in *.txt; do echo \"$f\"; done\n"),
         ("tsconfig.json", '{ // comments are allowed\n "a": 1 }'),
         ("notes.txt", "x = f(1\n"),
@@ -57,7 +60,11 @@ def test_only_what_is_new_is_told() -> None:
     before = "print(x)\n"
     assert complaints(Path("a.py"), "print(x)\nprint(y)\n", before) == ["ERROR in line 2: undefined name 'y'"]
     assert complaints(Path("a.js"), "let a = (2;\n", "let a = (1;\n") == [], "a grammar that did not understand before"
-    assert complaints(Path("a.py"), "def f(:\n", "def f(:\n") != [], "syntax is told as long as it is wrong"
+    assert complaints(Path("a.py"), "type X = int\nx = 1\n", "type X = int\n") == [], "newer than this Python"
+    assert complaints(Path("a.py"), "x = (\n", "type X = int\n") != []
+    assert complaints(Path("a.json"), '{"a": 2} // so', '{"a": 1} // so') == []
+    twice = "def f(): ...\ndef f(): ...\n"
+    assert complaints(Path("a.py"), f"import os\n{twice}print(os)\n", twice) == [], "it only moved"
 
 
 def test_the_import_that_lacks_is_told_with_where_the_name_is(tmp_path: Path) -> None:

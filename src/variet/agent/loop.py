@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -68,7 +69,8 @@ from variet.policy.action import Sink
 log = logging.getLogger("variet.agent")
 
 _MOST_CONTENT = 32_000  # characters of a result that the model reads
-_UNKNOWN = (400, 404, 422, 501)  # how servers refuse a field that they do not know
+_UNKNOWN = (400, 404, 422, 500, 501)  # how servers refuse a field that they do not know
+_FENCED = re.compile(r"^```\w", re.MULTILINE)
 _MOST_NAMED = 3  # files that may be at fault
 _TAKE_OVER = (
     "The model before you got stuck here. You go on with the same task: look at how far the work is, and do not "
@@ -131,7 +133,7 @@ class Agent:
         self._written: dict[str, None] = {}  # files of this turn, in order
         self._sampling: dict[str, Any] = {}  # of the next answer, beside that of the kit
         self._unguided = False  # the server takes no schema, or no answer that was begun
-        self._fruitless: set[str] = set()  # files that were written as they are, since the last that was not
+        self._fruitless: list[str] = []  # files that were written as they are, since the last that was not
         self._used_tokens = 0  # of the context, as of the last answer
         for event in kit.session.events:
             kit.rendering.add(event)
@@ -192,7 +194,7 @@ class Agent:
 
     async def _turn(self, text: str, context: str) -> None:
         self._input, self._failure = text, ""
-        self._written, self._fruitless, self._sampling = {}, set(), {}
+        self._written, self._fruitless, self._sampling = {}, [], {}
         self._emit(TurnStarted(input=text, context=context))
         try:
             await self._work_on()
@@ -264,13 +266,13 @@ class Agent:
         if kit.check and await self._check_passes():
             return
         for _ in range(kit.limits.steps):
-            self._take_steering()
+            steered = self._take_steering()
             if compaction.due(self._used_tokens, kit.facts.context_tokens):
                 await self._compact()
             seed = self._session.stored[kit.profile].request.get("seed")
             self._sampling = attempts.sampling(seed)
             try:
-                draft, understood = await self._step()
+                draft, understood = await self._step(guided=not steered)
             except ContextFull:
                 if full:
                     raise
@@ -305,6 +307,7 @@ class Agent:
         call = CallPart(call_id=f"check_{self._session.next_seq}", tool="shell", args={"command": kit.check})
         end = await self._call(call, by_person=True)
         if end.status == "ok":
+            self._failure = ""
             return True
         wrong = lint.of_files(kit.workspace, self._written) if kit.form.small else ""  # others heard it at the edit
         parts = (f"$ {kit.check}\n{end.content}", wrong, self._named(kit.form.check_failed))
@@ -327,10 +330,13 @@ class Agent:
         fresh = "\n\n".join(part for part in parts if part)
         self._emit(Compacted(summary=fresh, through_seq=self._session.next_seq - 1))
 
-    def _take_steering(self) -> None:
-        if self._steering:
-            text, self._steering = "\n".join(self._steering), []
-            self._emit(InputAdded(origin="steer", text=text))
+    def _take_steering(self) -> bool:
+        if not self._steering:
+            return False
+        text, self._steering = "\n".join(self._steering), []
+        self._input = f"{self._input}\n\n{text}"
+        self._emit(InputAdded(origin="steer", text=text))
+        return True
 
     async def _compact(self) -> None:
         """The summary is asked for behind the same prefix: the model has read all of it already."""
@@ -352,22 +358,25 @@ class Agent:
 
     # --- asking the model ---
 
-    async def _step(self, *, summary: bool = False) -> tuple[Draft, Understood]:
-        """One answer, asked for again where it breaks off. Raises AnswerFailed."""
+    async def _step(self, *, summary: bool = False, guided: bool = False) -> tuple[Draft, Understood]:
+        """One answer, asked for again where it breaks off. `guided`: led to a file, where that can be. Raises
+        AnswerFailed."""
         kit = self._kit
         for attempt in range(kit.limits.tries):
             message_id = f"m{self._session.next_seq}"
             try:
-                draft = await self._ask(message_id)
+                draft = await self._ask(message_id, guided=guided)
             except (StreamBroken, AnswerFailed) as error:
-                if self._guided and error.status in _UNKNOWN and not isinstance(error, ContextFull):
+                last = attempt + 1 == kit.limits.tries
+                refused = error.status in _UNKNOWN and not isinstance(error, ContextFull)
+                if guided and self._guided and refused and not last:
                     log.info("no guided answers: %s", error)
                     self._emit(MessageDropped(message_id=message_id, reason=error.what))
                     self._unguided = True
                     continue
                 answered = self._used_tokens > 0
                 again = isinstance(error, StreamBroken) or (error.code == "unreachable" and answered)
-                if isinstance(error, ContextFull) or not again or attempt + 1 == kit.limits.tries:
+                if isinstance(error, ContextFull) or not again or last:
                     raise
                 self._emit(MessageDropped(message_id=message_id, reason=error.what))
                 pause_s = _pause_s(error, attempt)
@@ -392,10 +401,10 @@ class Agent:
         seq, count = self._session.next_seq, iter(range(1, 10_000))
         return lambda: f"call_{seq}_{next(count)}"
 
-    async def _ask(self, message_id: str) -> Draft:
+    async def _ask(self, message_id: str, *, guided: bool) -> Draft:
         kit = self._kit
         body = {**kit.rendering.body(kit.facts.name), **kit.sampling, **self._sampling}
-        opening = await self._opening(body) if self._guided else ""
+        opening = await self._opening(body) if guided and self._guided else ""
         self._partial = draft = Draft()
         sieve = kit.form.sieve(kit.tools)
 
@@ -415,7 +424,7 @@ class Agent:
                         said(sieve.feed(piece.text[: max(0, cut - len(draft.text))]))
                         said(sieve.end()[0])
                         draft.text, draft.finish = (draft.text + piece.text)[:cut], "stop"
-                        return draft
+                        break
                     draft.text += piece.text
                     said(sieve.feed(piece.text))
                 elif isinstance(piece, ReasoningPiece):
@@ -432,6 +441,9 @@ class Agent:
                     draft.finish = piece.finish
                     said(sieve.end()[0])
                     self._count(piece)
+        if opening and _FENCED.search(draft.text, len(opening)):
+            log.info("a server does not go on with answers that were begun")
+            self._unguided, draft.text = True, draft.text[len(opening) :]
         return draft
 
     @property
@@ -441,7 +453,7 @@ class Agent:
 
     async def _opening(self, body: dict[str, Any]) -> str:
         """How the answer of a guided model begins; empty where it cannot be guided. Raises AnswerFailed."""
-        way = guide(self._kit.workspace, self._input, self._failure, self._written, self._fruitless)
+        way = guide(self._kit.workspace, self._input, self._written, self._fruitless)
         if way is None:
             return ""
         text = ""
@@ -539,7 +551,7 @@ class Agent:
         result = await self._carry_out(call, tool, args, sink)
         if sink.kind == "write" and not result.failed:
             self._written.update(dict.fromkeys(sink.targets))
-            self._fruitless = set() if result.diffs else {*self._fruitless, *sink.targets}
+            self._fruitless = [] if result.diffs else [*self._fruitless, *sink.targets]
         if isinstance(args, PlanArgs):
             self._emit(PlanChanged(entries=args.entries()))
         return self._ended(call, "error" if result.failed else "ok", result.content, result)

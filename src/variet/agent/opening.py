@@ -261,7 +261,7 @@ async def _opened(kit: Kit, helpers: Helpers, equipment: Equipment) -> Opened:
         def now() -> str:
             told = preface(root, trusted=trusted, with_files=kit.form.small)
             if kit.form.small:
-                kit.workspace.saw_all(texts(root))
+                kit.workspace.saw_all(name for name, text in texts(root).items() if text is not None)
             return told
 
         kit.context_now = now

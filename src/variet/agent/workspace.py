@@ -19,6 +19,7 @@ from pathlib import Path
 from variet.agent.events import Diff
 from variet.errors import ToolFailed
 
+_MOST_FOLDERS = 2_000  # that are searched for programs
 MOST_BYTES = 10_000_000  # of a file that is read as text
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
@@ -171,7 +172,9 @@ class Workspace:
     def python_files(self, most: int = 400) -> Iterator[tuple[str, str]]:
         """(path as shown, text) of the first so many, without those of hidden folders and what tools make."""
         left = most
-        for folder, folders, files in os.walk(self.root):
+        for count, (folder, folders, files) in enumerate(os.walk(self.root)):
+            if count > _MOST_FOLDERS:
+                return
             folders[:] = sorted(one for one in folders if not one.startswith(".") and one not in SKIPPED)
             for path in (Path(folder, name) for name in sorted(files) if name.endswith(".py")):
                 left -= 1

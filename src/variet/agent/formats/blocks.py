@@ -105,7 +105,11 @@ class Blocks:
         for block in blocks:
             if not block.whole and draft.finish == "length":
                 continue  # half a file is no file
-            written = _file(block, workspace)
+            try:
+                written = _file(block, workspace)
+            except _NoPlace as nowhere:
+                wrong = wrong or str(nowhere)
+                continue
             if written is not None and (flaw := _flaw(*written, workspace)):
                 wrong = wrong or flaw
             elif written is not None:
@@ -125,6 +129,10 @@ class Blocks:
     def results(self, results: Sequence[tuple[CallPart, ToolEnded]]) -> list[Message]:
         told = "\n\n".join(f"{_title(call)}\n{end.content}" for call, end in results)
         return [{"role": "user", "content": told}]
+
+
+class _NoPlace(Exception):
+    """A piece of a file that cannot be put into it, for the model."""
 
 
 class _Everything:
@@ -183,7 +191,7 @@ def _file(block: Block, workspace: Workspace) -> tuple[str, str] | None:
             if not path.exists():
                 path = _meant(path, block, workspace)
             held = workspace.read(path).text
-        except ToolFailed:  # a new file
+        except (ToolFailed, OSError):  # a new file, or none that there can be
             held, shown = None, block.path
         else:
             shown = workspace.show(path)
@@ -208,7 +216,11 @@ def _completed(shown: str, held: str | None, body: str, workspace: Workspace) ->
             imported_from(other, module) & lost for name, other in workspace.python_files() if name != shown
         )
         if own or missed or defines_less(held, body):
-            text = splice(held, body, module, append=own or missed) or body
+            text = splice(held, body, module, append=own or missed) or ""
+            if not text:
+                raise _NoPlace(
+                    f"{shown} was not written: that is a piece of it, without one place. Write all of the file."
+                )
         if same_program(held, text):
             return held
     return with_imports(text, lint.missing_imports(workspace, workspace.resolve(shown), text))
@@ -219,13 +231,17 @@ def _flaw(name: str, content: str, workspace: Workspace) -> str:
     try:
         path = workspace.resolve(name)
         held = workspace.read(path).text if path.exists() else None
-    except ToolFailed:
+    except (ToolFailed, OSError):
         return ""
+    if path.suffix != ".py":
+        return ""  # nothing else is known for sure
+    told = lint.complaints(path, content, held)
+    if told:
+        return f"{name} was not written: {lint.with_homes(told[:1], workspace, path)[0]}"
     lost = names_of(held or "") - names_of(content)
     if lost and not names_of(content):
         return f"{name} was not written: it would lose {', '.join(sorted(lost))}. Write all of the file."
-    told = lint.complaints(path, content, held)
-    return f"{name} was not written: {lint.with_home(told[0], workspace, path)}" if told else ""
+    return ""
 
 
 def _meant(path: Path, block: Block, workspace: Workspace) -> Path:

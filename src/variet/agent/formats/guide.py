@@ -10,17 +10,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-from variet.agent.prompt.preface import LANGUAGES, code_files, files, is_test
+from variet.agent.formats.blocks import path_of
+from variet.agent.prompt.preface import CODE, LANGUAGES, code_files, files, is_test
 from variet.agent.workspace import Workspace
 
 _MOST_FILES = 8  # to choose from
 _MOST_SAID = 240  # characters
-_MISSING = re.compile(r"No module named '(\w+)'")
+# Before a name: it is to be left alone.
+_UNWANTED = re.compile(r"\b(?:not|never|don't|except|without|leave)\b[^.!?\n]{0,40}$", re.IGNORECASE)
 _NAMED = re.compile(r"(?<![\w/.])[\w-]+(?:/[\w-]+)*\.[a-z]{1,4}(?![\w/])")
 
 
@@ -44,7 +46,10 @@ class Guide:
     def opening(self, answer: str) -> str:
         """How the second answer begins. Raises ValueError for what does not follow the schema: not every server that
         is asked to hold a model to it does."""
-        told = json.loads(answer)
+        try:
+            told = json.loads(answer)
+        except RecursionError:
+            told = None
         if not isinstance(told, dict) or told.get("file") not in self.files:
             raise ValueError(f"none of {', '.join(self.files)}: {answer[:200]}")
         why, change = (str(told.get(key, "")).replace("```", "").strip() for key in ("why", "change"))
@@ -53,19 +58,27 @@ class Guide:
 
 
 def guide(
-    workspace: Workspace, words: str, failure: str, written: Collection[str] = (), fruitless: Collection[str] = ()
+    workspace: Workspace, words: str, written: Collection[str] = (), fruitless: Sequence[str] = ()
 ) -> Guide | None:
-    """For the programs of a small workspace, all of which the model was shown, and those that a person's words or the
-    failure say are to be there. Once something was `written`, those that the person named come first until they were,
+    """For the programs of a small workspace, all of which the model was shown, and those that a person's words say are
+    to be there. Once something was `written`, those that the person named come first until they were,
     too: such a model stays in the file where it is. Then without the `fruitless`, those that it last wrote as they
     are, where others are left. None where there are too many, or none."""
-    held = code_files(workspace.root)
+    held = [name for name in code_files(workspace.root) if path_of(name) == name]
     if not files(workspace.root) and held:
         return None  # it would write files anew that it has not seen
-    named = _NAMED.findall(words)
-    wanted = [*named, *(f"{name}.py" for name in _MISSING.findall(failure))]
-    new = [name for name in wanted if PurePosixPath(name).suffix in LANGUAGES and not is_test(name)]
-    there = tuple(dict.fromkeys([*held, *(name for name in new if not (workspace.root / name).exists())]))
-    pending = tuple(name for name in there if name in named and name not in written) if written else ()
-    chosen = pending or tuple(name for name in there if name not in fruitless) or there
+    named = {match[0] for match in _NAMED.finditer(words) if not _UNWANTED.search(words[: match.start()])}
+    bases = {PurePosixPath(name).name for name in held}
+    new = [name for name in sorted(named) if _may_be_new(name) and PurePosixPath(name).name not in bases]
+    there = (*held, *new)
+    asked = [name for name in held if name in named or PurePosixPath(name).name in named]
+    pending = tuple(name for name in asked if name not in written) if written else ()
+    left = tuple(name for name in there if name not in fruitless)
+    other = tuple(name for name in there if name not in fruitless[-1:])  # in turn, where all of them were
+    chosen = pending or left or other or there
     return Guide(chosen) if 0 < len(chosen) <= _MOST_FILES else None
+
+
+def _may_be_new(name: str) -> bool:
+    """Whether a name that a person says is a program's, and not a product's, as Node.js is."""
+    return PurePosixPath(name).suffix in CODE and not is_test(name) and name == name.lower() and path_of(name) == name

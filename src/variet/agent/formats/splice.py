@@ -53,27 +53,34 @@ def imported_from(text: str, module: str) -> set[str]:
 
 
 def splice(text: str, snippet: str, module: str = "", *, append: bool = False) -> str | None:
-    """The file with the snippet's definitions instead of its own of these names, at the top or within one class; new
-    imports go to the top, but for those from the file itself, `module`; new definitions before the first replaced one,
-    or where there is none and `append` says so, at the end. None: there is no place for it."""
+    """The file with the snippet's definitions and values instead of its own of these names, at the top or, definitions,
+    within one class; new imports go to the top, but for those from the file itself, `module`; new values behind them,
+    new definitions before the first replaced one, or where there is none and `append` says so, at the end. Other
+    statements are left out: they are examples. None: there is no place for it, or more than one."""
     snippet = textwrap.dedent(snippet)
     tree, piece = _parsed(text), _parsed(snippet)
-    if tree is None or piece is None:
+    if tree is None or piece is None or "\r" in text + snippet:
         return None
     piece.body = [one for one in piece.body if not (isinstance(one, ast.ImportFrom) and one.module == module)]
+    names = [name for one in piece.body if (name := _name(one))]
     places = _places(tree, text)
+    if len(set(names)) < len(names) or any(len(places.get(name, [])) > 1 for name in names):
+        return None
     lines, given = _lines(text), _lines(snippet)
     edits: list[tuple[_Place, list[str]]] = []
+    values: list[str] = []
     fresh: list[str] = []
     for one in piece.body:
-        if not isinstance(one, _Definition):
-            continue
+        name = _name(one)
         source = given[_first_line(one) : one.end_lineno]
-        found = places.get(one.name, [])
-        if len(found) == 1:
+        if not name:
+            continue
+        if found := places.get(name, []):
             edits.append((found[0], [found[0].indent + line if line.strip() else line for line in source]))
-        elif not found:
+        elif isinstance(one, _Definition):
             fresh += [*source, "", ""]
+        else:
+            values += source
     if not edits and not (append and fresh):
         return None
     edits.sort(key=lambda edit: edit[0].begin)
@@ -85,8 +92,32 @@ def splice(text: str, snippet: str, module: str = "", *, append: bool = False) -
         at = min(_outer(tree, place.begin) for place, _ in edits)
         lines[at:at] = fresh
     else:
+        at = len(lines)
         lines += ["", "", *fresh[:-2]]
+    if values:
+        at = min(at, _below_imports(tree))
+        lines[at:at] = ["", *values] if at else [*values, "", ""]
     return _with_imports("\n".join(lines) + "\n", piece)
+
+
+def _name(statement: ast.stmt) -> str:
+    """Of a definition, or of a value that has one."""
+    if isinstance(statement, _Definition):
+        return statement.name
+    targets = statement.targets if isinstance(statement, ast.Assign) else []
+    targets = [statement.target] if isinstance(statement, ast.AnnAssign) else targets
+    return targets[0].id if len(targets) == 1 and isinstance(targets[0], ast.Name) else ""
+
+
+def _below_imports(tree: ast.Module) -> int:
+    """The line behind the docstring and the imports that follow it."""
+    at = 0
+    for index, one in enumerate(tree.body):
+        docstring = index == 0 and isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant)
+        if not docstring and not isinstance(one, ast.Import | ast.ImportFrom):
+            break
+        at = one.end_lineno or at
+    return at
 
 
 def _lines(text: str) -> list[str]:
@@ -107,8 +138,8 @@ def _places(tree: ast.Module, text: str) -> dict[str, list[_Place]]:
     top: dict[str, list[_Place]] = {}
     inner: dict[str, list[_Place]] = {}
     for one in tree.body:
-        if isinstance(one, _Definition):
-            top.setdefault(one.name, []).append(_place(one, lines))
+        if name := _name(one):
+            top.setdefault(name, []).append(_place(one, lines))
         if isinstance(one, ast.ClassDef):
             for method in one.body:
                 if isinstance(method, _Definition):
@@ -116,26 +147,28 @@ def _places(tree: ast.Module, text: str) -> dict[str, list[_Place]]:
     return {**inner, **top}
 
 
-def _place(one: _Definition, lines: list[str]) -> _Place:
+def _place(one: ast.stmt, lines: list[str]) -> _Place:
     begin = _first_line(one)
     return _Place(begin, one.end_lineno or begin + 1, lines[begin][: len(lines[begin]) - len(lines[begin].lstrip())])
 
 
-def _first_line(one: _Definition) -> int:
-    return min([one.lineno, *(decorator.lineno for decorator in one.decorator_list)]) - 1
+def _first_line(one: ast.stmt) -> int:
+    decorators = one.decorator_list if isinstance(one, _Definition) else []
+    return min([one.lineno, *(decorator.lineno for decorator in decorators)]) - 1
 
 
 def _outer(tree: ast.Module, line: int) -> int:
     """The line where the top-level definition around a line begins."""
     return max(
-        (_first_line(one) for one in tree.body if isinstance(one, _Definition) and _first_line(one) <= line), default=0
+        (_first_line(one) for one in tree.body if isinstance(one, _Definition) and _first_line(one) <= line),
+        default=line,
     )
 
 
 def _with_imports(text: str, piece: ast.Module) -> str:
     """With the imports of a piece; one that brings all that one of the file brings stands in its place."""
     tree = _parsed(text)
-    if tree is None:
+    if tree is None or "\r" in text:
         return text
     present = [one for one in tree.body if isinstance(one, ast.Import | ast.ImportFrom)]
     known, own = {ast.unparse(one) for one in present}, names_of(text)
@@ -150,24 +183,36 @@ def _with_imports(text: str, piece: ast.Module) -> str:
     if not lacking:
         return text
     lines = _lines(text)
+    future = [ast.unparse(one) for one in lacking if _of_future(one)]
     fresh: list[str] = []
     for one in lacking:
-        older = next((older for older in present if _brings(one, older)), None)
+        older = next((older for older in present if _brings(one, older) and _alone(older, lines)), None)
+        if _of_future(one):
+            continue
         if older is None:
             fresh.append(ast.unparse(one))
             continue
         present.remove(older)
         begin, end = older.lineno - 1, older.end_lineno or older.lineno
         lines[begin:end] = [ast.unparse(one), *[_GONE] * (end - begin - 1)]  # as many lines as before
-    at = 0
-    for index, statement in enumerate(tree.body):
-        docstring = index == 0 and isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
-        if docstring or isinstance(statement, ast.Import | ast.ImportFrom):
-            at = statement.end_lineno or at
-    has_imports = any(isinstance(one, ast.Import | ast.ImportFrom) for one in tree.body)
+    at = _below_imports(tree)
     if fresh:
-        lines[at:at] = fresh if has_imports else ["", *fresh] if at else [*fresh, ""]
+        lines[at:at] = fresh if present or len(fresh) < len(lacking) else ["", *fresh] if at else [*fresh, ""]
+    if future:  # before all but the docstring
+        first = next((one.lineno - 1 for one in tree.body if isinstance(one, ast.Import | ast.ImportFrom)), at)
+        lines[first:first] = future
     return "\n".join(line for line in lines if line is not _GONE) + "\n"
+
+
+def _of_future(one: ast.stmt) -> bool:
+    return isinstance(one, ast.ImportFrom) and one.module == "__future__"
+
+
+def _alone(one: ast.Import | ast.ImportFrom, lines: list[str]) -> bool:
+    """Whether nothing else stands on its lines, no comment either."""
+    own = "\n".join(lines[one.lineno - 1 : one.end_lineno])
+    tree = _parsed(own)
+    return "#" not in own and tree is not None and len(tree.body) == 1
 
 
 _GONE = "\0gone"

@@ -18,6 +18,7 @@ _MOST_STATUS = 12  # lines
 _MOST_FILES_SHOWN = 12_000  # characters
 LANGUAGES = {".py": "python", ".js": "javascript", ".ts": "typescript", ".md": "markdown", ".sh": "bash", ".c": "c",
               ".go": "go", ".rs": "rust", ".java": "java", ".json": "json", ".toml": "toml"}  # fmt: skip
+CODE = frozenset(LANGUAGES) - {".md", ".json", ".toml"}
 INSTRUCTIONS = ("AGENTS.md", "CLAUDE.md")
 
 
@@ -89,15 +90,14 @@ def _text(path: Path, most: int) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError as error:
-        if error.end < len(data):  # else: cut within a character
+        if error.end < len(data) or len(data) <= 4 * most:  # else: cut within a character
             raise
         return data.decode(errors="replace")
 
 
 def code_files(root: Path) -> list[str]:
     """Files of programs that are no tests."""
-    names = [name for name in tree(root).splitlines() if Path(name).suffix in LANGUAGES and not is_test(name)]
-    return [name for name in names if Path(name).suffix not in (".md", ".json", ".toml")]
+    return [name for name in tree(root).splitlines() if Path(name).suffix in CODE and not is_test(name)]
 
 
 def is_test(name: str) -> bool:
@@ -118,8 +118,8 @@ def tree(root: Path, most: int = _MOST_ENTRIES) -> str:
         except OSError:
             continue
         for entry in entries:
-            if entry.name in SKIPPED or entry.name.startswith("."):
-                continue
+            if entry.name in SKIPPED or entry.name.startswith(".") or len(entry.name.splitlines()) != 1:
+                continue  # a name of several lines would be several names
             deep = entry.is_dir(follow_symlinks=False)
             if len(lines) >= most:
                 left += 1

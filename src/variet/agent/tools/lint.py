@@ -7,11 +7,15 @@ Python's own parser and pyflakes for Python, tree-sitter's grammars for others.
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
+import re
 import sys
+import time
 import tomllib
 import warnings
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +30,9 @@ if TYPE_CHECKING:
 
 _MOST_TEXT = 1_000_000  # characters that are looked at
 _MOST_TOLD = 5
+_MOST_SOUGHT_S = 0.3  # for where names are defined
+_LINE_END = re.compile(r"\r\n?|\n")  # as Python counts lines
+_DEFINES = ("def ", "async def ", "class ")
 _PYTHON = f"Python {sys.version_info.major}.{sys.version_info.minor}"
 _GRAMMARS = {".js": "javascript", ".mjs": "javascript", ".cjs": "javascript", ".jsx": "javascript", ".ts": "typescript",
              ".mts": "typescript", ".cts": "typescript", ".tsx": "tsx", ".go": "go", ".rs": "rust", ".sh": "bash",
@@ -34,7 +41,7 @@ _GRAMMARS = {".js": "javascript", ".mjs": "javascript", ".cjs": "javascript", ".
 _ERRORS = frozenset({
     "UndefinedName", "UndefinedLocal", "UndefinedExport", "DuplicateArgument", "ReturnOutsideFunction",
     "YieldOutsideFunction", "ContinueOutsideLoop", "BreakOutsideLoop", "DefaultExceptNotLast", "RedefinedWhileUnused",
-    "ForwardAnnotationSyntaxError", "TwoStarredExpressions",
+    "TwoStarredExpressions", "LateFutureImport",
 })  # fmt: skip
 
 
@@ -45,7 +52,7 @@ def left(workspace: Workspace, path: Path, text: str, before: str | None = None)
     if not told:
         return ""
     more = [f"(and {len(told) - _MOST_TOLD} more)"] if len(told) > _MOST_TOLD else []
-    lines = [with_home(one, workspace, path) for one in told[:_MOST_TOLD]]
+    lines = with_homes(told[:_MOST_TOLD], workspace, path)
     return "\n".join([*lines, *more, "The file is written; mend it."])
 
 
@@ -57,7 +64,8 @@ def complaints(path: Path, text: str, before: str | None = None) -> list[str]:
     if suffix in (".py", ".pyi"):
         return _python(path, text, before)
     if (suffix == ".json" and not _with_comments(path)) or suffix == ".toml":
-        return _data(suffix, text)
+        found = _data(suffix, text)
+        return [] if found and before is not None and _data(suffix, before) else found
     if suffix in _GRAMMARS:
         found = _parsed(_GRAMMARS[suffix], text)
         # A grammar that did not understand what stood there is no judge of what stands there now.
@@ -85,36 +93,62 @@ def _python(path: Path, text: str, before: str | None) -> list[str]:
     try:
         found = _flaws(path, text)
     except SyntaxError as error:
+        if before is not None and _syntax(before) == error.msg:
+            return []  # it may be newer than this Python
         line = f"\n  {error.text.strip()}" if error.text else ""
         return [f"SYNTAX ERROR in line {error.lineno} ({_PYTHON}): {error.msg}{line}"]
     except (ValueError, RecursionError, MemoryError) as error:
         return [f"NOT VALID PYTHON: {error}"]
+    known: Counter[str] = Counter()
+    if before is not None:
+        with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+            known = Counter(key for _, key, _ in _flaws(path, before))
+    told = []
+    for number, key, words in found:
+        known[key] -= 1
+        if known[key] < 0:
+            told.append(f"ERROR in line {number}: {words}")
+    return told
+
+
+def _syntax(text: str) -> str:
+    """What is wrong with it, without the place."""
     try:
-        known = {words for _, words in _flaws(path, before)} if before is not None else set()
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        known = set()
-    return [f"ERROR in line {line}: {words}" for line, words in found if words not in known]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ast.parse(text)
+    except SyntaxError as error:
+        return error.msg
+    except (ValueError, RecursionError, MemoryError):
+        pass
+    return ""
 
 
-def _flaws(path: Path, text: str) -> list[tuple[int, str]]:
-    """(line, words). Raises SyntaxError and what else a parser raises."""
+def _flaws(path: Path, text: str) -> list[tuple[int, str, str]]:
+    """(line, what makes it the same flaw elsewhere, words). Raises SyntaxError and what else a parser raises."""
     from pyflakes.checker import Checker
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        checker = Checker(ast.parse(text), filename=str(path))
-    lines = text.split("\n")
+        tree = ast.parse(text)
+        if path.suffix == ".pyi":
+            return []  # names may stand anywhere in it
+        checker = Checker(tree, filename=str(path))
+    lines = _LINE_END.split(text)
     return [
-        (one.lineno, one.message % one.message_args)
+        (one.lineno, f"{type(one).__name__} {one.message_args[:1]}", one.message % one.message_args)
         for one in sorted(checker.messages, key=lambda one: (one.lineno, one.col))
-        if type(one).__name__ in _ERRORS and "noqa" not in lines[one.lineno - 1] and not _import_again(one, lines)
+        if type(one).__name__ in _ERRORS and "noqa" not in lines[one.lineno - 1] and _counts(one, lines)
     ]
 
 
-def _import_again(message: Message, lines: list[str]) -> bool:
-    """A name that is imported twice does no harm; a function that is defined twice loses one."""
-    again = type(message).__name__ == "RedefinedWhileUnused"
-    return again and lines[message.message_args[1] - 1].lstrip().startswith(("import ", "from "))
+def _counts(message: Message, lines: list[str]) -> bool:
+    """A function that is defined twice loses one; other names may well be given again, and decorators may keep both."""
+    if type(message).__name__ != "RedefinedWhileUnused":
+        return True
+    both = [lines[message.lineno - 1], lines[message.message_args[1] - 1]]
+    above = lines[message.lineno - 2] if message.lineno > 1 else ""
+    return all(one.lstrip().startswith(_DEFINES) for one in both) and not above.lstrip().startswith("@")
 
 
 def _parsed(language: str, text: str) -> list[str]:
@@ -131,7 +165,7 @@ def _parsed(language: str, text: str) -> list[str]:
         node = inner
     row = node.start_point[0]
     lacks = f": {node.type} is missing" if node.is_missing else ""
-    return [f"SYNTAX ERROR in line {row + 1}{lacks}\n  {text.split(chr(10))[row].strip()[:200]}"]
+    return [f"PERHAPS A SYNTAX ERROR in line {row + 1}{lacks}\n  {text.split(chr(10))[row].strip()[:200]}"]
 
 
 @cache
@@ -145,30 +179,43 @@ def _parser(language: str) -> Parser:
     return Parser(Language(getattr(module, name)()))
 
 
-def with_home(complaint: str, workspace: Workspace, path: Path) -> str:
-    """With the import that an undefined name of Python may lack."""
-    name = _undefined(complaint)
-    home = _home_of(name, workspace, path) if name and path.suffix == ".py" else ""
-    if not home:
-        return complaint
-    return f"{complaint}: it is defined in {home}; is `from {module_of(home)} import {name}` missing?"
+def with_homes(complaints: Sequence[str], workspace: Workspace, path: Path) -> list[str]:
+    """With the imports that undefined names of Python may lack."""
+    homes = _homes([name for one in complaints if (name := _undefined(one))], workspace, path)
+
+    def told(one: str) -> str:
+        name = _undefined(one)
+        home = homes.get(name, "")
+        more = f": it is defined in {home}; is `from {module_of(home)} import {name}` missing?" if home else ""
+        return one + more
+
+    return [told(one) for one in complaints]
 
 
 def missing_imports(workspace: Workspace, path: Path, text: str) -> list[str]:
     """Lines of import for names of Python that are undefined, each defined in one file of the workspace alone."""
-    names = dict.fromkeys(filter(None, map(_undefined, complaints(path, text))))
-    homes = {name: _home_of(name, workspace, path) for name in names}
-    return [f"from {module_of(home)} import {name}" for name, home in homes.items() if home]
+    homes = _homes([name for one in complaints(path, text) if (name := _undefined(one))], workspace, path)
+    return [f"from {module_of(home)} import {name}" for name, home in homes.items()]
 
 
 def _undefined(complaint: str) -> str:
     return complaint.partition("undefined name '")[2].partition("'")[0]
 
 
-def _home_of(name: str, workspace: Workspace, path: Path) -> str:
-    """The one file that defines a name, tests aside; empty where there is none, or it may be several."""
-    homes = [shown for shown, text in workspace.python_files() if not is_test(shown) and name in _top_names(text)]
-    return homes[0] if len(homes) == 1 and homes[0] != workspace.show(path) else ""
+def _homes(names: Sequence[str], workspace: Workspace, path: Path) -> dict[str, str]:
+    """For each name the one file that defines it, tests aside; none where it may be several, or it takes too long."""
+    if not names or path.suffix != ".py":
+        return {}
+    found: dict[str, list[str]] = {name: [] for name in names}
+    deadline = time.monotonic() + _MOST_SOUGHT_S
+    for shown, text in workspace.python_files():
+        if time.monotonic() > deadline:
+            return {}
+        if is_test(shown) or shown == workspace.show(path) or not any(name in text for name in names):
+            continue
+        for name in _top_names(text) & set(names):
+            found[name].append(shown)
+    return {name: homes[0] for name, homes in found.items() if len(homes) == 1}
 
 
 def module_of(shown: str) -> str:
@@ -202,5 +249,5 @@ def of_files(workspace: Workspace, paths: Iterable[str]) -> str:
             text = workspace.read(path).text
         except ToolFailed:
             continue
-        told += [f"{shown}: {with_home(one, workspace, path)}" for one in complaints(path, text)[:_MOST_TOLD]]
+        told += [f"{shown}: {one}" for one in with_homes(complaints(path, text)[:_MOST_TOLD], workspace, path)]
     return "\n".join(told)
