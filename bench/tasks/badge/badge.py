@@ -2,4 +2,4 @@ from names import full
 
 
 def badge(first, last):
-    return f"[{full(first, last)}]"
+    return full(first, last)

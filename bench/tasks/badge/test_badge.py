@@ -11,8 +11,8 @@ def test_initials():
 
 
 def test_badge():
-    assert badge("Ada", "Lovelace") == "[AL]"
+    assert badge("Ada", "Lovelace") == "AL"
 
 
 def test_another_badge():
-    assert badge("Alan", "Turing") == "[AT]"
+    assert badge("Alan", "Turing") == "AT"
