@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 
 from tests.support.engine import EngineProcess, embedded_config, running
+from variet.engine.llama_server import candidates
 
 pytestmark = pytest.mark.models
 BIG, SMALL = "qwen2.5-coder-1.5b", "smollm2-135m"
@@ -48,9 +49,22 @@ async def variet(engine: EngineProcess, *words: str) -> str:
     return out.decode()
 
 
+def slow_to_load(folder: Path) -> str:
+    """A llama-server that takes three seconds longer to load: swaps are worth sparing, however quick the machine is."""
+    (_, binary, library), *_ = candidates(None)
+    made = folder / "llama-server"
+    made.write_text(
+        f'#!/bin/sh\nexport LD_LIBRARY_PATH="{library or ""}:$LD_LIBRARY_PATH"\n'
+        f'case "$*" in *--version*|*--help*) ;; *) sleep 3;; esac\nexec "{binary}" "$@"\n'
+    )
+    made.chmod(0o755)
+    return str(made)
+
+
 async def test_a_conversation_finds_its_tier_and_keeps_it(tmp_path: Path, models: Path) -> None:
     worth = {"balanced": 30.0, "deep-coder": 600.0, "deep-logic": 600.0, "ultra": 900.0}  # however slow this machine is
-    async with running(tmp_path / "home", models, embedded_config(auto={"worth_s": worth})) as engine:
+    config = embedded_config(auto={"worth_s": worth}, llama_server={"path": slow_to_load(tmp_path)})
+    async with running(tmp_path / "home", models, config) as engine:
         marks, _ = await ask(engine, "what is the capital of Australia?")
         assert marks["x-variet-tier"] == "fast" and "'quick questions'" in marks["x-variet-reason"]
         hard = "Find the deadlock in our worker and fix it."
