@@ -16,7 +16,7 @@ from bench.results import Results, machine
 
 _ROUNDS = {"first_byte": 200, "load": 3, "swaps": 5, "contexts": 1, "prefetch": 5, "starts": 5, "auto": 50,
            "first_request": 1, "chaos": 30}  # fmt: skip
-_BY_NAME_ONLY = {"chaos"}  # half an hour
+_BY_NAME_ONLY = {"chaos", "first_request"}  # half an hour; 400 MB of other people's programs
 
 
 async def main() -> None:
@@ -25,7 +25,7 @@ async def main() -> None:
         "benches",
         nargs="*",
         default=[name for name in _ROUNDS if name not in _BY_NAME_ONLY],
-        help=f"of {', '.join(_ROUNDS)}; by default all but chaos, which takes half an hour",
+        help=f"of {', '.join(_ROUNDS)}; by default all but chaos (half an hour) and first_request (installs 400 MB)",
     )
     parser.add_argument("--rounds", type=int, help="how often each case is measured")
     parser.add_argument("--out", type=Path, default=Path("bench-results.jsonl"))

@@ -45,6 +45,8 @@ class Client:
 
 
 def _clients() -> list[Client]:
+    pinned = json.loads((_CLIENTS / "package.json").read_text(encoding="utf-8"))["dependencies"]
+    opencode_name, qwen_name = f"OpenCode {pinned['opencode-ai']}", f"Qwen Code {pinned['@qwen-code/qwen-code']}"
     bin_ = _CLIENTS / "node_modules" / ".bin"
     opencode = {
         "provider": {
@@ -58,9 +60,9 @@ def _clients() -> list[Client]:
     return [
         Client("variet code", (sys.executable, "-m", "variet", "code", "--tier", "balanced", _PROMPT),
                {"VARIET_ENGINE_URL": "<url>", "VARIET_HOME": "<home>/variet"}, {}),
-        Client("OpenCode 1.18.33", (str(_opencode()), "run", "--format", "json", "-m", "local/balanced", _PROMPT),
+        Client(opencode_name, (str(_opencode()), "run", "--format", "json", "-m", "local/balanced", _PROMPT),
                {}, {".config/opencode/opencode.json": json.dumps(opencode)}),
-        Client("Qwen Code 0.15.10", (str(bin_ / "qwen"), "-p", _PROMPT, "--auth-type", "openai", "--yolo",
+        Client(qwen_name, (str(bin_ / "qwen"), "-p", _PROMPT, "--auth-type", "openai", "--yolo",
                "--output-format", "stream-json"),
                {**dict.fromkeys(_PROXIES, ""), "OPENAI_BASE_URL": "<url>/v1", "OPENAI_API_KEY": "none",
                 "OPENAI_MODEL": "balanced"},
@@ -77,6 +79,8 @@ def _opencode() -> Path:
 
 def _install() -> None:
     if not (_CLIENTS / "node_modules" / ".bin" / "qwen").exists():
+        if shutil.which("npm") is None:
+            raise SystemExit("first_request needs npm for the clients beside it: install Node.js 20 or newer")
         quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--no-update-notifier"]
         subprocess.run(["npm", "ci", *quiet, "--prefix", str(_CLIENTS)], check=True)
 
