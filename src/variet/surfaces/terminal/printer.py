@@ -32,6 +32,7 @@ _LIMITS = {
     "steps": "it took too many steps", "output_tokens": "it wrote too much", "repeats": "it repeated itself",
     "check": "the check still fails",
     "empty": "it said nothing", "malformed": "it could not call a tool properly", "cut": "its answers were cut",
+    "unnamed": "it did not say which file it writes", "flawed": "what it writes cannot run",
 }  # fmt: skip
 _BOXES = {"done": "☑", "active": "▶", "pending": "☐"}
 _MOST_SHOWN = 6  # lines of a result
@@ -156,9 +157,11 @@ class Printer:
     def _end(self, event: TurnEnded) -> None:
         self._end_line()
         if event.reason == "limit":
-            self._tell(f"stopped: {_LIMITS.get(event.detail, event.detail)}", "yellow")
-        elif event.reason == "cancelled":
-            self._tell("interrupted", "yellow")
+            told = _LIMITS.get(event.detail, event.detail)
+            self._tell(f"stopped: {told}", "yellow")
+            alone = self._blocks is None
+            on, undo = ('variet code --continue "..."', "variet sessions undo") if alone else ("say how", "/undo")
+            self._tell(f"to go on: {on} (a stronger tier may manage); to take back what changed: {undo}", "dim")
         usage = event.usage
         if self._last is not None and self._blocks is None:  # a conversation has it under its prompt
             share = f", {usage.cached / usage.prompt:.0%} read before" if usage.prompt else ""
