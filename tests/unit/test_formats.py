@@ -296,6 +296,12 @@ def test_a_guide_offers_programs_and_holds_to_them(workspace: Workspace) -> None
     assert guide(workspace, "") is None, "it has not seen what is in it"
 
 
+def test_a_file_that_is_refused_is_told_beside_one_that_is_written(workspace: Workspace) -> None:
+    text = "b.py\n```python\nx = 1\n```\n\nc.py\n```python\nx = (\n```"
+    understood = Blocks().understand(Draft(text=text), coding_tools(), workspace, lambda: "c")
+    assert [call.args["path"] for call in understood.calls] == ["b.py"] and "c.py was not written" in understood.nudge
+
+
 def test_a_piece_without_one_place_is_never_the_whole_file(workspace: Workspace) -> None:
     cart = "class Cart:\n    @property\n    def x(self): return 1\n\n    @x.setter\n    def x(self, y): pass\n"
     held = f"{cart}\n\ndef keep(): ...\n"
@@ -336,8 +342,10 @@ def test_imports_are_put_where_they_do_no_harm(own: str, given: str, after: str)
     ],
 )
 def test_odd_answers_are_understood_or_refused(workspace: Workspace, text: str) -> None:
-    Blocks().understand(Draft(text=text), coding_tools(), workspace, lambda: "c")
-    guide(workspace, text)
+    understood = Blocks().understand(Draft(text=text), coding_tools(), workspace, lambda: "c")
+    assert understood.calls or "was not written" in understood.nudge
+    made = guide(workspace, text)
+    assert made is not None and made.files == ("a.py",)
 
 
 def test_files_that_are_not_text_are_named_and_hide_no_other(tmp_path: Path) -> None:

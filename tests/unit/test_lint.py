@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from variet.agent.tools.lint import complaints, left, module_of, of_files
+from variet.agent.tools.lint import Complaint, complaints, left, module_of, of_files
 from variet.agent.workspace import Workspace
 
 
@@ -30,7 +30,7 @@ from variet.agent.workspace import Workspace
 )
 def test_what_cannot_run_is_told(name: str, text: str, told: str) -> None:
     (first, *_) = complaints(Path(name), text)
-    assert told in first
+    assert told in first.words
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,8 @@ def test_what_runs_is_not_complained_of(name: str, text: str) -> None:
 
 def test_only_what_is_new_is_told() -> None:
     before = "print(x)\n"
-    assert complaints(Path("a.py"), "print(x)\nprint(y)\n", before) == ["ERROR in line 2: undefined name 'y'"]
+    (new,) = complaints(Path("a.py"), "print(x)\nprint(y)\n", before)
+    assert new == Complaint("ERROR in line 2: undefined name 'y'", "y")
     assert complaints(Path("a.js"), "let a = (2;\n", "let a = (1;\n") == [], "a grammar that did not understand before"
     assert complaints(Path("a.py"), "type X = int\nx = 1\n", "type X = int\n") == [], "newer than this Python"
     assert complaints(Path("a.py"), "x = (\n", "type X = int\n") != []

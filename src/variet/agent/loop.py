@@ -282,27 +282,27 @@ class Agent:
             full = False
             if self._total.output > kit.limits.output_tokens:
                 raise LimitMet("output_tokens")
+            nudge = Nudge(understood.code, understood.nudge) if understood.nudge else None
             if understood.calls:
                 then = attempts.after_calls(await self._run_calls(understood.calls))
             else:
-                nudge = Nudge(understood.code, understood.nudge) if understood.nudge else None
-                nudge = nudge or nudge_for(draft, sorted(kit.tools.tools))
-                then = attempts.after_words(nudge, steered=bool(self._steering))
+                said = nudge or nudge_for(draft, sorted(kit.tools.tools))
+                then = attempts.after_words(said, steered=bool(self._steering))
             if then.do == "done":
                 return
             if then.do == "check":
-                if await self._check_passes(start_over=kit.form.small):
+                if await self._check_passes(start_over=kit.form.small, nudge=nudge):
                     return
                 attempts.check_failed()
             elif then.do == "begin_again":
                 self._begin_again(then.nudge)
-            elif then.nudge is not None:
-                self._emit(InputAdded(origin="nudge", code=then.nudge.code, text=then.nudge.text))
+            elif (told := then.nudge or nudge) is not None:
+                self._emit(InputAdded(origin="nudge", code=told.code, text=told.text))
         raise LimitMet("steps")
 
-    async def _check_passes(self, *, start_over: bool = False) -> bool:
-        """Runs the person's check; where it fails, the model reads what it says. `start_over`: only that, the
-        task and the files as they are now. What they got wrong before leads the smallest models astray again."""
+    async def _check_passes(self, *, start_over: bool = False, nudge: Nudge | None = None) -> bool:
+        """Runs the person's check; where it fails, the model reads what it says. `start_over`: only that, the task, the
+        files as they are now and the `nudge`. What they got wrong before leads the smallest models astray again."""
         kit = self._kit
         call = CallPart(call_id=f"check_{self._session.next_seq}", tool="shell", args={"command": kit.check})
         end = await self._call(call, by_person=True)
@@ -314,7 +314,7 @@ class Agent:
         told = "\n\n".join(part for part in parts if part)
         self._failure = told
         if start_over:
-            self._begin_again()
+            self._begin_again(nudge)
             return False
         self._emit(InputAdded(origin="nudge", code="check", text=told))
         return False

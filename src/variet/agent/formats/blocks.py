@@ -116,8 +116,8 @@ class Blocks:
                 calls.append(_call(new_id(), "write", {"path": written[0], "content": written[1]}))
             elif block.language in _COMMANDS and (command := _command(block.body)):
                 calls.append(_call(new_id(), "shell", {"command": command}))
-        if not calls and wrong:
-            return Understood(draft.text, nudge=wrong, code="flawed")
+        if wrong:
+            return Understood(draft.text, tuple(calls), draft.text if calls else None, nudge=wrong, code="flawed")
         if not calls and any(not block.path and block.body for block in blocks):
             return Understood(draft.text, nudge=UNNAMED, code="unnamed")
         return Understood(draft.text, tuple(calls), draft.text if calls else None)

@@ -16,11 +16,12 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from variet.agent.formats.blocks import path_of
-from variet.agent.prompt.preface import CODE, LANGUAGES, code_files, files, is_test
+from variet.agent.prompt.preface import CODE, LANGUAGES, code_files, is_test, texts
 from variet.agent.workspace import Workspace
 
 _MOST_FILES = 8  # to choose from
 _MOST_SAID = 240  # characters
+_MOST_NAME = 200  # characters; file systems take 255 bytes
 # Before a name: it is to be left alone.
 _UNWANTED = re.compile(r"\b(?:not|never|don't|except|without|leave)\b[^.!?\n]{0,40}$", re.IGNORECASE)
 _NAMED = re.compile(r"(?<![\w/.])[\w-]+(?:/[\w-]+)*\.[a-z]{1,4}(?![\w/])")
@@ -61,11 +62,11 @@ def guide(
     workspace: Workspace, words: str, written: Collection[str] = (), fruitless: Sequence[str] = ()
 ) -> Guide | None:
     """For the programs of a small workspace, all of which the model was shown, and those that a person's words say are
-    to be there. Once something was `written`, those that the person named come first until they were,
-    too: such a model stays in the file where it is. Then without the `fruitless`, those that it last wrote as they
-    are, where others are left. None where there are too many, or none."""
+    to be there. Once something was `written`, those that the person named come first until they were, too: such a
+    model stays in the file where it is. Then without the `fruitless`, those that it last wrote as they are, where
+    others are left. None where there are too many, or none."""
     held = [name for name in code_files(workspace.root) if path_of(name) == name]
-    if not files(workspace.root) and held:
+    if held and not texts(workspace.root):
         return None  # it would write files anew that it has not seen
     named = {match[0] for match in _NAMED.finditer(words) if not _UNWANTED.search(words[: match.start()])}
     bases = {PurePosixPath(name).name for name in held}
@@ -81,4 +82,5 @@ def guide(
 
 def _may_be_new(name: str) -> bool:
     """Whether a name that a person says is a program's, and not a product's, as Node.js is."""
-    return PurePosixPath(name).suffix in CODE and not is_test(name) and name == name.lower() and path_of(name) == name
+    told = name == name.lower() and len(name) <= _MOST_NAME and path_of(name) == name
+    return told and PurePosixPath(name).suffix in CODE and not is_test(name)

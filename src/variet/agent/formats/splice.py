@@ -27,6 +27,12 @@ def names_of(text: str) -> set[str]:
     return {one.name for one in tree.body if isinstance(one, _Definition)} if tree else set()
 
 
+def values_and_names_of(text: str) -> set[str]:
+    """What a module defines at its top, values too; empty where it is no Python."""
+    tree = _parsed(text)
+    return {name for one in tree.body if (name := _name(one))} if tree else set()
+
+
 def defines_less(text: str, snippet: str) -> bool:
     """Whether a snippet, written as the whole file, would lose definitions and bring none."""
     new, old = names_of(snippet), names_of(text)

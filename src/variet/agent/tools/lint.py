@@ -16,10 +16,12 @@ import tomllib
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from variet.agent.formats.splice import values_and_names_of
 from variet.agent.prompt.preface import is_test
 from variet.agent.workspace import Workspace
 from variet.errors import ToolFailed
@@ -45,6 +47,14 @@ _ERRORS = frozenset({
 })  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """`undefined`: the name of Python that is defined nowhere, where that is what is wrong."""
+
+    words: str
+    undefined: str = ""
+
+
 def left(workspace: Workspace, path: Path, text: str, before: str | None = None) -> str:
     """What is wrong with a file that was just written, for the model; empty where nothing is known to be. `before`:
     what it held; what was wrong then already is not told again."""
@@ -56,7 +66,7 @@ def left(workspace: Workspace, path: Path, text: str, before: str | None = None)
     return "\n".join([*lines, *more, "The file is written; mend it."])
 
 
-def complaints(path: Path, text: str, before: str | None = None) -> list[str]:
+def complaints(path: Path, text: str, before: str | None = None) -> list[Complaint]:
     """Pure. In the order of lines; a syntax error stands alone."""
     if len(text) > _MOST_TEXT:
         return []
@@ -65,7 +75,7 @@ def complaints(path: Path, text: str, before: str | None = None) -> list[str]:
         return _python(path, text, before)
     if (suffix == ".json" and not _with_comments(path)) or suffix == ".toml":
         found = _data(suffix, text)
-        return [] if found and before is not None and _data(suffix, before) else found
+        return [] if before is not None and _data(suffix, before) else found
     if suffix in _GRAMMARS:
         found = _parsed(_GRAMMARS[suffix], text)
         # A grammar that did not understand what stood there is no judge of what stands there now.
@@ -78,37 +88,44 @@ def _with_comments(path: Path) -> bool:
     return path.parent.name == ".vscode" or path.name.startswith(("tsconfig", "jsconfig", ".eslintrc", "devcontainer"))
 
 
-def _data(suffix: str, text: str) -> list[str]:
+def _data(suffix: str, text: str) -> list[Complaint]:
     try:
         if suffix == ".json":
             json.loads(text)
         else:
             tomllib.loads(text)
     except (ValueError, RecursionError, MemoryError) as error:
-        return [f"NOT VALID {suffix[1:].upper()}: {error}"]
+        return [Complaint(f"NOT VALID {suffix[1:].upper()}: {error}")]
     return []
 
 
-def _python(path: Path, text: str, before: str | None) -> list[str]:
+def _python(path: Path, text: str, before: str | None) -> list[Complaint]:
     try:
         found = _flaws(path, text)
     except SyntaxError as error:
         if before is not None and _syntax(before) == error.msg:
             return []  # it may be newer than this Python
         line = f"\n  {error.text.strip()}" if error.text else ""
-        return [f"SYNTAX ERROR in line {error.lineno} ({_PYTHON}): {error.msg}{line}"]
+        return [Complaint(f"SYNTAX ERROR in line {error.lineno} ({_PYTHON}): {error.msg}{line}")]
     except (ValueError, RecursionError, MemoryError) as error:
-        return [f"NOT VALID PYTHON: {error}"]
-    known: Counter[str] = Counter()
+        return [Complaint(f"NOT VALID PYTHON: {error}")]
+    known: Counter[tuple[str, object]] = Counter()
     if before is not None:
         with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
-            known = Counter(key for _, key, _ in _flaws(path, before))
+            known = Counter(map(_key, _flaws(path, before)))
     told = []
-    for number, key, words in found:
-        known[key] -= 1
-        if known[key] < 0:
-            told.append(f"ERROR in line {number}: {words}")
+    for flaw in found:
+        known[_key(flaw)] -= 1
+        if known[_key(flaw)] < 0:
+            undefined = str(flaw.message_args[0]) if type(flaw).__name__ == "UndefinedName" else ""
+            words = flaw.message % flaw.message_args
+            told.append(Complaint(f"ERROR in line {flaw.lineno}: {words}", undefined))
     return told
+
+
+def _key(flaw: Message) -> tuple[str, object]:
+    """What makes it the same flaw in another line."""
+    return type(flaw).__name__, flaw.message_args[:1]
 
 
 def _syntax(text: str) -> str:
@@ -124,8 +141,8 @@ def _syntax(text: str) -> str:
     return ""
 
 
-def _flaws(path: Path, text: str) -> list[tuple[int, str, str]]:
-    """(line, what makes it the same flaw elsewhere, words). Raises SyntaxError and what else a parser raises."""
+def _flaws(path: Path, text: str) -> list[Message]:
+    """In the order of lines. Raises SyntaxError and what else a parser raises."""
     from pyflakes.checker import Checker
 
     with warnings.catch_warnings():
@@ -136,7 +153,7 @@ def _flaws(path: Path, text: str) -> list[tuple[int, str, str]]:
         checker = Checker(tree, filename=str(path))
     lines = _LINE_END.split(text)
     return [
-        (one.lineno, f"{type(one).__name__} {one.message_args[:1]}", one.message % one.message_args)
+        one
         for one in sorted(checker.messages, key=lambda one: (one.lineno, one.col))
         if type(one).__name__ in _ERRORS and "noqa" not in lines[one.lineno - 1] and _counts(one, lines)
     ]
@@ -151,7 +168,7 @@ def _counts(message: Message, lines: list[str]) -> bool:
     return all(one.lstrip().startswith(_DEFINES) for one in both) and not above.lstrip().startswith("@")
 
 
-def _parsed(language: str, text: str) -> list[str]:
+def _parsed(language: str, text: str) -> list[Complaint]:
     """The first place that the grammar does not understand."""
     data = text.encode(errors="replace")
     tree = _parser(language).parse(data)
@@ -165,7 +182,8 @@ def _parsed(language: str, text: str) -> list[str]:
         node = inner
     row = node.start_point[0]
     lacks = f": {node.type} is missing" if node.is_missing else ""
-    return [f"PERHAPS A SYNTAX ERROR in line {row + 1}{lacks}\n  {text.split(chr(10))[row].strip()[:200]}"]
+    shown = text.split("\n")[row].strip()[:200]
+    return [Complaint(f"PERHAPS A SYNTAX ERROR in line {row + 1}{lacks}\n  {shown}")]
 
 
 @cache
@@ -179,27 +197,22 @@ def _parser(language: str) -> Parser:
     return Parser(Language(getattr(module, name)()))
 
 
-def with_homes(complaints: Sequence[str], workspace: Workspace, path: Path) -> list[str]:
-    """With the imports that undefined names of Python may lack."""
-    homes = _homes([name for one in complaints if (name := _undefined(one))], workspace, path)
+def with_homes(complaints: Sequence[Complaint], workspace: Workspace, path: Path) -> list[str]:
+    """In words, with the imports that undefined names of Python may lack."""
+    homes = _homes([one.undefined for one in complaints if one.undefined], workspace, path)
 
-    def told(one: str) -> str:
-        name = _undefined(one)
-        home = homes.get(name, "")
-        more = f": it is defined in {home}; is `from {module_of(home)} import {name}` missing?" if home else ""
-        return one + more
+    def told(one: Complaint) -> str:
+        home = homes.get(one.undefined, "")
+        lacks = f"`from {module_of(home)} import {one.undefined}`"
+        return f"{one.words}: it is defined in {home}; is {lacks} missing?" if home else one.words
 
     return [told(one) for one in complaints]
 
 
 def missing_imports(workspace: Workspace, path: Path, text: str) -> list[str]:
     """Lines of import for names of Python that are undefined, each defined in one file of the workspace alone."""
-    homes = _homes([name for one in complaints(path, text) if (name := _undefined(one))], workspace, path)
+    homes = _homes([one.undefined for one in complaints(path, text) if one.undefined], workspace, path)
     return [f"from {module_of(home)} import {name}" for name, home in homes.items()]
-
-
-def _undefined(complaint: str) -> str:
-    return complaint.partition("undefined name '")[2].partition("'")[0]
 
 
 def _homes(names: Sequence[str], workspace: Workspace, path: Path) -> dict[str, str]:
@@ -213,7 +226,7 @@ def _homes(names: Sequence[str], workspace: Workspace, path: Path) -> dict[str, 
             return {}
         if is_test(shown) or shown == workspace.show(path) or not any(name in text for name in names):
             continue
-        for name in _top_names(text) & set(names):
+        for name in values_and_names_of(text) & set(names):
             found[name].append(shown)
     return {name: homes[0] for name, homes in found.items() if len(homes) == 1}
 
@@ -223,21 +236,6 @@ def module_of(shown: str) -> str:
     parts = shown.removesuffix(".py").split("/")
     parts = parts[1:] if parts[0] == "src" and len(parts) > 1 else parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
-
-
-def _top_names(text: str) -> set[str]:
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return set()
-    return {name for one in tree.body for name in _defined(one)}
-
-
-def _defined(statement: ast.stmt) -> Iterable[str]:
-    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return (statement.name,)
-    targets = statement.targets if isinstance(statement, ast.Assign) else ()
-    return [one.id for one in targets if isinstance(one, ast.Name)]
 
 
 def of_files(workspace: Workspace, paths: Iterable[str]) -> str:
