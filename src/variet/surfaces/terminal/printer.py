@@ -162,6 +162,8 @@ class Printer:
             alone = self._blocks is None
             on, undo = ('variet code --continue "..."', "variet sessions undo") if alone else ("say how", "/undo")
             self._tell(f"to go on: {on} (a stronger tier may manage); to take back what changed: {undo}", "dim")
+        elif event.reason == "cancelled":
+            self._tell("interrupted", "yellow")
         usage = event.usage
         if self._last is not None and self._blocks is None:  # a conversation has it under its prompt
             share = f", {usage.cached / usage.prompt:.0%} read before" if usage.prompt else ""
