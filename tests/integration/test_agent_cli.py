@@ -91,7 +91,7 @@ async def test_a_limit_has_an_exit_code_of_its_own(tmp_path: Path, work: Path) -
     script = {"answers": [call("read", path="sums.py")], "repeat": True}
     async with scripted(tmp_path, script) as server:
         code, _, err = await variet(server.url, work, "code", "look")
-    assert code == 3 and "it repeated itself" in err
+    assert code == 3 and "it repeated itself" in err and "variet sessions undo" in err
 
 
 async def test_what_is_piped_in_follows_the_prompt(tmp_path: Path, work: Path) -> None:
