@@ -1,5 +1,5 @@
-"""`python -m bench [first_byte|load|swaps|contexts|prefetch|starts|auto|first_request|chaos ...]`: measures, prints,
-and keeps results.
+"""`python -m bench [NAME ...]`: measures, prints, and keeps results. NAME: first_byte, load, swaps, contexts, prefetch,
+starts, auto, first_request, exercises, chaos.
 
 A run that was cut goes on where it was; `--fresh` begins again.
 """
@@ -9,23 +9,26 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import signal
+import sys
 from pathlib import Path
 
-from bench import auto, chaos, contexts, first_byte, first_request, load, prefetch, report, starts, swaps
+from bench import auto, chaos, contexts, exercises, first_byte, first_request, load, prefetch, report, starts, swaps
 from bench.results import Results, machine
 
 _ROUNDS = {"first_byte": 200, "load": 3, "swaps": 5, "contexts": 1, "prefetch": 5, "starts": 5, "auto": 50,
-           "first_request": 1, "chaos": 30}  # fmt: skip
-_BY_NAME_ONLY = {"chaos", "first_request"}  # half an hour; 400 MB of other people's programs
+           "first_request": 1, "exercises": 1, "chaos": 30}  # fmt: skip
+_BY_NAME_ONLY = {"chaos", "exercises", "first_request"}  # an hour; 400 MB of other people's programs
 
 
 async def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else an engine would stay behind
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
         "benches",
         nargs="*",
         default=[name for name in _ROUNDS if name not in _BY_NAME_ONLY],
-        help=f"of {', '.join(_ROUNDS)}; by default all but chaos (half an hour) and first_request (installs 400 MB)",
+        help=f"of {', '.join(_ROUNDS)}; by default all but chaos, exercises (hours), first_request (400 MB)",
     )
     parser.add_argument("--rounds", type=int, help="how often each case is measured")
     parser.add_argument("--out", type=Path, default=Path("bench-results.jsonl"))
@@ -38,7 +41,7 @@ async def main() -> None:
     run = {
         "first_byte": first_byte.run, "load": load.run, "swaps": swaps.run, "contexts": contexts.run,
         "prefetch": prefetch.run, "starts": starts.run, "auto": auto.run,
-        "first_request": first_request.run, "chaos": chaos.run,
+        "first_request": first_request.run, "exercises": exercises.run, "chaos": chaos.run,
     }  # fmt: skip
     for name in options.benches:
         print(f"{name}:", flush=True)

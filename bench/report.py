@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bench import exercises
 from bench.results import Results
 
 
@@ -61,6 +62,9 @@ def text(results: Results, machine: dict[str, Any]) -> str:
     asked = results.of("first request")
     if asked:
         parts.append(_table("Tokens that a model reads before an agent's first word", asked, _whole))
+    solved = results.of("exercise")
+    if solved:
+        parts.append(f"\nTwelve exercises\n\n{exercises.table(solved)}")
     return "\n".join(parts)
 
 

@@ -73,6 +73,14 @@ def test_template_arguments_merge_and_reasoning_is_forced() -> None:
     assert shaped["chat_template_kwargs"] == {"a": 1, "b": 2, "enable_thinking": False}
 
 
+def test_reasoning_is_forced_wherever_the_template_writes_messages() -> None:
+    for path, templated in (("/apply-template", True), ("/v1/messages/count_tokens", True), ("/completion", False)):
+        api = apis.find(path)
+        assert api is not None
+        shaped = shaping.shape({}, api, "one", tier(reasoning=True), None)
+        assert shaped.get("chat_template_kwargs") == ({"enable_thinking": True} if templated else None), path
+
+
 def test_slot_fields_of_clients_go_and_ours_is_set() -> None:
     body = {"id_slot": 9, "slot_id": 3, "cache_prompt": False, "session_id": "x", "messages": []}
     assert shaping.shape(body, CHAT, "one", None, 1) == {"messages": [], "model": "one", "id_slot": 1}
@@ -125,6 +133,8 @@ def test_another_system_prompt_or_tool_list_is_another_conversation() -> None:
     one = conversation.chain(body, orjson.dumps)
     assert not one.common(conversation.chain({**body, "tools": [{"name": "x"}]}, orjson.dumps))
     assert not one.common(conversation.chain({**body, "system": "be kind"}, orjson.dumps))
+    held = {**body, "response_format": {"type": "json_object"}}
+    assert one == conversation.chain(held, orjson.dumps), "what an answer must look like is not read"
 
 
 def test_what_is_no_conversation_has_no_chain_and_numbers_have_a_short_one() -> None:

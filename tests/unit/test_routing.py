@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from variet.agent.profiles import suited
 from variet.agent.routing import tier_for
 from variet.agent.settings import Role
 
@@ -27,12 +26,3 @@ def test_a_helper_never_swaps_but_where_it_is_worth_it(
 ) -> None:
     choice = tier_for(role, roles, "balanced", beside)
     assert choice.tier == tier and choice.reason
-
-
-@pytest.mark.parametrize(
-    ("model", "profile"),
-    [("qwen2.5-coder-1.5b", "blocks"), ("Qwen2.5-Coder-0.5B-Instruct", "blocks"), ("qwen2.5-coder-14b", "native"),
-     ("smollm2-135m", "blocks"), ("gemma-4-31b", "native"), ("qwen3.5-35b-a3b", "native"), ("", "native")],
-)  # fmt: skip
-def test_a_model_is_spoken_to_as_suits_it(model: str, profile: str) -> None:
-    assert suited(model) == profile

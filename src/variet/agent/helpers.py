@@ -13,10 +13,11 @@ from pathlib import Path
 from variet.agent import sessions
 from variet.agent.events import EventBase, MessageDone, Notice, TextPart, TurnEnded
 from variet.agent.guards import Limits
-from variet.agent.loop import Agent, Kit
+from variet.agent.kit import Kit
+from variet.agent.loop import Agent
 from variet.agent.model import Model
 from variet.agent.permissions import Permissions
-from variet.agent.profiles import profile, suited
+from variet.agent.profiles import chosen, profile
 from variet.agent.prompt.preface import preface
 from variet.agent.prompt.system import HELPERS
 from variet.agent.rendering import Prefix, Rendering
@@ -84,17 +85,18 @@ class Helpers:
         assert self.parent is not None
         facts = await self.model.facts(choice.tier)
         main = self.parent
-        chosen = profile(suited(facts.model) if facts.model != main.facts.model else main.profile)
-        form, tools = chosen.form(), looking_tools(self.sandbox)
+        same = facts.model == main.facts.model
+        suits = profile(main.profile) if same else chosen(facts, self.settings.profiles, coding=True)[0]
+        form, tools = suits.form(), looking_tools(self.sandbox)
         stored = sessions.Stored(
-            profile=chosen.name, model=facts.model, system=form.system(HELPERS[role], tools),
-            request={**form.request(tools), **chosen.sampling},
+            profile=suits.name, model=facts.model, system=form.system(HELPERS[role], tools),
+            request={**form.request(tools), **suits.fields},
         )  # fmt: skip
         session = sessions.create(self.root, choice.tier, stored, kind=role, parent=main.session.header.id)
         watched = replace(self.permissions.facts, person_present=False)
         return Kit(
             session, self.model, facts, form, tools, Workspace(self.root), Permissions("plan", watched),
-            Rendering(Prefix(stored.system, stored.request), form), _LIMITS, profile=chosen.name,
+            Rendering(Prefix(stored.system, stored.request), form), _LIMITS, profile=suits.name,
             agent_id=f"{role}-{call_id}", parent_id=main.agent_id,
         )  # fmt: skip
 

@@ -7,6 +7,7 @@ that and ends the generation.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -34,7 +35,10 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class TextPiece:
+    """`usage`: so far, where the server tells it with each piece (`timings_per_token`)."""
+
     text: str
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,17 +72,26 @@ Piece = Waiting | TextPiece | ReasoningPiece | CallPiece | Finished
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
     """Of a name that requests may use. `context_tokens`: 0 where the server does not say. `beside`: models that can be
-    loaded at the same time."""
+    loaded at the same time. `trained_as`: what its makers call it, `parameters`: how many it has; empty, 0: unknown.
+    `settled`: whether the name stands for one model of an engine, and always for the same."""
 
     name: str
     model: str
     context_tokens: int
     beside: frozenset[str] = frozenset()
+    trained_as: str = ""
+    parameters: int = 0
+    settled: bool = False
 
 
 class Model(Protocol):
     def answer(self, body: dict[str, Any]) -> AsyncIterator[Piece]:
         """The pieces of an answer, the last one Finished. Raises AnswerFailed and its kinds."""
+        ...
+
+    async def render(self, body: dict[str, Any]) -> str | None:
+        """What the model's template makes of a request's messages; None where the server cannot say, or the template
+        refuses them. Raises AnswerFailed."""
         ...
 
     async def facts(self, name: str) -> ModelFacts: ...
@@ -114,7 +127,26 @@ class EngineModel:
             raise AnswerFailed(f"there is no tier or model {name!r}; there are: {known}", status=404, code="no_model")
         meta = row.get("meta") or {}
         context = row.get("context_length") or row.get("max_model_len") or meta.get("n_ctx") or 0
-        return ModelFacts(name, str(row.get("model", name)), int(context), frozenset(row.get("live_beside") or ()))
+        return ModelFacts(
+            name, str(row.get("model", name)), int(context), frozenset(row.get("live_beside") or ()),
+            trained_as=str(row.get("trained_as") or ""),
+            parameters=int(row.get("parameters") or meta.get("n_params") or 0),
+            settled=row.get("kind") in ("tier", "model", "alias"),
+        )  # fmt: skip
+
+    async def render(self, body: dict[str, Any]) -> str | None:
+        try:
+            answer = await self._http.post("/apply-template", json=body)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            raise _unreachable(self._url, error) from None
+        except httpx.TransportError as error:
+            raise StreamBroken(f"the answer broke off ({error or type(error).__name__})", code="broken") from None
+        if answer.status_code in (429, 502, 503, 504):
+            raise _refused(answer.status_code, answer.content)
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            if answer.status_code == 200:
+                return str(answer.json()["prompt"])
+        return None
 
     async def answer(self, body: dict[str, Any]) -> AsyncIterator[Piece]:
         content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
@@ -199,7 +231,7 @@ class _Reading:
                 prompt=usage.get("prompt_tokens") or 0, cached=cached or 0, output=usage.get("completion_tokens") or 0
             )
             self._known = True
-        elif timings and not self._known:
+        elif timings:
             cached = timings.get("cache_n", 0)
             self._usage = Usage(
                 prompt=cached + timings.get("prompt_n", 0), cached=cached, output=timings.get("predicted_n", 0)
@@ -213,7 +245,7 @@ class _Reading:
             if reasoning := delta.get("reasoning_content") or delta.get("reasoning"):
                 pieces.append(ReasoningPiece(_sound(reasoning)))
             if delta.get("content"):
-                pieces.append(TextPiece(_sound(delta["content"])))
+                pieces.append(TextPiece(_sound(delta["content"]), self._usage if self._known else None))
             for call in delta.get("tool_calls") or []:
                 function = call.get("function") or {}
                 index = call.get("index")

@@ -9,16 +9,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from variet.agent import abilities, sessions, settings, trust
 from variet.agent import rules as standing
-from variet.agent import sessions, settings, trust
 from variet.agent.checkpoints import Checkpoints
 from variet.agent.events import Compacted, TurnStarted
 from variet.agent.guards import Limits
 from variet.agent.helpers import Helpers
-from variet.agent.loop import Agent, Kit, Seat
+from variet.agent.kit import Kit, Seat
+from variet.agent.loop import Agent
 from variet.agent.model import Model, ModelFacts
 from variet.agent.permissions import Permissions
-from variet.agent.profiles import profile, suited
+from variet.agent.probe import Tell, tried
+from variet.agent.profiles import Profile, chosen, profile, small
 from variet.agent.prompt import system
 from variet.agent.prompt.preface import INSTRUCTIONS, moment, preface, texts
 from variet.agent.rendering import Prefix, Rendering
@@ -191,7 +193,7 @@ class Opened:
 
     async def seat(self, tier: str) -> Seat:
         """What another tier would sit on. Raises AnswerFailed where there is no such tier."""
-        return _seat(self.kit, await self.kit.model.facts(tier))
+        return _seat(self.kit, await self.kit.model.facts(tier), self.equipment.settings)
 
     async def close(self) -> None:
         await close_all(self.kit.tools)
@@ -206,18 +208,20 @@ async def new(
     """Raises AnswerFailed where the model cannot be had, SessionError where the session cannot be kept."""
     equipment = equipment or Equipment()
     facts = await model.facts(wishes.tier)
-    chosen = profile(wishes.profile or _suited(wishes.kind, facts))
-    form = chosen.form()
+    coding = wishes.kind == "code"
+    if wishes.profile:
+        suits, untried = profile(wishes.profile), False
+    else:
+        suits, untried = chosen(facts, equipment.settings.profiles, coding=coding)
+    form = suits.form()
     helpers = Helpers(root, model, permissions, equipment.settings, equipment.sandbox)
-    tools = _tools(wishes.kind, equipment, helpers) if wishes.kind == "code" or equipment.servers.tools else Toolbox({})
-    stored = Stored(
-        profile=chosen.name, model=facts.model, system=form.system(_PROMPTS[wishes.kind], tools),
-        request={**form.request(tools), **chosen.sampling, **wishes.sampling},
-    )  # fmt: skip
+    tools = _tools(wishes.kind, equipment, helpers) if coding or equipment.servers.tools else Toolbox({})
+    stored = _stored(suits, facts, wishes.kind, tools, wishes.sampling)
     session = sessions.create(root, wishes.tier, stored, kind=wishes.kind)
     kit = Kit(
         session, model, facts, form, tools, Workspace(root), permissions,
-        Rendering(Prefix(stored.system, stored.request), form), wishes.limits, check=wishes.check, profile=chosen.name,
+        Rendering(Prefix(stored.system, stored.request), form), wishes.limits, check=wishes.check,
+        profile=suits.name, untried=untried,
     )  # fmt: skip
     return await _opened(kit, helpers, equipment)
 
@@ -232,8 +236,8 @@ async def again(
     session = sessions.resume(name)
     try:
         last = session.last_tier
-        chosen = last.profile if last else session.header.profile
-        form, stored = profile(chosen).form(), session.stored[chosen]
+        kept = last.profile if last else session.header.profile
+        form, stored = profile(kept).form(), session.stored[kept]
         root = Path(session.header.cwd)
         workspace = Workspace(root)
         helpers = Helpers(root, model, permissions, equipment.settings, equipment.sandbox)
@@ -241,7 +245,7 @@ async def again(
         facts = await model.facts(last.tier if last else session.header.tier)
         kit = Kit(
             session, model, facts, form, tools, workspace, permissions,
-            Rendering(Prefix(stored.system, stored.request), form), limits, profile=chosen, check=check,
+            Rendering(Prefix(stored.system, stored.request), form), limits, profile=kept, check=check,
         )  # fmt: skip
         opened = await _opened(kit, helpers, equipment)
         if tier is not None and tier != facts.name:
@@ -266,18 +270,20 @@ async def _opened(kit: Kit, helpers: Helpers, equipment: Equipment) -> Opened:
 
         kit.context_now = now
         kit.checkpoints = await _checkpoints(kit.workspace, kit.session)
-    if kit.form.small and kit.check:
-        kit.permissions.add(*TESTS_STAY)
+    if kit.form.small:
+        _keep_tests(kit)
     helpers.parent = kit
     kit.take_over = _escalation(kit, equipment.settings)
+    kit.get_to_know = _acquaintance(kit, equipment.settings)
     return Opened(Agent(kit), kit.session, kit, equipment)
 
 
+def _keep_tests(kit: Kit) -> None:
+    if kit.check and TESTS_STAY[0] not in kit.permissions.facts.rules:
+        kit.permissions.add(*TESTS_STAY)
+
+
 _PROMPTS: dict[str, str] = {"code": system.CODING, "ask": system.ASK}
-
-
-def _suited(kind: str, facts: ModelFacts) -> str:
-    return "native" if kind == "ask" else suited(facts.model)
 
 
 def _tools(kind: str, equipment: Equipment, helpers: Helpers) -> Toolbox:
@@ -286,21 +292,45 @@ def _tools(kind: str, equipment: Equipment, helpers: Helpers) -> Toolbox:
     return coding_tools(equipment.sandbox, equipment.servers, helpers.send)
 
 
-def _seat(kit: Kit, facts: ModelFacts) -> Seat:
+def _stored(suits: Profile, facts: ModelFacts, kind: str, tools: Toolbox, sampling: dict[str, Any]) -> Stored:
+    """What requests under a profile begin with."""
+    form = suits.form()
+    return Stored(
+        profile=suits.name, model=facts.model, system=form.system(_PROMPTS[kind], tools),
+        request={**form.request(tools), **suits.fields, **sampling},
+    )  # fmt: skip
+
+
+def _seat(kit: Kit, facts: ModelFacts, settings: Settings) -> Seat:
     """Of a model that comes to a session: under a profile that the session knows, its prefix is the stored one."""
     session = kit.session
-    chosen = profile(_suited(session.header.kind, facts))
-    form = chosen.form()
-    if chosen.name not in session.stored:
-        session.store(
-            Stored(
-                profile=chosen.name, model=facts.model,
-                system=form.system(_PROMPTS[session.header.kind], kit.tools),
-                request={**form.request(kit.tools), **chosen.sampling},
-            )
-        )  # fmt: skip
-    stored = session.stored[chosen.name]
-    return Seat(facts, chosen.name, form, Prefix(stored.system, stored.request))
+    suits, untried = chosen(facts, settings.profiles, coding=session.header.kind == "code")
+    if suits.name not in session.stored:
+        own = session.stored[kit.profile].request
+        sampling = {key: own[key] for key in ("seed",) if key in own}  # a person's wish, whoever answers
+        session.store(_stored(suits, facts, session.header.kind, kit.tools, sampling))
+    stored, form = session.stored[suits.name], suits.form()
+    if form.small:
+        _keep_tests(kit)
+    return Seat(facts, suits.name, form, Prefix(stored.system, stored.request), untried)
+
+
+def _acquaintance(kit: Kit, settings: Settings) -> Callable[[Tell], Awaitable[Seat | None]]:
+    """Tries the model that sits now, unless another session did meanwhile, and keeps what was found."""
+
+    async def get_to_know(tell: Tell) -> Seat | None:
+        facts, kind = kit.facts, kit.session.header.kind
+        coding = kind == "code"
+        if abilities.known(facts, coding=coding) is None:
+            in_fences = coding and small(facts)
+            prompt = _PROMPTS[kind]
+            found = await tried(kit.model, facts, prompt, kit.tools, kit.workspace, tell, in_fences=in_fences)
+            if found is not None:
+                abilities.keep(facts, found, coding=coding)
+        suits, _ = chosen(facts, settings.profiles, coding=coding)
+        return _seat(kit, facts, settings) if suits.name != kit.profile else None
+
+    return get_to_know
 
 
 def _escalation(kit: Kit, settings: Settings) -> Callable[[str], Awaitable[Seat | None]]:
@@ -316,7 +346,7 @@ def _escalation(kit: Kit, settings: Settings) -> Callable[[str], Awaitable[Seat 
                 log.warning("no escalation to %s: %s", tier, error)
                 continue
             if facts.model != kit.facts.model:
-                return _seat(kit, facts)
+                return _seat(kit, facts, settings)
         return None
 
     return take_over

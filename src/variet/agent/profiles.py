@@ -1,47 +1,94 @@
-"""How a model is spoken to, as data: which format, which sampling. Chosen when a session starts, frozen with it."""
+"""How a model is spoken to, as data: which format, which fields of its requests. Chosen when a session starts, frozen
+with it: by what a person set, by the model's size, by what it did when it was tried (probe.py)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatch
+from functools import partial
 from typing import Any
 
+from variet.agent import abilities
+from variet.agent.abilities import Abilities
 from variet.agent.formats.base import Format
 from variet.agent.formats.blocks import Blocks
 from variet.agent.formats.native import Native
+from variet.agent.model import ModelFacts
 from variet.errors import SessionError
+
+# Models up to this size call tools in good form and with invented arguments; whole files in fences suit them. The bench
+# `exercises` has both beside each other, for 0.5 and 1.5 billion (docs/benchmarks.md); between 2 and 7 nobody tried.
+SMALL_PARAMETERS = 2_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """`evidence`: what it rests on."""
+    """`fields`: of every request, beside those of the format. `evidence`: what it rests on."""
 
     name: str
     form: Callable[[], Format]
-    sampling: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
     evidence: str = ""
 
 
 PROFILES = {
     one.name: one
     for one in (
-        Profile("native", Native, evidence="Models trained for tools, under a template that llama-server knows."),
-        Profile("blocks", Blocks, {"temperature": 0.2}, "Qwen2.5-Coder-1.5B."),
+        Profile(
+            "native", Native,
+            evidence="The template has no place for earlier reasoning, nor a switch for it: nothing is lost.",
+        ),
+        Profile(
+            "replayed", partial(Native, replay_reasoning=True),
+            evidence="The template shows earlier reasoning: replayed, what was read stays as it was.",
+        ),
+        Profile(
+            "preserved", partial(Native, replay_reasoning=True),
+            {"chat_template_kwargs": {"preserve_thinking": True}},
+            "The template drops earlier reasoning at each turn of the person, unless it is told to preserve it.",
+        ),
+        Profile(
+            "unthinking", Native, {"chat_template_kwargs": {"enable_thinking": False}},
+            "The template drops earlier reasoning whatever it is told, and can switch it off: what was read would be "
+            "read again at each turn. A tier with \"reasoning\": true keeps it.",
+        ),
+        Profile(
+            "blocks", Blocks, {"temperature": 0.2},
+            "Models up to 2 billion parameters: exercises, and three repositories mended (docs/decisions/022).",
+        ),
+        Profile(
+            "open-blocks", partial(Blocks, guided=False), {"temperature": 0.2},
+            "As blocks, behind a server that holds no answer to a schema, or goes on with none that was begun.",
+        ),
     )
-}
+}  # fmt: skip
+
+_BY_REASONING = {
+    "kept": "replayed", "dropped": "replayed", "preserved": "preserved", "switched_off": "unthinking",
+    "ignored": "native",
+}  # fmt: skip
 
 
-# Names of models whose format is known; the first that matches counts.
-_SUITED = (
-    ("*qwen2.5-coder-0.5b*", "blocks"), ("*qwen2.5-coder-1.5b*", "blocks"), ("*smollm*", "blocks"),
-    ("*gemma-3-270m*", "blocks"), ("*gemma3-270m*", "blocks"),
-)  # fmt: skip
+def suited(facts: ModelFacts, known: Abilities | None, *, coding: bool) -> str:
+    """The profile for a model. `coding`: tools are to be called, which not all models can."""
+    if coding and (small(facts) or (known is not None and known.calls is False)):
+        lacks = known is not None and False in (known.schema_held, known.goes_on)
+        return "open-blocks" if lacks else "blocks"
+    return _BY_REASONING[known.reasoning] if known is not None else "native"
 
 
-def suited(model: str) -> str:
-    """The profile for a model, by its name."""
-    return next((chosen for pattern, chosen in _SUITED if fnmatch(model.lower(), pattern)), "native")
+def small(facts: ModelFacts) -> bool:
+    return 0 < facts.parameters <= SMALL_PARAMETERS
+
+
+def chosen(facts: ModelFacts, wanted: Mapping[str, str], *, coding: bool) -> tuple[Profile, bool]:
+    """(the profile for a model, whether it was never tried what would suit it). `wanted`: what a person set, by tier or
+    model. Raises SessionError."""
+    named = wanted.get(facts.name) or wanted.get(facts.model)
+    if named:
+        return profile(named), False
+    found = abilities.known(facts, coding=coding)
+    return profile(suited(facts, found, coding=coding)), found is None and facts.settled
 
 
 def profile(name: str) -> Profile:

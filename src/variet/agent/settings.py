@@ -41,12 +41,14 @@ class ServerSettings(BaseModel):
 
 
 class Settings(BaseModel):
-    """`roles`: which tier does what. `escalation`: tiers that take over, in this order, when one does not get on."""
+    """`roles`: which tier does what. `escalation`: tiers that take over, in this order, when one does not get on.
+    `profiles`: how a tier or model is spoken to, where what it did when it was tried is not to decide."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 
     roles: dict[Role, str] = Field(default_factory=dict)
     escalation: tuple[str, ...] = ()
+    profiles: dict[str, str] = Field(default_factory=dict)
     servers: dict[str, ServerSettings] = Field(default_factory=dict, alias="mcpServers")
 
 

@@ -25,15 +25,16 @@ class Api:
     required: str | None = None  # a field without which there is no answer: refused before a model is loaded for it
     methods: frozenset[str] = frozenset({"POST"})
     conversation: bool = False  # its requests grow by appending, so their prefix chain finds their slot
+    templated: bool = False  # its messages are written by the model's template
 
 
 CHAT = Api("chat", limit_fields=("max_tokens", "max_completion_tokens"), streams_usage=True, conversation=True,
-           required="messages")  # fmt: skip
-CHAT_COUNT = Api("chat", needs_slot=False, required="messages")
+           required="messages", templated=True)  # fmt: skip
+CHAT_COUNT = Api("chat", needs_slot=False, required="messages", templated=True)
 _TEXT = Api("completions", limit_fields=("max_tokens", "n_predict"), streams_usage=True, conversation=True)
 _NATIVE = Api("native", limit_fields=("n_predict",), conversation=True)
-_RESPONSES = Api("responses", limit_fields=("max_output_tokens",), conversation=True, required="input")
-_MESSAGES = Api("messages", limit_fields=("max_tokens",), conversation=True, required="messages")
+_RESPONSES = Api("responses", limit_fields=("max_output_tokens",), conversation=True, required="input", templated=True)
+_MESSAGES = Api("messages", limit_fields=("max_tokens",), conversation=True, required="messages", templated=True)
 _EMBED = Api("native", side_kind="embedding")
 _RANK = Api("native", side_kind="rerank")
 _AUDIO = Api("native", side_kind="transcription")
@@ -50,10 +51,10 @@ APIS: dict[str, Api] = {
     "/v1/responses": _RESPONSES,
     "/responses": _RESPONSES,
     "/v1/messages": _MESSAGES,
-    "/v1/messages/count_tokens": Api("messages", needs_slot=False, required="messages"),
+    "/v1/messages/count_tokens": Api("messages", needs_slot=False, required="messages", templated=True),
     "/v1/chat/completions/input_tokens": CHAT_COUNT,
     "/v1/chat/completions/control": Api("chat", needs_slot=False),
-    "/v1/responses/input_tokens": Api("responses", needs_slot=False, required="input"),
+    "/v1/responses/input_tokens": Api("responses", needs_slot=False, required="input", templated=True),
     "/v1/embeddings": _EMBED,
     "/embeddings": _EMBED,
     "/embedding": _EMBED,
@@ -64,7 +65,7 @@ APIS: dict[str, Api] = {
     "/v1/audio/transcriptions": _AUDIO,
     "/tokenize": _LOOK,
     "/detokenize": _LOOK,
-    "/apply-template": _LOOK,
+    "/apply-template": Api("native", needs_slot=False, templated=True),
     "/props": _SETTINGS,
     "/lora-adapters": _SETTINGS,
 }

@@ -12,7 +12,8 @@ from typing import Any
 
 Encode = Callable[[Any], bytes]
 # What stands before the first turn; of `tool_choice` only what leaves tools out: agents change it from turn to turn.
-_SHAPING = ("tools", "system", "instructions", "response_format", "chat_template_kwargs", "lora")
+# What an answer must look like (`response_format`) holds for that answer, and is hardly ever part of what is read.
+_SHAPING = ("tools", "system", "instructions", "chat_template_kwargs", "lora")
 _BLOCK = 512  # tokens of a prompt that comes as numbers, to one link
 _WANDERING = "cache_control"  # a mark that clients move from message to message; the model never sees it
 

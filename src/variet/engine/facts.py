@@ -42,6 +42,7 @@ class Facts:
     expert_feed_forward_length: int
     repacked_bytes: int  # weights of which llama.cpp keeps a second, rearranged copy when the processor runs them
     unused_bytes: int  # multi-token-prediction blocks that the main pass does not load
+    parameters: int = 0  # weights that it has, a tied head counted once
 
     @property
     def memory(self) -> Memory:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -55,12 +56,13 @@ class TensorInfo:
     type_id: int
 
     @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+    @property
     def bytes(self) -> int:
         block, size = TYPE_SIZES[self.type_id]
-        elements = 1
-        for length in self.shape:
-            elements *= length
-        return elements // block * size
+        return self.elements // block * size
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,10 +243,11 @@ def facts_of(headers: Iterable[Header]) -> Facts:
         expert_feed_forward_length=keys.integer("expert_feed_forward_length"),
         repacked_bytes=sum(tensor.bytes for tensor in tensors if _repacks(tensor)),
         unused_bytes=sum(dense[layers:]) + sum(expert[layers:]),
+        parameters=sum(tensor.elements for tensor in tensors),
     )
 
 
-_READING = 2  # changes whenever a header is read to other facts
+_READING = 3  # changes whenever a header is read to other facts
 # What a layer with a running state has: Mamba and gated delta nets, short convolutions, RWKV.
 _RECURRENT = (".ssm_", ".shortconv.", ".time_mix_")
 # ggml-cpu/repack.cpp: Q4_0, Q4_K, IQ4_NL matrices whose rows come in eights (AVX2; other processors take fewer).

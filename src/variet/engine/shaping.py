@@ -26,7 +26,7 @@ def shape(body: Mapping[str, Any], api: Api, model: str, tier: TierConfig | None
             shaped[key] = _merged(value, shaped.get(key)) if key in shaped else value
         for key, value in tier.force.items():
             shaped[key] = _merged(shaped.get(key), value)
-        if tier.reasoning is not None and api.conversation:
+        if tier.reasoning is not None and api.templated:
             shaped["chat_template_kwargs"] = _merged(
                 shaped.get("chat_template_kwargs"), {"enable_thinking": tier.reasoning}
             )

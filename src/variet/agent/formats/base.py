@@ -25,6 +25,13 @@ class Draft:
     calls: list[list[str]] = field(default_factory=list)
     finish: str = ""
 
+    def take(self, index: int, name: str, arguments: str) -> None:
+        """A piece of the call at place `index`."""
+        while len(self.calls) <= index:
+            self.calls.append(["", ""])
+        self.calls[index][0] += name
+        self.calls[index][1] += arguments
+
 
 @dataclass(frozen=True, slots=True)
 class Understood:
@@ -53,6 +60,7 @@ class Format(Protocol):
     # Of the smallest models: files are told with the first words where they are few; the check runs after each change,
     # its files are not to be changed; each failure makes answers more various.
     small: bool
+    guided: bool  # whether what follows a failed check is asked step by step, held to a schema (guide.py)
 
     def system(self, prompt: str, tools: Toolbox) -> str:
         """The system message."""

@@ -74,11 +74,14 @@ class Blocks:
     )
     small = True
 
+    def __init__(self, *, guided: bool = True) -> None:
+        self.guided = guided
+
     def system(self, prompt: str, tools: Toolbox) -> str:
         return f"{prompt}\n\n{HOW}"
 
     def request(self, tools: Toolbox) -> dict[str, Any]:
-        return {}
+        return {"timings_per_token": True}  # an answer that is cut would else tell no usage
 
     def sieve(self, tools: Toolbox) -> _Everything:
         return _Everything()

@@ -19,6 +19,7 @@ class Native:
     check_failed = "The check fails. Find the cause and mend it."
     unwritten = "Nothing was changed yet."
     small = False
+    guided = False
 
     def __init__(self, *, replay_reasoning: bool = False) -> None:
         self._replay_reasoning = replay_reasoning

@@ -17,7 +17,7 @@ router = APIRouter()
 @router.get("/models")
 async def models(request: Request) -> dict[str, Any]:
     """Every name a request may use. `context_length` is what one conversation may hold; `live_beside`: models that can
-    be loaded at the same time, by the plan."""
+    be loaded at the same time, by the plan; `trained_as`, `parameters`: what its file says, where there is one."""
     return {"object": "list", "data": _entries(request.app.state.engine)}
 
 
@@ -56,10 +56,12 @@ def _entry(engine: Any, name: str, model: str, kind: str, description: str) -> d
     capabilities = (
         [side_kind] if side_kind else ["completion", "chat", "tools"] + (["vision"] if spec.files.mmproj else [])
     )
+    facts = engine.plan.facts.get(model)
     beside = {other for group in engine.plan.together if model in group for other in group} - {model}
     return {
         "id": name, "object": "model", "owned_by": "variet", "created": engine.started_at, "kind": kind, "model": model,
         "description": description, "context_length": spec.context_tokens, "max_model_len": spec.context_tokens,
         "capabilities": capabilities, "state": engine.view.state_of(model),
-        "live_beside": sorted(beside),
+        "live_beside": sorted(beside), "trained_as": facts.name if facts else "",
+        "parameters": facts.parameters if facts else 0,
     }  # fmt: skip

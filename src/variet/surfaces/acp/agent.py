@@ -200,10 +200,13 @@ class VarietAgent:
             name, argument = [*text.strip().split(" ", 1), "", ""][:2]
             if name.startswith("/") and name[1:] in _COMMANDS:
                 return await self._command(session_id, held, name[1:], argument.strip())
-            parts = (held.opened.context(), *held.to_tell, context)
+            opened, further = held.opened, (*held.to_tell, context)
             held.to_tell = []
-            told = "\n\n".join(part for part in parts if part)
-            return await self._turn(session_id, held, held.opened.agent.run(text, told))
+
+            def told() -> str:
+                return "\n\n".join(part for part in (opened.context(), *further) if part)
+
+            return await self._turn(session_id, held, opened.agent.run(text, told))
 
     async def _turn(self, session_id: str, held: _Held, events: Any) -> schema.PromptResponse:
         stop: Any = "end_turn"

@@ -109,9 +109,13 @@ class Conversation:
             self.opened.agent.steer(text)
             self.printer.say("(told after what runs now)", "dim")
         elif text:
-            context = "\n\n".join(part for part in (self.opened.context(), *self.to_tell) if part)
+            opened, to_tell = self.opened, tuple(self.to_tell)
             self.to_tell.clear()
-            self.start(self.opened.agent.run(text, context), "works")
+
+            def context() -> str:
+                return "\n\n".join(part for part in (opened.context(), *to_tell) if part)
+
+            self.start(opened.agent.run(text, context), "works")
 
     def start(self, events: Any, what: str) -> None:
         """Let the agent work behind the prompt."""
