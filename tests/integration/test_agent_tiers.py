@@ -166,7 +166,10 @@ async def test_with_nobody_left_to_take_over_the_limit_is_told(tmp_path: Path, h
 
 async def test_going_back_to_a_tier_finds_its_prefix_again(tmp_path: Path, home: Path, work: Path) -> None:
     """Each model reads the same bytes as before and what came since: the engine has the conversation still."""
-    script = {"tiers": {"deep-coder": {"model": "qwen2.5-coder-1.5b", "parameters": 1_500_000_000}}, "answers": [READ, *[{"say": "ok"}] * 9]}
+    script = {
+        "tiers": {"deep-coder": {"model": "qwen2.5-coder-1.5b", "parameters": 1_500_000_000}},
+        "answers": [READ, *[{"say": "ok"}] * 9],
+    }
     async with scripted(tmp_path, script) as server:
         opened = await session(server.url, work)
         await turn(opened, "one")
