@@ -106,18 +106,24 @@ def _without_miss_help(opened: Opened) -> None:
     opened.kit.tools = Toolbox({**tools.tools, "edit": _UnhelpfulEdit()}, tools.aliases)
 
 
+# Those of a group exercise by exercise, one group after the other: a run that is cut compares like with like.
 VARIANTS = (
-    Variant("1.5B, whole files in fences, a check", "deep-coder", "blocks", checked=True),
-    Variant("1.5B, whole files in fences", "deep-coder", "blocks"),
-    Variant("1.5B, native calls", "deep-coder", "native"),
-    Variant("1.5B, native calls, without rescue", "unrescued", "native", without=_without_rescue),
-    Variant("1.5B, native calls, without nudges", "deep-coder", "native",
-            limits=replace(_LIMITS, nudges=0)),
-    Variant("1.5B, native calls, without help for a miss", "deep-coder", "native", without=_without_miss_help),
-    Variant("0.5B, whole files in fences, a check", "balanced", "blocks", checked=True),
-    Variant("0.5B, whole files in fences", "balanced", "blocks"),
-    Variant("0.5B, native calls", "balanced", "native"),
-)  # fmt: skip
+    (
+        Variant("1.5B, fences, a check", "deep-coder", "blocks", checked=True),
+        Variant("1.5B, fences", "deep-coder", "blocks"),
+        Variant("1.5B, native calls", "deep-coder", "native"),
+    ),
+    (
+        Variant("0.5B, fences, a check", "balanced", "blocks", checked=True),
+        Variant("0.5B, fences", "balanced", "blocks"),
+        Variant("0.5B, native calls", "balanced", "native"),
+    ),
+    (
+        Variant("1.5B, native calls, without rescue", "unrescued", "native", without=_without_rescue),
+        Variant("1.5B, native calls, without nudges", "deep-coder", "native", limits=replace(_LIMITS, nudges=0)),
+        Variant("1.5B, native calls, without help for a miss", "deep-coder", "native", without=_without_miss_help),
+    ),
+)
 
 
 def config() -> dict[str, Any]:
@@ -233,7 +239,7 @@ async def tests_pass(exercise: Exercise, work: Path, folder: Path) -> tuple[bool
 async def run(results: Results, rounds: int) -> None:
     """A case each variant and exercise; models answer with the same seed, so that `rounds` are not needed."""
     lacking = [
-        (variant, exercise) for exercise in exercises() for variant in VARIANTS
+        (variant, exercise) for group in VARIANTS for exercise in exercises() for variant in group
         if not results.have("exercise", f"{variant.name}: {exercise.name}")
     ]  # fmt: skip
     if not lacking:

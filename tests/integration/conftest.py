@@ -19,6 +19,22 @@ def models() -> Path:
 
 
 @pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Of Variet on Machine B, for what runs in the tests' own process."""
+    monkeypatch.setenv("VARIET_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """A folder that an agent works in."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (folder / "sums.py").write_text("def add(a, b):\n    return a - b\n")
+    return folder
+
+
+@pytest.fixture
 async def engine(tmp_path: Path, models: Path) -> AsyncIterator[EngineProcess]:
     """The embedded default, with short waits so that swaps come soon."""
     config = embedded_config(scheduling={"max_wait_s": 1, "min_residency_s": 0.2, "preload": []})

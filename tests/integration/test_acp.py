@@ -24,14 +24,6 @@ EDIT = {"calls": [{"name": "edit", "arguments": {"path": "sums.py", "old": "a - 
 READ = {"calls": [{"name": "read", "arguments": {"path": "sums.py"}}]}
 
 
-@pytest.fixture
-def work(tmp_path: Path) -> Path:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    (folder / "sums.py").write_text("def add(a, b):\n    return a - b\n")
-    return folder
-
-
 def environment(work: Path, url: str) -> dict[str, str]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("VARIET_")}
     home = work.parent

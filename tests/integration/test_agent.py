@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.agent import ANY_COMMAND, assert_prefixes_grow, decision, of, open_session, scripted, turn
+from tests.support.agent import ANY_COMMAND, assert_prefixes_grow, call, decision, of, open_session, scripted, turn
 from variet.agent.events import (
     ApprovalRequested,
     Compacted,
@@ -36,22 +36,7 @@ from variet.policy.action import Rule
 Answer = dict[str, Any]
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("VARIET_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def work(tmp_path: Path) -> Path:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    (folder / "sums.py").write_text("def add(a, b):\n    return a - b\n")
-    return folder
-
-
-def call(tool: str, **arguments: Any) -> Answer:
-    return {"calls": [{"name": tool, "arguments": arguments}]}
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def ended(events: list[Any]) -> TurnEnded:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.agent import scripted
+from tests.support.agent import call, scripted
 from tests.support.engine import EngineProcess, embedded_config, running
 from variet.agent.events import EVENTS
 from variet.agent.prompt.system import CODING
@@ -37,18 +37,6 @@ async def start(url: str, work: Path, *words: str, given: bool = False, **env: s
         stdin=asyncio.subprocess.PIPE if given else asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
-
-
-@pytest.fixture
-def work(tmp_path: Path) -> Path:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    (folder / "sums.py").write_text("def add(a, b):\n    return a - b\n")
-    return folder
-
-
-def call(tool: str, **arguments: Any) -> dict[str, Any]:
-    return {"calls": [{"name": tool, "arguments": arguments}]}
 
 
 EDIT = call("edit", path="sums.py", old="a - b", new="a + b")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.agent import ANY_COMMAND, of, open_session, scripted, turn
+from tests.support.agent import ANY_COMMAND, call, of, open_session, scripted, turn
 from variet.agent import opening, rules
 from variet.agent.checkpoints import Checkpoints
 from variet.agent.events import ApprovalRequested, Compacted, Notice, ToolEnded, TurnEnded
@@ -24,23 +24,7 @@ from variet.agent.tools.shell import Shell, ShellArgs
 from variet.agent.workspace import Workspace
 from variet.connection import Connection
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("VARIET_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def work(tmp_path: Path) -> Path:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    (folder / "sums.py").write_text("def add(a, b):\n    return a - b\n")
-    return folder
-
-
-def call(tool: str, **arguments: Any) -> dict[str, Any]:
-    return {"calls": [{"name": tool, "arguments": arguments}]}
+pytestmark = pytest.mark.usefixtures("home")
 
 
 # --- undo ---

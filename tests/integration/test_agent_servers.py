@@ -27,17 +27,7 @@ from variet.policy.action import Mode, Rule
 SERVER = Path(__file__).parents[1] / "support" / "mcp_server.py"
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("VARIET_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def work(tmp_path: Path) -> Path:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    return folder
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def configure(home: Path, **servers: Any) -> None:

@@ -18,22 +18,11 @@ from variet.connection import Connection
 READ = {"calls": [{"name": "read", "arguments": {"path": "sums.py"}}]}
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("VARIET_HOME", str(tmp_path / "home"))
-    (tmp_path / "home" / "config").mkdir(parents=True)
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def work(tmp_path: Path) -> Path:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    (folder / "sums.py").write_text("def add(a, b):\n    return a - b\n")
-    return folder
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def settings(home: Path, **told: Any) -> None:
+    (home / "config").mkdir(parents=True)
     (home / "config" / "agent.json").write_text(json.dumps(told))
 
 

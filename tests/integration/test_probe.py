@@ -48,16 +48,7 @@ TEMPLATES: dict[str, tuple[str, str, bool | None, str]] = {
 }
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("VARIET_HOME", str(tmp_path / "workstation"))
-    return tmp_path / "workstation"
-
-
-@pytest.fixture
-def work(tmp_path: Path) -> Path:
-    (tmp_path / "work").mkdir()
-    return tmp_path / "work"
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def config(folder: Path, models: Path) -> dict[str, Any]:
@@ -158,6 +149,7 @@ async def test_a_session_sits_anew_before_its_first_words(tmp_path: Path, work: 
         await resumed.close()
     assert len(tries) == 1
     assert [type(event) for event in events[:3]] == [Notice, TierChanged, TurnStarted]
+    assert of(events, TierChanged)[0].words == "scripted is spoken to as `blocks` from here on"
     assert all(body["messages"][0]["content"] == "Write files." for body in bodies)
 
 

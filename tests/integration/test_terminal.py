@@ -18,14 +18,6 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminal
 EDIT = {"calls": [{"name": "edit", "arguments": {"path": "sums.py", "old": "a - b", "new": "a + b"}}]}
 
 
-@pytest.fixture
-def work(tmp_path: Path) -> Path:
-    folder = tmp_path / "work"
-    folder.mkdir()
-    (folder / "sums.py").write_text("def add(a, b):\n    return a - b\n")
-    return folder
-
-
 async def left(shown: Terminal) -> int:
     shown.type("\x04")
     return await asyncio.wait_for(shown.process.wait(), 10)

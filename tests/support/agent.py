@@ -91,6 +91,11 @@ async def turn(
     return events
 
 
+def call(tool: str, **arguments: Any) -> dict[str, Any]:
+    """An answer of a script that calls a tool."""
+    return {"calls": [{"name": tool, "arguments": arguments}]}
+
+
 def decision(event: ApprovalRequested, choice: str, scope: str = "once", feedback: str | None = None) -> Decision:
     return Decision.model_validate(
         {"approval_id": event.approval.id, "payload_sha256": event.approval.payload_sha256, "choice": choice,

@@ -244,13 +244,22 @@ class UsageTold(EventBase):
 
 class TierChanged(EventBase):
     """From here on another model answers; it reads the whole log, in the format of its profile. `reason`: a person's
-    wish, or what the tier before could not do."""
+    wish, or what the tier before could not do. `tried`: it is the same model, spoken to as suits what it did when it was
+    tried."""
 
     type: Literal["tier_changed"] = "tier_changed"
     tier: str
     model: str
     profile: str
     reason: str = ""
+    tried: bool = False
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        if self.tried:
+            return f"{self.model} is spoken to as `{self.profile}` from here on"
+        return f"{self.tier} ({self.model}) answers from here on"
 
 
 class PlanChanged(EventBase):

@@ -123,15 +123,11 @@ class Agent:
     async def _turn(self, text: str, context: str | Callable[[], str]) -> None:
         self._input, self._failure = text, ""
         self._calls.written, self._calls.fruitless = {}, []
-        interrupted: asyncio.CancelledError | None = None
         try:
-            await self._get_to_know()
-        except asyncio.CancelledError as cancelled:
-            interrupted = cancelled  # what the person said is kept all the same
-        self._tell(TurnStarted(input=text, context=context if isinstance(context, str) else context()))
-        try:
-            if interrupted is not None:
-                raise interrupted
+            try:
+                await self._get_to_know()
+            finally:  # interrupted or not: what the person said is kept
+                self._tell(TurnStarted(input=text, context=context if isinstance(context, str) else context()))
             await self._work_on()
             self._end("done")
         except asyncio.CancelledError:
@@ -161,7 +157,7 @@ class Agent:
             return
         kit.untried = False
         if seat is not None:
-            self._sit(seat, "it suits what the model does")
+            self._sit(seat, "it suits what the model did", tried=True)
 
     async def _compact_now(self) -> None:
         """Outside a turn. Where it fails the question for a summary is told as interrupted, and the rest stays."""
@@ -189,14 +185,15 @@ class Agent:
                 await self._get_to_know()
                 self._tell(InputAdded(origin="nudge", code="escalated", text=_TAKE_OVER))
 
-    def _sit(self, seat: Seat, reason: str) -> TierChanged:
+    def _sit(self, seat: Seat, reason: str, *, tried: bool = False) -> TierChanged:
         kit = self._kit
         kit.facts, kit.profile, kit.form, kit.untried = seat.facts, seat.profile, seat.form, seat.untried
         kit.rendering = Rendering(seat.prefix, seat.form)
         for event in self._session.events:
             kit.rendering.add(event)
+        facts = seat.facts
         return self._tell(
-            TierChanged(tier=seat.facts.name, model=seat.facts.model, profile=seat.profile, reason=reason)
+            TierChanged(tier=facts.name, model=facts.model, profile=seat.profile, reason=reason, tried=tried)
         )
 
     def _keep_partial(self) -> None:

@@ -95,7 +95,7 @@ class Updates:
                 field_meta={"variet": event.model_dump()},
             )  # fmt: skip
         elif isinstance(event, TierChanged):
-            yield helpers.update_agent_message_text(f"\n*{event.tier} ({event.model}) answers from here on.*\n\n")
+            yield helpers.update_agent_message_text(f"\n*{event.words}.*\n\n")
         elif isinstance(event, Notice):
             way_out = f" {event.next}" if event.next else ""
             yield helpers.update_agent_message_text(f"\n*{event.level}: {event.text}.{way_out}*\n\n")

@@ -81,7 +81,7 @@ class Printer:
             self._last = event
         elif isinstance(event, TierChanged):
             self._end_line()
-            self._tell(f"{event.tier} ({safe(event.model)}) answers from here on", "bold")
+            self._tell(safe(event.words), "bold")
         elif isinstance(event, Notice):
             self._end_line()
             colour = {"error": "red", "warning": "yellow"}.get(event.level, "")
