@@ -2,7 +2,7 @@
 each guard around the loop is worth, switched off one at a time.
 
 Two attempts each, as is usual: the tests are not seen before the first, what they say is told before the second. In the
-rows with a check they lie in the folder, and `--check` runs them: attempts are checks that failed, and it may go on.
+rows with a check they lie in the folder, and `--check` runs them: each answer is an attempt, and it may go on.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.support.engine import EngineProcess, embedded_config
 from bench.results import Results
 from variet import paths, toolcalls
 from variet.agent import opening
-from variet.agent.events import CallPart, InputAdded, MessageDone, TextPart, ToolStarted, TurnEnded, Usage
+from variet.agent.events import CallPart, Compacted, InputAdded, MessageDone, TextPart, TurnEnded, Usage
 from variet.agent.formats.base import Draft, Understood
 from variet.agent.formats.native import Native, known_tools
 from variet.agent.guards import Limits
@@ -140,7 +140,7 @@ def config() -> dict[str, Any]:
 @dataclass
 class Found:
     """`attempts`: after which one the tests passed, 0 for none; `well_formed` of `called`: answers that call a tool, or
-    try to, and do so as the tool wants it."""
+    try to, and do so as the tool wants it; `nudges`: how often it was told what was wrong, or begun again."""
 
     attempts: int = 0
     called: int = 0
@@ -162,7 +162,8 @@ async def solve(exercise: Exercise, variant: Variant, url: str, folder: Path) ->
         await _turn(opened, exercise.asked, found)
         if variant.checked:
             passes, _ = await tests_pass(exercise, work, folder / "tests")
-            found.attempts = max(1, opened_checks(opened) - 1) if passes else 0
+            answers = sum(isinstance(one, MessageDone) for one in opened.session.events)
+            found.attempts = max(1, answers) if passes else 0
             return found
         for attempt in (1, 2):
             passes, said = await tests_pass(exercise, work, folder / f"tests-{attempt}")
@@ -177,18 +178,13 @@ async def solve(exercise: Exercise, variant: Variant, url: str, folder: Path) ->
     return found
 
 
-def opened_checks(opened: Opened) -> int:
-    """How often its check was run."""
-    return sum(isinstance(one, ToolStarted) and one.call_id.startswith("check_") for one in opened.session.events)
-
-
 async def _turn(opened: Opened, words: str, found: Found) -> None:
     try:
         async with asyncio.timeout(_TURN_S):
-            async for event in opened.agent.run(words, opened.context):
+            async for event in opened.agent.run(words, opened.context()):
                 if isinstance(event, MessageDone):
                     _judge(event, opened.kit.tools, found)
-                elif isinstance(event, InputAdded) and event.code != "check":
+                elif isinstance(event, Compacted) or (isinstance(event, InputAdded) and event.code != "check"):
                     found.nudges += 1
                 elif isinstance(event, TurnEnded):
                     found.usage = found.usage + event.usage
@@ -246,7 +242,8 @@ async def run(results: Results, rounds: int) -> None:
         return
     with tempfile.TemporaryDirectory(prefix="variet-bench-") as name:
         engine = EngineProcess(Path(name) / "engine", paths.models_dir())
-        os.environ["VARIET_HOME"] = str(Path(name) / "workstation")
+        before = os.environ.get("VARIET_HOME")
+        os.environ["VARIET_HOME"] = str(Path(name) / "workstation")  # the agent runs in this process
         try:
             await engine.start(config())
             for number, (variant, exercise) in enumerate(lacking):
@@ -263,6 +260,9 @@ async def run(results: Results, rounds: int) -> None:
         finally:
             engine.kill()
             await engine.wait()
+            del os.environ["VARIET_HOME"]
+            if before is not None:
+                os.environ["VARIET_HOME"] = before
 
 
 def table(rows: list[dict[str, Any]]) -> str:

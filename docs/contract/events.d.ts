@@ -308,8 +308,8 @@ export interface UsageTold {
 }
 /**
  * From here on another model answers; it reads the whole log, in the format of its profile. `reason`: a person's
- * wish, or what the tier before could not do. `tried`: it is the same model, spoken to as suits what it did when it was
- * tried.
+ * wish, or what the tier before could not do. `tried`: it is the same model, spoken to as suits what it did when it
+ * was tried.
  */
 export interface TierChanged {
   v: 1;

@@ -12,11 +12,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.support.agent import decision, of, scripted, turn
-from variet.agent import opening, trust
-from variet.agent.events import ApprovalRequested, ToolEnded, ToolStarted
+from variet.agent import opening, servers, trust
+from variet.agent.events import ApprovalRequested, ToolEnded, ToolStarted, TurnEnded
 from variet.agent.model import EngineModel
 from variet.agent.opening import Opened, Wishes
 from variet.agent.tools import coding_tools
@@ -30,9 +31,9 @@ SERVER = Path(__file__).parents[1] / "support" / "mcp_server.py"
 pytestmark = pytest.mark.usefixtures("home")
 
 
-def configure(home: Path, **servers: Any) -> None:
+def configure(home: Path, **wanted: Any) -> None:
     (home / "config").mkdir(parents=True, exist_ok=True)
-    (home / "config" / "agent.json").write_text(json.dumps({"mcpServers": servers}))
+    (home / "config" / "agent.json").write_text(json.dumps({"mcpServers": wanted}))
 
 
 def greeter(**more: Any) -> dict[str, Any]:
@@ -43,12 +44,19 @@ def call(name: str, /, **arguments: Any) -> dict[str, Any]:
     return {"calls": [{"name": "call_tool", "arguments": {"name": name, "args": arguments}}]}
 
 
+async def joined(opened: Opened) -> None:
+    async with asyncio.timeout(30):
+        while opened.equipment.servers.joining:
+            await asyncio.sleep(0.02)
+
+
 @asynccontextmanager
 async def session(
     url: str, work: Path, mode: Mode = "full", *rules: Rule, present: bool = True
 ) -> AsyncIterator[Opened]:
     wishes = Wishes("balanced", "native")
     opened = await opening.start(work, EngineModel(Connection(url)), wishes, mode, rules, present=present)
+    await joined(opened)  # this machine may be slow
     try:
         yield opened
     finally:
@@ -193,6 +201,65 @@ async def test_a_project_brings_servers_once_it_is_trusted(tmp_path: Path, home:
         trust.trust(work)
         async with session(server.url, work) as opened:
             assert "theirs.greet" in opened.equipment.servers.tools and not opened.equipment.servers.allowed
+
+
+def late(signal: Path) -> dict[str, Any]:
+    """A server that says nothing until a file is there."""
+    lines = ["import os, runpy, time", f"while not os.path.exists({str(signal)!r}): time.sleep(0.02)",
+             f"runpy.run_path({str(SERVER)!r}, run_name='__main__')"]  # fmt: skip
+    return {"command": sys.executable, "args": ["-c", "\n".join(lines)]}
+
+
+async def test_a_slow_server_keeps_nobody_waiting_and_joins_later(
+    tmp_path: Path, home: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "_PATIENCE_S", 0.1)
+    configure(home, slow=late(tmp_path / "go"))
+    answers = [call("slow.greet", name="A"), {"say": "ok"}, call("slow.greet", name="B"), {"say": "ok"}, {"say": "ok"}]
+    async with scripted(tmp_path, answers) as server:
+        opened = await opening.start(
+            work, EngineModel(Connection(server.url)), Wishes("balanced", "native"), "full", present=True
+        )
+        assert "MCP server slow still starts: its tools come as soon as it answers" in opened.notes
+        (refused,) = of(await turn(opened, "greet A"), ToolEnded)
+        assert "there are: none; slow still starts" in refused.content
+        (tmp_path / "go").touch()
+        await joined(opened)
+        (greeted,) = of(await turn(opened, "greet B"), ToolEnded)
+        assert greeted.content == "hello B"
+        await turn(opened, "go on")
+        told = [one["content"] for one in json.loads((await server.bodies())[-1])["messages"] if one["role"] == "user"]
+        await opened.close()
+    assert ["- slow.greet(" in text for text in told] == [False, True, False]
+    assert ["Workspace:" in text for text in told] == [True, False, False]
+
+
+async def test_a_session_that_ends_leaves_no_server_that_still_starts(
+    tmp_path: Path, home: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "_PATIENCE_S", 0.1)
+    configure(home, slow=late(tmp_path / "never"))
+    async with scripted(tmp_path, [{"say": "ok"}]) as server:
+        opened = await opening.start(
+            work, EngineModel(Connection(server.url)), Wishes("balanced", "native"), "full", present=True
+        )
+        mine = psutil.Process().children(recursive=True)
+        assert any(str(tmp_path / "never") in " ".join(one.cmdline()) for one in mine)
+        await opened.close()
+    _, alive = psutil.wait_procs(mine, timeout=10)
+    assert not alive
+
+
+async def test_what_a_compaction_leaves_has_all_further_tools(tmp_path: Path, home: Path, work: Path) -> None:
+    configure(home, greeter=greeter())
+    answers = [{"say": "ok"}, {"say": "A summary."}, {"say": "ok", "expect": "- greeter.greet\\("}]
+    async with scripted(tmp_path, answers) as server, session(server.url, work) as opened:
+        await turn(opened, "one")
+        _ = [event async for event in opened.agent.compact()]
+        events = await turn(opened, "two")
+        (first, last) = [json.loads((await server.bodies())[at])["messages"][1]["content"] for at in (0, -1)]
+    assert of(events, TurnEnded)[-1].reason == "done"
+    assert first.count("- greeter.greet(") == last.count("- greeter.greet(") == last.count("Workspace:") == 1
 
 
 async def test_no_server_outlives_its_session(tmp_path: Path, home: Path, work: Path) -> None:

@@ -74,7 +74,7 @@ async def opened(url: str, root: Path, tier: str, kind: Any = "ask") -> Opened:
 
 async def asked(one: Opened, words: str) -> list[Any]:
     try:
-        return [event async for event in one.agent.run(words, one.context)]
+        return [event async for event in one.agent.run(words, one.context())]
     finally:
         await one.close()
 
@@ -148,9 +148,11 @@ async def test_a_session_sits_anew_before_its_first_words(tmp_path: Path, work: 
         assert resumed.kit.profile == "blocks"
         await resumed.close()
     assert len(tries) == 1
-    assert [type(event) for event in events[:3]] == [Notice, TierChanged, TurnStarted]
+    assert [type(event) for event in events[:3]] == [TurnStarted, Notice, TierChanged]
     assert of(events, TierChanged)[0].words == "scripted is spoken to as `blocks` from here on"
     assert all(body["messages"][0]["content"] == "Write files." for body in bodies)
+    assert [one["content"].count("a - b") for one in bodies[0]["messages"]] == [0, 1], "it is shown the files"
+    assert bodies[0]["messages"][1]["content"].endswith("\n\ngo")
 
 
 async def test_an_interruption_while_a_model_is_tried_keeps_what_the_person_said(tmp_path: Path, work: Path) -> None:
@@ -172,6 +174,11 @@ async def test_an_interruption_while_a_model_is_tried_keeps_what_the_person_said
         assert not await server.bodies()
         assert one.kit.untried, "next time, then"
         await one.close()
+        later = await open_session(server.url, work, resume=one.session.header.id)
+        events = await turn(later, "again")
+        await later.close()
+        roles = [message["role"] for message in json.loads((await server.bodies())[0])["messages"]]
+    assert of(events, TurnEnded)[0].reason == "done" and roles == ["system", "user", "assistant", "user"]
 
 
 async def test_a_model_that_cannot_be_tried_is_asked_all_the_same(tmp_path: Path, work: Path) -> None:

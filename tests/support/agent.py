@@ -83,7 +83,7 @@ async def turn(
 ) -> list[EventBase]:
     """All events of one turn."""
     events: list[EventBase] = []
-    context = opened.context() if opened.kit.form.small or opened.equipment.servers.tools else ""
+    context = opened.context() if opened.kit.form.small or opened.equipment.servers.any else ""
     async for event in opened.agent.run(text, context):
         events.append(event)
         if isinstance(event, ApprovalRequested) and decide is not None:

@@ -6,7 +6,8 @@ import pytest
 
 from variet.agent.attempts import Attempts, LimitMet, Next
 from variet.agent.events import CallPart, Diff, ToolEnded
-from variet.agent.guards import Limits, Nudge
+from variet.agent.formats.base import Draft
+from variet.agent.guards import Limits, Nudge, claims_change, nudge_for
 
 LIMITS = Limits(nudges=1, checks=3, repeats=2)
 NUDGE = Nudge("empty", "You said nothing.")
@@ -69,3 +70,72 @@ def test_the_same_again_and_again_ends_a_turn_but_lets_the_smallest_begin_again(
         attempts.after_calls(same)
     small = Attempts(LIMITS, checked=True, small=True)
     assert [small.after_calls(same).do for _ in range(4)] == ["ask", "ask", "begin_again", "ask"]
+
+
+def test_the_smallest_are_done_once_they_write_what_they_wrote() -> None:
+    attempts = Attempts(LIMITS, checked=False, small=True, unwritten="Write it.")
+    assert attempts.after_calls(results()).do == "ask"
+    assert attempts.after_calls(results(changed=False)).do == "done"
+
+
+def test_one_who_only_copied_a_file_hears_so_once() -> None:
+    attempts = Attempts(LIMITS, checked=False, small=True, unwritten="Write it.")
+    assert attempts.after_calls(results(changed=False)) == Next("ask", Nudge("unwritten", "Write it."))
+    assert attempts.after_calls(results(changed=False)).do == "done"
+
+
+def test_who_says_that_something_was_changed_and_changed_nothing_hears_so_once() -> None:
+    attempts = Attempts(LIMITS, checked=False, small=False, unwritten="Nothing was.")
+    assert attempts.after_words(None, steered=False, claims=True) == Next("ask", Nudge("unwritten", "Nothing was."))
+    assert attempts.after_words(None, steered=False, claims=True).do == "done"
+    acted = Attempts(LIMITS, checked=False, small=False, unwritten="Nothing was.")
+    acted.after_calls(results("shell", changed=False))
+    assert acted.after_words(None, steered=False, claims=True).do == "done", "a command may have"
+    for more in ({"held": True}, {"checked": True}):
+        others = Attempts(LIMITS, **{"checked": False, "small": False, "unwritten": "Nothing was.", **more})  # type: ignore[arg-type]
+        assert others.after_words(None, steered=False, claims=True).do in ("done", "check")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I read the file, found the docstring, and added the implementation.",
+        "I've updated `sums.py` so that it adds.",
+        "Done. I have now fixed the bug.",
+        "The function has been corrected.",
+        "Both files have been updated:\n```python\nx = 1\n```",
+    ],
+)
+def test_claims_are_heard(text: str) -> None:
+    assert claims_change(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I would have added a test.",
+        "I have not changed anything.",
+        "It was written by somebody else.",
+        "You changed the file; I read it.",
+        "I can rename it if you like.",
+        "If I changed this, the test would fail.",
+        "The bug: `a - b` should be `a + b`. Shall I fix it?",
+        "```\nI added this\n```\nThat is what the log says.",
+        "Nothing has been changed.",
+    ],
+)
+def test_what_claims_nothing_is_left_alone(text: str) -> None:
+    assert not claims_change(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ('So:\n\n```json\n{\n  "name": "write",\n  "arguments": {"path": """a"""}\n}\n```\n\nThat does it.', "shown"),
+        ('An example of JSON:\n\n```json\n{\n  "name": "Ada",\n  "arguments": 3\n}\n```\n', None),
+        ("All is well.", None),
+    ],
+)  # fmt: skip
+def test_a_call_that_is_only_shown_is_told(text: str, code: str | None) -> None:
+    found = nudge_for(Draft(text=text, finish="stop"), ["read", "write"])
+    assert (found.code if found else None) == code

@@ -9,7 +9,7 @@ import logging
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from variet import paths
 from variet.agent.model import ModelFacts
@@ -18,7 +18,7 @@ log = logging.getLogger("variet.agent")
 _VERSION = 1  # changes with what is tried
 
 # What the template does with reasoning of earlier answers: shows it for good; shows it for good if told so; drops it at
-# a person's next words; has a switch against it, where it would be lost; has no place for it.
+# a person's next words; drops it, and without any nothing changes that was read; has no place for it.
 Reasoning = Literal["kept", "preserved", "dropped", "switched_off", "ignored"]
 
 
@@ -38,7 +38,7 @@ def known(facts: ModelFacts, *, coding: bool) -> Abilities | None:
     """Of a model under this name; None: it was never tried. `coding`: with tools to call; a question has none."""
     try:
         return Abilities.model_validate_json(_file(facts, coding=coding).read_text(encoding="utf-8"))
-    except (OSError, ValidationError):
+    except (OSError, ValueError):  # not there, or damaged
         return None
 
 
@@ -51,6 +51,6 @@ def keep(facts: ModelFacts, found: Abilities, *, coding: bool) -> None:
 
 
 def _file(facts: ModelFacts, *, coding: bool) -> Path:
-    """By tier and model: two tiers may differ in what they force upon one. Another file of the model is another one."""
-    key = json.dumps([_VERSION, facts.name, facts.model, facts.trained_as, facts.parameters, coding])
+    """By engine, tier and model, and what the tier forces upon it. Another file of the model is another one."""
+    key = json.dumps([_VERSION, facts.name, facts.model, facts.identity, coding])
     return paths.state_dir() / "abilities" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"

@@ -51,7 +51,7 @@ class Answers:
     async def next(
         self, sampling: Mapping[str, Any], *, way: Guide | None = None, summary: bool = False
     ) -> tuple[Draft, Understood]:
-        """One answer, asked for again where it breaks off. `sampling`: of this answer, beside that of the kit; `way`:
+        """One answer, asked for again where it breaks off. `sampling`: of this answer, instead of the session's; `way`:
         where it is led to, if the server can. Raises AnswerFailed."""
         kit = self._kit
         for attempt in range(kit.limits.tries):
@@ -90,12 +90,13 @@ class Answers:
         raise AssertionError("the last try raises")
 
     def _new_call_id(self) -> Callable[[], str]:
+        """Nine letters and digits: Mistral's templates refuse any other."""
         seq, count = self._kit.session.next_seq, itertools.count(1)
-        return lambda: f"call_{seq}_{next(count)}"
+        return lambda: f"c{seq:06}{next(count):02}"
 
     async def _ask(self, message_id: str, sampling: Mapping[str, Any], way: Guide | None) -> Draft:
         kit = self._kit
-        body = {**kit.rendering.body(kit.facts.name), **kit.sampling, **sampling}
+        body = {**kit.rendering.body(kit.facts.name), **sampling}
         opening = await self._opening(body, way) if way is not None else ""
         self.partial = draft = Draft()
         sieve = kit.form.sieve(kit.tools)

@@ -2,7 +2,9 @@
 
 Most models are asked until they call nothing more; a person's check, where there is one, then says whether that is so.
 The smallest ones are checked after each change, since they rarely see for themselves; whatever leads nowhere lets them
-begin again, a little warmer and with another seed: behind its own failure such a model says the same again.
+begin again, a little warmer and with another seed: behind its own failure such a model says the same again. Without a
+check they are done once they write again what they wrote. Whoever says that something was changed, and changed nothing,
+hears so once.
 """
 
 from __future__ import annotations
@@ -36,15 +38,18 @@ class Next:
 @dataclass
 class Attempts:
     """Of one turn. `checked`: a person's check says when it is done; `small`: of the smallest models; `unwritten`: what
-    those are told who only talk."""
+    those are told who only talked; `held`: a person's mode lets nothing be changed."""
 
     limits: Limits
     checked: bool
     small: bool
     unwritten: str = ""
+    held: bool = False
     failed: int = 0  # checks that failed, and attempts that led to none
     _nudges: int = 0  # in a row
     _changed: bool = False  # something may have, since the last check
+    _acted: bool = False  # something was changed or run in this turn
+    _reminded: bool = False  # that nothing was
     _guard: LoopGuard = field(init=False)
 
     def __post_init__(self) -> None:
@@ -53,20 +58,23 @@ class Attempts:
     def after_calls(self, results: Sequence[tuple[CallPart, ToolEnded]]) -> Next:
         """Raises LimitMet."""
         self._nudges = 0
-        self._changed = self._changed or any(end.diffs or call.tool == "shell" for call, end in results)
+        moved = any(end.diffs or call.tool == "shell" for call, end in results)
+        self._changed, self._acted = self._changed or moved, self._acted or moved
         nudge = self._guard.after(results)
         if self._persistent and any(call.tool == "write" for call, _ in results):
             said = "\n".join(end.content for call, end in results if call.tool == "write")
             return Next("check") if self._changed else self._again(Nudge("unchanged", said))
+        if self.small and not self.checked and not moved and _as_they_are(results):
+            return Next("done") if self._acted else self._remind()
         if nudge is not None and nudge.code == "stuck":
             if self._persistent:
                 return self._again(None)
             raise LimitMet("repeats")
         return Next("ask", nudge)
 
-    def after_words(self, nudge: Nudge | None, *, steered: bool) -> Next:
+    def after_words(self, nudge: Nudge | None, *, steered: bool, claims: bool = False) -> Next:
         """After an answer without calls. `nudge`: where it cannot have been meant to be one; `steered`: the person said
-        something meanwhile. Raises LimitMet."""
+        something meanwhile; `claims`: it says that something was changed. Raises LimitMet."""
         if nudge is None and steered:
             return Next("ask")
         if self._persistent and (nudge is not None or not self._changed):
@@ -76,6 +84,8 @@ class Attempts:
             if self._nudges > self.limits.nudges:
                 raise LimitMet(nudge.code)
             return Next("ask", nudge)
+        if claims and not self._acted and not self.checked and not self.held:
+            return self._remind()
         return Next("check" if self.checked else "done")
 
     def check_failed(self) -> None:
@@ -98,6 +108,18 @@ class Attempts:
     def _persistent(self) -> bool:
         return self.checked and self.small
 
+    def _remind(self) -> Next:
+        """That nothing was changed: once, since it may well be right that nothing is to be."""
+        if self._reminded or not self.unwritten:
+            return Next("done")
+        self._reminded = True
+        return Next("ask", Nudge("unwritten", self.unwritten))
+
     def _again(self, nudge: Nudge | None) -> Next:
         self.check_failed()
         return Next("begin_again", nudge)
+
+
+def _as_they_are(results: Sequence[tuple[CallPart, ToolEnded]]) -> bool:
+    """Whether files were written, all of them as they are already."""
+    return bool(results) and all(call.tool == "write" and end.status == "ok" for call, end in results)

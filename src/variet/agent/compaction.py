@@ -19,12 +19,11 @@ def due(used_tokens: int, limit_tokens: int) -> bool:
     return limit_tokens > 0 and used_tokens > limit_tokens - min(8192, limit_tokens // 5)
 
 
-def summary_of(events: Sequence[EventBase], said: str) -> str:
-    """What the model reads instead: the last context, the person's own words, the newest whole, and its own summary.
-    Words come from the whole log: an earlier compaction loses none of them."""
+def summary_of(events: Sequence[EventBase], said: str, context: str = "") -> str:
+    """What the model reads instead: the context as it stands now, else the last that was told, the person's own words,
+    the newest whole, and its own summary. Words come from the whole log: an earlier compaction loses none of them."""
     kept: list[str] = []
     room = _MOST_WORDS
-    context = ""
     for event in reversed(events):
         if isinstance(event, TurnStarted):
             context = context or event.context

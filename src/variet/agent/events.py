@@ -244,8 +244,8 @@ class UsageTold(EventBase):
 
 class TierChanged(EventBase):
     """From here on another model answers; it reads the whole log, in the format of its profile. `reason`: a person's
-    wish, or what the tier before could not do. `tried`: it is the same model, spoken to as suits what it did when it was
-    tried."""
+    wish, or what the tier before could not do. `tried`: it is the same model, spoken to as suits what it did when it
+    was tried."""
 
     type: Literal["tier_changed"] = "tier_changed"
     tier: str

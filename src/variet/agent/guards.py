@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -47,7 +48,46 @@ def nudge_for(draft: Draft, tool_names: Sequence[str]) -> Nudge | None:
         return Nudge("empty", "You said nothing. Call a tool, or answer the user.")
     if _begun(text, tool_names):
         return Nudge("malformed", _MALFORMED)
+    shown = _SHOWN.search(text)
+    if shown is not None and shown[1] in tool_names:
+        return Nudge("shown", _ONLY_SHOWN.format(tool=shown[1]))
     return None
+
+
+# A call as JSON in a fence, with words before and behind it.
+_SHOWN = re.compile(
+    r'^[ \t]*```(?:json)?[ \t]*\n\s*\{\s*"name"\s*:\s*"(\w+)"\s*,\s*"(?:arguments|parameters)"', re.MULTILINE
+)
+_ONLY_SHOWN = (
+    "You showed a call of {tool}, but made none: nothing was run. If you mean it, call the tool: valid JSON, line ends "
+    "in strings as \\n, and nothing around it."
+)
+
+
+IDLE = (
+    "Nothing was changed in this turn: no file was written, no command was run. If something is to be changed, do it "
+    "now; if not, say so."
+)
+_DONE = (
+    "added|adjusted|applied|changed|corrected|created|deleted|edited|fixed|implemented|mended|modified|moved|refactored|"
+    "removed|renamed|replaced|rewrote|rewritten|updated|wrote|written"
+)
+_CLAIM = re.compile(rf"(?:\bI\b|\b(?:has|have)(?: \w+)? been ).*?\b(?:{_DONE})\b", re.IGNORECASE)
+_NO_CLAIM = re.compile(
+    r"\b(?:would|could|can|cannot|should|might|may|will|shall|if|not|never|no|nothing|none)\b|n't\b|'(?:d|ll)\b|\?",
+    re.IGNORECASE,
+)
+_SENTENCE_END = re.compile(r"(?<=[.!?;:])\s+|\n")
+
+
+def claims_change(text: str) -> bool:
+    """Whether an answer says that it changed something: weak models believe that saying so is doing so. Words in
+    fences are not its own."""
+    sentences = _SENTENCE_END.split(_FENCES.sub("", text))
+    return any(_CLAIM.search(one) and not _NO_CLAIM.search(one) for one in sentences)
+
+
+_FENCES = re.compile(r"^[ \t]*```.*?(?:^[ \t]*```[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
 
 
 _MARKS = ("<tool_call>", "<function=", "[TOOL_CALLS]", "<|tool_call>")

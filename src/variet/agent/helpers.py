@@ -85,8 +85,9 @@ class Helpers:
         assert self.parent is not None
         facts = await self.model.facts(choice.tier)
         main = self.parent
-        same = facts.model == main.facts.model
-        suits = profile(main.profile) if same else chosen(facts, self.settings.profiles, coding=True)[0]
+        same = facts.model == main.facts.model and not main.form.small
+        # It only looks: what writes files in fences could not even read.
+        suits = profile(main.profile) if same else chosen(facts, {}, coding=False)[0]
         form, tools = suits.form(), looking_tools(self.sandbox)
         stored = sessions.Stored(
             profile=suits.name, model=facts.model, system=form.system(HELPERS[role], tools),

@@ -22,8 +22,9 @@ class Kit:
     """What an agent works with, all of it handed in. `check`: a person's command that tells whether work is done: it is
     run before the model is asked, and again when it says that it is done. `context_now`: what is told with a person's
     words, as it stands now. `take_over`: who goes on where this model does not get on, for the limit it met; None:
-    nobody. `get_to_know`: tries a model that nobody knows yet, before it is first asked, and says on what seat it suits
-    better than where it sits; it is handed what hears where its requests stand. `untried`: nobody does."""
+    nobody. `untried`: nobody knows yet what suits the model. `get_to_know`: tries that, before it is first asked, and
+    says on what seat it sits better; it is handed what hears where its requests stand. `wished`: the profile that a
+    person wants, whoever answers."""
 
     session: Session
     model: Model
@@ -34,7 +35,6 @@ class Kit:
     permissions: Permissions
     rendering: Rendering
     limits: Limits = field(default_factory=Limits)
-    sampling: dict[str, Any] = field(default_factory=dict)
     checkpoints: Checkpoints | None = None
     check: str = ""
     context_now: Callable[[], str] = lambda: ""
@@ -43,6 +43,7 @@ class Kit:
     parent_id: str | None = None
     take_over: Callable[[str], Awaitable[Seat | None]] | None = None
     untried: bool = False
+    wished: str = ""
     get_to_know: Callable[[Callable[[Mapping[str, Any]], None]], Awaitable[Seat | None]] | None = None
 
 

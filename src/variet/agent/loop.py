@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from typing import Any
 
 from variet.agent import compaction
@@ -32,8 +32,9 @@ from variet.agent.events import (
     Usage,
     UsageTold,
 )  # fmt: skip
+from variet.agent.formats.base import Draft
 from variet.agent.formats.guide import Guide, guide
-from variet.agent.guards import Nudge, nudge_for
+from variet.agent.guards import IDLE, Nudge, claims_change, nudge_for
 from variet.agent.kit import Kit, Seat
 from variet.agent.prompt.preface import code_files
 from variet.agent.rendering import Rendering
@@ -71,9 +72,8 @@ class Agent:
 
     # --- for surfaces ---
 
-    def run(self, text: str, context: str | Callable[[], str] = "") -> AsyncGenerator[EventBase, None]:
-        """A person's words and all that follows; `context`: what is told with them, where a function as it stands once
-        it is known how the model is spoken to. Closing the iterator cancels the turn."""
+    def run(self, text: str, context: str = "") -> AsyncGenerator[EventBase, None]:
+        """A person's words and all that follows. Closing the iterator cancels the turn."""
         return self._told(self._turn(text, context))
 
     def compact(self) -> AsyncGenerator[EventBase, None]:
@@ -85,7 +85,7 @@ class Agent:
         if self._task is not None:
             work.close()
             raise RuntimeError("a turn is under way")
-        self._answers.total = Usage()
+        self._answers.total, self._answers.partial = Usage(), Draft()
         events = self._teller.begin()
         self._task = task = asyncio.create_task(work)
         task.add_done_callback(lambda _: events.put_nowait(None))
@@ -120,14 +120,12 @@ class Agent:
 
     # --- a turn ---
 
-    async def _turn(self, text: str, context: str | Callable[[], str]) -> None:
+    async def _turn(self, text: str, context: str) -> None:
         self._input, self._failure = text, ""
         self._calls.written, self._calls.fruitless = {}, []
+        self._tell(TurnStarted(input=text, context=context))
         try:
-            try:
-                await self._get_to_know()
-            finally:  # interrupted or not: what the person said is kept
-                self._tell(TurnStarted(input=text, context=context if isinstance(context, str) else context()))
+            await self._get_to_know()
             await self._work_on()
             self._end("done")
         except asyncio.CancelledError:
@@ -158,6 +156,8 @@ class Agent:
         kit.untried = False
         if seat is not None:
             self._sit(seat, "it suits what the model did", tried=True)
+            if seat.form.small:  # it is to be shown the files
+                self._begin_again()
 
     async def _compact_now(self) -> None:
         """Outside a turn. Where it fails the question for a summary is told as interrupted, and the rest stays."""
@@ -188,6 +188,7 @@ class Agent:
     def _sit(self, seat: Seat, reason: str, *, tried: bool = False) -> TierChanged:
         kit = self._kit
         kit.facts, kit.profile, kit.form, kit.untried = seat.facts, seat.profile, seat.form, seat.untried
+        kit.permissions.keep_tests(kit.form.small and bool(kit.check))
         kit.rendering = Rendering(seat.prefix, seat.form)
         for event in self._session.events:
             kit.rendering.add(event)
@@ -210,7 +211,9 @@ class Agent:
 
     async def _work(self) -> None:
         kit = self._kit
-        attempts = Attempts(kit.limits, bool(kit.check), kit.form.small, self._named(kit.form.unwritten))
+        unwritten = self._named(kit.form.unwritten) if kit.check else IDLE
+        held = kit.permissions.mode == "plan"
+        attempts = Attempts(kit.limits, bool(kit.check), kit.form.small, unwritten, held or not kit.tools.changes)
         full = False  # the context was, at the last answer
         if kit.check and await self._check_passes():
             return
@@ -237,7 +240,8 @@ class Agent:
                 then = attempts.after_calls(await self._calls.run(understood.calls))
             else:
                 said = nudge or nudge_for(draft, sorted(kit.tools.tools))
-                then = attempts.after_words(said, steered=bool(self._steering))
+                claims = claims_change(understood.text)
+                then = attempts.after_words(said, steered=bool(self._steering), claims=claims)
             if then.do == "done":
                 return
             if then.do == "check":
@@ -287,6 +291,7 @@ class Agent:
         parts = (self._kit.context_now(), self._input, nudge.text if nudge else "", self._failure)
         fresh = "\n\n".join(part for part in parts if part)
         self._tell(Compacted(summary=fresh, through_seq=self._session.next_seq - 1))
+        self._answers.used_tokens = 0
 
     def _take_steering(self) -> bool:
         if not self._steering:
@@ -301,7 +306,8 @@ class Agent:
         self._tell(InputAdded(origin="summarise", text=compaction.ASK))
         draft, _ = await self._answers.next({}, summary=True)
         through = self._session.next_seq - 1
-        summary = compaction.summary_of(self._session.events, draft.text or draft.reasoning)
+        said, context = draft.text or draft.reasoning, self._kit.context_now()
+        summary = compaction.summary_of(self._session.events, said, context)
         self._tell(Compacted(summary=summary, through_seq=through))
         self._answers.used_tokens = 0
 
@@ -310,6 +316,6 @@ class Agent:
         changed is in the files."""
         told = "the conversation no longer fits into the model's context: it goes on from what you said, and the files"
         self._tell(Notice(level="warning", code="context_full", text=told))
-        summary = compaction.summary_of(self._session.events, "")
+        summary = compaction.summary_of(self._session.events, "", self._kit.context_now())
         self._tell(Compacted(summary=summary, through_seq=self._session.next_seq - 1))
         self._answers.used_tokens = 0

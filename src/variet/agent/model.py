@@ -22,6 +22,7 @@ from variet.errors import AnswerFailed, ContextFull, StreamBroken
 # The engine and llama-server say something at least every 30 s while they work: after so long they are gone.
 _SILENCE_S = 300.0
 _MARK = b": variet "
+_IDENTITY = ("id", "model", "trained_as", "parameters", "configured")  # of a row of /v1/models
 _MOST_CALLS = 100  # of one answer
 _FULL = ("exceed_context_size_error", "context_length_exceeded")
 
@@ -73,7 +74,8 @@ Piece = Waiting | TextPiece | ReasoningPiece | CallPiece | Finished
 class ModelFacts:
     """Of a name that requests may use. `context_tokens`: 0 where the server does not say. `beside`: models that can be
     loaded at the same time. `trained_as`: what its makers call it, `parameters`: how many it has; empty, 0: unknown.
-    `settled`: whether the name stands for one model of an engine, and always for the same."""
+    `settled`: whether the name stands for one model of an engine, and always for the same. `identity`: changes with
+    whatever may change what it does, as far as the server tells."""
 
     name: str
     model: str
@@ -82,6 +84,7 @@ class ModelFacts:
     trained_as: str = ""
     parameters: int = 0
     settled: bool = False
+    identity: str = ""
 
 
 class Model(Protocol):
@@ -90,8 +93,8 @@ class Model(Protocol):
         ...
 
     async def render(self, body: dict[str, Any]) -> str | None:
-        """What the model's template makes of a request's messages; None where the server cannot say, or the template
-        refuses them. Raises AnswerFailed."""
+        """What the model's template makes of a request's messages; None where the server cannot say. Raises
+        AnswerFailed, also where the template refuses them."""
         ...
 
     async def facts(self, name: str) -> ModelFacts: ...
@@ -132,6 +135,7 @@ class EngineModel:
             trained_as=str(row.get("trained_as") or ""),
             parameters=int(row.get("parameters") or meta.get("n_params") or 0),
             settled=row.get("kind") in ("tier", "model", "alias"),
+            identity=json.dumps([self._url, *(row.get(key) for key in _IDENTITY)]),
         )  # fmt: skip
 
     async def render(self, body: dict[str, Any]) -> str | None:
@@ -141,11 +145,10 @@ class EngineModel:
             raise _unreachable(self._url, error) from None
         except httpx.TransportError as error:
             raise StreamBroken(f"the answer broke off ({error or type(error).__name__})", code="broken") from None
-        if answer.status_code in (429, 502, 503, 504):
+        if answer.status_code not in (200, 404, 405):
             raise _refused(answer.status_code, answer.content)
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            if answer.status_code == 200:
-                return str(answer.json()["prompt"])
+            return str(answer.json()["prompt"])
         return None
 
     async def answer(self, body: dict[str, Any]) -> AsyncIterator[Piece]:

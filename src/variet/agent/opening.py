@@ -12,14 +12,14 @@ from typing import Any, Literal
 from variet.agent import abilities, sessions, settings, trust
 from variet.agent import rules as standing
 from variet.agent.checkpoints import Checkpoints
-from variet.agent.events import Compacted, TurnStarted
+from variet.agent.events import Compacted, MessageDone, TierChanged, TurnStarted
 from variet.agent.guards import Limits
 from variet.agent.helpers import Helpers
 from variet.agent.kit import Kit, Seat
 from variet.agent.loop import Agent
 from variet.agent.model import Model, ModelFacts
 from variet.agent.permissions import Permissions
-from variet.agent.probe import Tell, tried
+from variet.agent.probe import Tell, load, tried
 from variet.agent.profiles import Profile, chosen, profile, small
 from variet.agent.prompt import system
 from variet.agent.prompt.preface import INSTRUCTIONS, moment, preface, texts
@@ -37,16 +37,6 @@ from variet.policy.action import Facts, Mode, Rule
 log = logging.getLogger("variet.agent")
 
 Kind = Literal["code", "ask"]
-
-
-# The smallest models are quick to make a test say what their code does.
-TESTS_STAY = tuple(
-    Rule(
-        "tests-stay", tool, pattern, "deny", "tests say what is wanted, they stay as they are: change the code instead"
-    )
-    for tool in ("write", "edit")
-    for pattern in ("test_*", "*/test_*", "*_test.*", "tests", "*/tests/*", "conftest.py")
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +148,7 @@ async def _equip(
             notes.append(f"{' and '.join(unread)} of this folder count once you trust it (--trust)")
     await connecting
     notes += [f"MCP server {name}: {problem}" for name, problem in servers.failed.items()]
+    notes += [f"MCP server {name} still starts: its tools come as soon as it answers" for name in servers.joining]
     return Equipment(wanted, servers, sandbox), notes
 
 
@@ -172,24 +163,13 @@ class Opened:
     notes: list[str] = field(default_factory=list)  # what its person should know
 
     def context(self) -> str:
-        """What is told before a person's next words: all of it once, then only what changed since."""
-        further = told([*self.equipment.servers.tools.values()])
-        if not any(isinstance(event, TurnStarted) for event in self.session.events):
-            return "\n\n".join(part for part in (self.kit.context_now(), further) if part)
-        known = [event.context for event in self.session.events if isinstance(event, TurnStarted) and event.context]
-        parts = ["" if any(further in one for one in known) else further]
-        if self.kit.form.small and self._last_told() != (now := self.kit.context_now()):
-            parts.insert(0, now)
-        return "\n\n".join(part for part in parts if part)
-
-    def _last_told(self) -> str:
-        """The context in which the smallest models were last shown all files; others read what they need."""
-        for event in reversed(self.session.events):
-            told = event.context if isinstance(event, TurnStarted) else ""
-            told = event.summary if isinstance(event, Compacted) else told
-            if told:
-                return told.partition("</context>")[0] + "</context>"
-        return ""
+        """What is told before a person's next words: all of it once, then only what changed since. The smallest models
+        are shown the files anew where those changed; others read what they need."""
+        before = _contexts(self.session)
+        if before and not self.kit.form.small:
+            return told([*self.equipment.servers.tools.values()], before)
+        now = self.kit.context_now()
+        return "" if before and before[-1].partition("</context>")[0] in now else now
 
     async def seat(self, tier: str) -> Seat:
         """What another tier would sit on. Raises AnswerFailed where there is no such tier."""
@@ -202,6 +182,15 @@ class Opened:
         self.session.close()
 
 
+def _contexts(session: Session) -> list[str]:
+    """What was told beside a person's words so far, without those that told nothing."""
+    texts = (
+        event.context if isinstance(event, TurnStarted) else event.summary if isinstance(event, Compacted) else ""
+        for event in session.events
+    )
+    return [text for text in texts if text]
+
+
 async def new(
     root: Path, model: Model, permissions: Permissions, wishes: Wishes, equipment: Equipment | None = None
 ) -> Opened:
@@ -209,19 +198,16 @@ async def new(
     equipment = equipment or Equipment()
     facts = await model.facts(wishes.tier)
     coding = wishes.kind == "code"
-    if wishes.profile:
-        suits, untried = profile(wishes.profile), False
-    else:
-        suits, untried = chosen(facts, equipment.settings.profiles, coding=coding)
+    suits, untried = _suits(facts, wishes.profile, equipment.settings, coding=coding)
     form = suits.form()
     helpers = Helpers(root, model, permissions, equipment.settings, equipment.sandbox)
-    tools = _tools(wishes.kind, equipment, helpers) if coding or equipment.servers.tools else Toolbox({})
+    tools = _tools(wishes.kind, equipment, helpers) if coding or equipment.servers.any else Toolbox({})
     stored = _stored(suits, facts, wishes.kind, tools, wishes.sampling)
     session = sessions.create(root, wishes.tier, stored, kind=wishes.kind)
     kit = Kit(
         session, model, facts, form, tools, Workspace(root), permissions,
         Rendering(Prefix(stored.system, stored.request), form), wishes.limits, check=wishes.check,
-        profile=suits.name, untried=untried,
+        profile=suits.name, untried=untried, wished=wishes.profile,
     )  # fmt: skip
     return await _opened(kit, helpers, equipment)
 
@@ -246,6 +232,7 @@ async def again(
         kit = Kit(
             session, model, facts, form, tools, workspace, permissions,
             Rendering(Prefix(stored.system, stored.request), form), limits, profile=kept, check=check,
+            untried=_unanswered(session) and _untried(facts, kept, session, equipment.settings),
         )  # fmt: skip
         opened = await _opened(kit, helpers, equipment)
         if tier is not None and tier != facts.name:
@@ -256,31 +243,39 @@ async def again(
     return opened
 
 
+def _unanswered(session: Session) -> bool:
+    """Whether the model that sits now has said nothing yet."""
+    for event in reversed(session.events):
+        if isinstance(event, MessageDone | TierChanged):
+            return isinstance(event, TierChanged) and not event.tried
+    return True
+
+
+def _untried(facts: ModelFacts, kept: str, session: Session, settings: Settings) -> bool:
+    """Whether nobody knows what suits the model, and nobody wished for the profile that it has."""
+    suits, untried = chosen(facts, settings.profiles, coding=session.header.kind == "code")
+    return untried and suits.name == kept
+
+
 async def _opened(kit: Kit, helpers: Helpers, equipment: Equipment) -> Opened:
     root, trusted = kit.workspace.root, kit.permissions.facts.trusted
-    if kit.session.header.kind == "ask":
-        kit.context_now = moment
-    else:
+    asking = kit.session.header.kind == "ask"
 
-        def now() -> str:
-            told = preface(root, trusted=trusted, with_files=kit.form.small)
-            if kit.form.small:
-                kit.workspace.saw_all(name for name, text in texts(root).items() if text is not None)
-            return told
+    def now() -> str:
+        if kit.form.small:
+            kit.workspace.saw_all(name for name, text in texts(root).items() if text is not None)
+            return preface(root, trusted=trusted, with_files=True)
+        here = moment() if asking else preface(root, trusted=trusted)
+        return "\n\n".join(part for part in (here, told([*equipment.servers.tools.values()])) if part)
 
-        kit.context_now = now
+    kit.context_now = now
+    if not asking:
         kit.checkpoints = await _checkpoints(kit.workspace, kit.session)
-    if kit.form.small:
-        _keep_tests(kit)
+    kit.permissions.keep_tests(kit.form.small and bool(kit.check))
     helpers.parent = kit
     kit.take_over = _escalation(kit, equipment.settings)
     kit.get_to_know = _acquaintance(kit, equipment.settings)
     return Opened(Agent(kit), kit.session, kit, equipment)
-
-
-def _keep_tests(kit: Kit) -> None:
-    if kit.check and TESTS_STAY[0] not in kit.permissions.facts.rules:
-        kit.permissions.add(*TESTS_STAY)
 
 
 _PROMPTS: dict[str, str] = {"code": system.CODING, "ask": system.ASK}
@@ -290,6 +285,15 @@ def _tools(kind: str, equipment: Equipment, helpers: Helpers) -> Toolbox:
     if kind == "ask":
         return further_tools(equipment.servers)
     return coding_tools(equipment.sandbox, equipment.servers, helpers.send)
+
+
+def _suits(facts: ModelFacts, wished: str, settings: Settings, *, coding: bool) -> tuple[Profile, bool]:
+    """(the profile that a person wished, else the one that suits a model, whether it was never tried). Raises
+    SessionError."""
+    return (profile(wished), False) if wished else chosen(facts, settings.profiles, coding=coding)
+
+
+_SAMPLING = ("seed", "temperature")  # what a person may wish, whoever answers
 
 
 def _stored(suits: Profile, facts: ModelFacts, kind: str, tools: Toolbox, sampling: dict[str, Any]) -> Stored:
@@ -304,31 +308,32 @@ def _stored(suits: Profile, facts: ModelFacts, kind: str, tools: Toolbox, sampli
 def _seat(kit: Kit, facts: ModelFacts, settings: Settings) -> Seat:
     """Of a model that comes to a session: under a profile that the session knows, its prefix is the stored one."""
     session = kit.session
-    suits, untried = chosen(facts, settings.profiles, coding=session.header.kind == "code")
+    suits, untried = _suits(facts, kit.wished, settings, coding=session.header.kind == "code")
     if suits.name not in session.stored:
-        own = session.stored[kit.profile].request
-        sampling = {key: own[key] for key in ("seed",) if key in own}  # a person's wish, whoever answers
+        own, usual = session.stored[kit.profile].request, profile(kit.profile).fields
+        sampling = {key: own[key] for key in _SAMPLING if key in own and own[key] != usual.get(key)}
         session.store(_stored(suits, facts, session.header.kind, kit.tools, sampling))
-    stored, form = session.stored[suits.name], suits.form()
-    if form.small:
-        _keep_tests(kit)
-    return Seat(facts, suits.name, form, Prefix(stored.system, stored.request), untried)
+    stored = session.stored[suits.name]
+    return Seat(facts, suits.name, suits.form(), Prefix(stored.system, stored.request), untried)
 
 
 def _acquaintance(kit: Kit, settings: Settings) -> Callable[[Tell], Awaitable[Seat | None]]:
     """Tries the model that sits now, unless another session did meanwhile, and keeps what was found."""
 
     async def get_to_know(tell: Tell) -> Seat | None:
-        facts, kind = kit.facts, kit.session.header.kind
-        coding = kind == "code"
+        coding = kit.session.header.kind == "code"
+        await load(kit.model, kit.facts.name, tell)
+        # What its file says is known only now where it had to be fetched first.
+        facts = kit.facts = await kit.model.facts(kit.facts.name)
         if abilities.known(facts, coding=coding) is None:
-            in_fences = coding and small(facts)
-            prompt = _PROMPTS[kind]
-            found = await tried(kit.model, facts, prompt, kit.tools, kit.workspace, tell, in_fences=in_fences)
+            prompt = _PROMPTS[kit.session.header.kind] if coding else ""
+            found = await tried(
+                kit.model, facts, prompt, kit.tools, kit.workspace, tell, in_fences=coding and small(facts)
+            )
             if found is not None:
                 abilities.keep(facts, found, coding=coding)
-        suits, _ = chosen(facts, settings.profiles, coding=coding)
-        return _seat(kit, facts, settings) if suits.name != kit.profile else None
+        seat = _seat(kit, facts, settings)
+        return seat if seat.profile != kit.profile else None
 
     return get_to_know
 

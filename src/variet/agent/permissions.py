@@ -18,6 +18,15 @@ from variet.agent.visible import visible
 from variet.policy.action import Action, Facts, Mode, Rule, Sink, Verdict
 from variet.policy.decide import decide
 
+# The smallest models are quick to make a test say what their code does.
+_TESTS_STAY = tuple(
+    Rule(
+        "tests-stay", tool, pattern, "deny", "tests say what is wanted, they stay as they are: change the code instead"
+    )
+    for tool in ("write", "edit")
+    for pattern in ("test_*", "*/test_*", "*_test.*", "tests", "*/tests/*", "conftest.py")
+)
+
 
 class Permissions:
     """Of one session. Rules that a person gives with `session` last as long as this object; those with `always` are
@@ -31,6 +40,11 @@ class Permissions:
 
     def add(self, *rules: Rule) -> None:
         self.facts = replace(self.facts, rules=(*self.facts.rules, *rules))
+
+    def keep_tests(self, keep: bool) -> None:
+        """Whether tests stay as they are, as for the model that sits now."""
+        others = tuple(rule for rule in self.facts.rules if rule not in _TESTS_STAY)
+        self.facts = replace(self.facts, rules=(*others, *_TESTS_STAY) if keep else others)
 
     def judge(self, tool: str, sink: Sink) -> Verdict:
         return decide(Action(tool, sink, self.mode), self.facts)

@@ -14,11 +14,13 @@ from variet.agent.formats.base import Format
 from variet.agent.formats.blocks import Blocks
 from variet.agent.formats.native import Native
 from variet.agent.model import ModelFacts
+from variet.agent.probe import PRESERVED, SWITCHED_OFF
 from variet.errors import SessionError
 
-# Models up to this size call tools in good form and with invented arguments; whole files in fences suit them. The bench
-# `exercises` has both beside each other, for 0.5 and 1.5 billion (docs/benchmarks.md); between 2 and 7 nobody tried.
-SMALL_PARAMETERS = 2_000_000_000
+# Models up to about two billion call tools in good form and with invented arguments; whole files in fences suit them.
+# The bench `exercises` has both beside each other, for 0.5 and 1.5 billion (docs/benchmarks.md); between that and 7
+# nobody tried.
+SMALL_PARAMETERS = 2_100_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,28 +38,29 @@ PROFILES = {
     for one in (
         Profile(
             "native", Native,
-            evidence="The template has no place for earlier reasoning, nor a switch for it: nothing is lost.",
+            evidence="The template has no place for earlier reasoning: only the last answer is read again.",
         ),
         Profile(
             "replayed", partial(Native, replay_reasoning=True),
-            evidence="The template shows earlier reasoning: replayed, what was read stays as it was.",
+            evidence="The template shows earlier reasoning, for good or within a turn of the person: what was read of "
+            "that turn stays as it was.",
         ),
         Profile(
             "preserved", partial(Native, replay_reasoning=True),
-            {"chat_template_kwargs": {"preserve_thinking": True}},
+            PRESERVED,
             "The template drops earlier reasoning at each turn of the person, unless it is told to preserve it.",
         ),
         Profile(
-            "unthinking", Native, {"chat_template_kwargs": {"enable_thinking": False}},
-            "The template drops earlier reasoning whatever it is told, and can switch it off: what was read would be "
-            "read again at each turn. A tier with \"reasoning\": true keeps it.",
+            "unthinking", Native, SWITCHED_OFF,
+            "The template drops earlier reasoning whatever it is told, so that the last turn would be read again; "
+            "without any, nothing is. A tier with \"reasoning\": true keeps it.",
         ),
         Profile(
-            "blocks", Blocks, {"temperature": 0.2},
+            "blocks", Blocks, {"temperature": 0.2, **SWITCHED_OFF},
             "Models up to 2 billion parameters: exercises, and three repositories mended (docs/decisions/022).",
         ),
         Profile(
-            "open-blocks", partial(Blocks, guided=False), {"temperature": 0.2},
+            "open-blocks", partial(Blocks, guided=False), {"temperature": 0.2, **SWITCHED_OFF},
             "As blocks, behind a server that holds no answer to a schema, or goes on with none that was begun.",
         ),
     )

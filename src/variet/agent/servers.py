@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import io
 import json
+import logging
 import os
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -25,7 +26,10 @@ from variet.errors import ToolFailed
 if TYPE_CHECKING:
     from mcp.client import Client
 
+log = logging.getLogger("variet.agent")
+
 _CONNECT_S = 20.0
+_PATIENCE_S = 10.0  # that a session waits for its servers; those that are slower join later
 _MOST_TOOLS = 200  # of one server
 _MOST_DESCRIPTION = 400  # characters
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\U000e0000-\U000e007f]")
@@ -62,30 +66,42 @@ class Servers:
     tools: dict[str, ForeignTool] = field(default_factory=dict)
     allowed: frozenset[str] = frozenset()  # tools that the person allowed beforehand, by name
     failed: dict[str, str] = field(default_factory=dict)  # by server: why
+    joining: dict[str, asyncio.Task[None]] = field(default_factory=dict)  # that did not answer yet
     _known: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def any(self) -> bool:
+        """Whether there are tools, or will be."""
+        return bool(self.tools or self.joining)
+
     async def connect(self, wanted: Mapping[str, ServerSettings]) -> None:
-        """Those that answer in time are there afterwards, `failed` says what became of the others."""
+        """Those that answer soon are there afterwards, `failed` says what became of others; `joining` are those whose
+        tools come as soon as they answer: one slow server keeps nobody waiting."""
         usable = {name: one for name, one in wanted.items() if not one.disabled}
         for name, one in usable.items():
             try:
                 self.servers[name] = _Server(name, one.filled(os.environ))
             except KeyError as missing:
                 self.failed[name] = f"the variable {missing.args[0]} is not set"
-        names = list(self.servers)
-        found = await asyncio.gather(*(self.servers[name].tools() for name in names), return_exceptions=True)
-        for name, tools in zip(names, found, strict=True):
-            if isinstance(tools, ToolFailed):
-                self.failed[name] = tools.what
-            elif isinstance(tools, BaseException):
-                raise tools
-            else:
-                self.tools |= {tool.name: tool for tool in tools}
         self.allowed = frozenset(f"{name}.{tool}" for name, one in usable.items() for tool in one.always_allow)
         self._known = _seen()
-        fresh = {name: one.digest for name, one in self.tools.items() if name not in self._known}
-        if fresh:
-            self._learn(fresh)
+        self.joining = {name: asyncio.create_task(self._join(name), name=f"mcp {name} joins") for name in self.servers}
+        if self.joining:
+            await asyncio.wait(self.joining.values(), timeout=_PATIENCE_S)
+
+    async def _join(self, name: str) -> None:
+        try:
+            tools = await self.servers[name].tools()
+        except ToolFailed as error:
+            self.failed[name] = error.what
+            log.warning("MCP server %s: %s", name, error.what)
+        else:
+            fresh = {tool.name: tool.digest for tool in tools if tool.name not in self._known}
+            if fresh:
+                self._learn(fresh)
+            self.tools |= {tool.name: tool for tool in tools}
+        finally:
+            del self.joining[name]
 
     def changed(self, name: str) -> bool:
         """Whether a tool says something else of itself than when it was first seen, or last allowed."""
@@ -103,6 +119,10 @@ class Servers:
         return await self.servers[server].call(tool, args, say)
 
     async def close(self) -> None:
+        joining = list(self.joining.values())
+        for task in joining:
+            task.cancel()
+        await asyncio.gather(*joining, return_exceptions=True)
         await asyncio.gather(*(server.close() for server in self.servers.values()))
 
     def _learn(self, digests: Mapping[str, str]) -> None:
@@ -297,14 +317,24 @@ def _seen() -> dict[str, str]:
 _MOST_TOLD = 6_000  # characters of all descriptions together
 
 
-def told(tools: Sequence[ForeignTool]) -> str:
-    """What the model reads of further tools: whole where that is little, else their names and first sentences."""
-    if not tools:
+def told(tools: Sequence[ForeignTool], before: Sequence[str] = ()) -> str:
+    """What the model reads of further tools: whole where that is little, else their names and first sentences. Not
+    again what stands in what it was told `before`."""
+    known = {line for text in before for line in text.split("\n")}
+    fresh = [one for one in sorted(tools, key=lambda one: one.name) if not {_whole(one), _short(one)} & known]
+    if not fresh:
         return ""
     begin = "Further tools, each called as call_tool(name, args):\n"
-    tools = sorted(tools, key=lambda one: one.name)
-    whole = "\n".join(f"- {one.signature}" + (f": {one.description}" if one.description else "") for one in tools)
+    whole = "\n".join(map(_whole, fresh))
     if len(whole) <= _MOST_TOLD:
         return begin + whole
-    short = "\n".join(f"- {one.name}: {one.description.partition('. ')[0][:80]}" for one in tools)
+    short = "\n".join(map(_short, fresh))
     return f"{begin}{short[:_MOST_TOLD]}\n(a call with wrong arguments is answered with those that it takes)"
+
+
+def _whole(tool: ForeignTool) -> str:
+    return " ".join(f"- {tool.signature}{f': {tool.description}' if tool.description else ''}".split("\n"))
+
+
+def _short(tool: ForeignTool) -> str:
+    return " ".join(f"- {tool.name}: {tool.description.partition('. ')[0][:80]}".split("\n"))

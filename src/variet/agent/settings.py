@@ -18,6 +18,7 @@ from variet import paths
 from variet.errors import ConfigError, Mistake
 
 Role = Literal["main", "ask", "explore", "plan", "review"]
+ProfileName = Literal["native", "replayed", "preserved", "unthinking", "blocks", "open-blocks"]  # profiles.py
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
@@ -48,7 +49,7 @@ class Settings(BaseModel):
 
     roles: dict[Role, str] = Field(default_factory=dict)
     escalation: tuple[str, ...] = ()
-    profiles: dict[str, str] = Field(default_factory=dict)
+    profiles: dict[str, ProfileName] = Field(default_factory=dict)
     servers: dict[str, ServerSettings] = Field(default_factory=dict, alias="mcpServers")
 
 

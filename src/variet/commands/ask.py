@@ -55,6 +55,6 @@ async def _run(text: str, tier: str, *, go_on: bool, as_json: bool) -> int:
     try:
         for note in opened.notes:
             click.echo(f"note: {note}", err=True)
-        return await one_shot.run(opened, text, opened.context, as_json=as_json, verbose=False)
+        return await one_shot.run(opened, text, opened.context(), as_json=as_json, verbose=False)
     finally:
         await opened.close()

@@ -104,7 +104,7 @@ async def _run(
     try:
         for note in opened.notes:
             click.echo(f"note: {note}", err=True)
-        return await one_shot.run(opened, text, opened.context, as_json=as_json, verbose=verbose)
+        return await one_shot.run(opened, text, opened.context(), as_json=as_json, verbose=verbose)
     finally:
         await opened.close()
 

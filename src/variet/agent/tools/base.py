@@ -88,6 +88,11 @@ class Toolbox:
     tools: Mapping[str, AnyTool]
     aliases: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def changes(self) -> bool:
+        """Whether one of them may change files."""
+        return any(tool.kind == "edit" for tool in self.tools.values())
+
     def find(self, name: str) -> AnyTool | None:
         bare = name.strip().removeprefix("functions.").removeprefix("default_api.")
         tool = self.tools.get(bare) or self.tools.get(bare.lower())

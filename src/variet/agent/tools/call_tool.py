@@ -78,8 +78,12 @@ class CallTool:
         hits = [one for key, one in tools.items() if key.partition(".")[2] == name]
         if len(hits) == 1:
             return hits[0]
-        known = ", ".join(sorted(tools)) or "none: the user has configured no server"
-        raise ToolFailed(f"there is no further tool {name!r}; there are: {known}")
+        servers = self.servers
+        none = "none" if servers.joining or servers.failed else "none: the user has configured no server"
+        late = [f"{one} still starts" for one in servers.joining]
+        lost = [f"{one} cannot be used: {why}" for one, why in servers.failed.items()]
+        told = "; ".join([f"there are: {', '.join(sorted(tools)) or none}", *late, *lost])
+        raise ToolFailed(f"there is no further tool {name!r}; {told}")
 
 
 def _mistake(args: dict[str, Any], schema: dict[str, Any]) -> str:

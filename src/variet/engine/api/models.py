@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
+import orjson
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
@@ -17,7 +19,8 @@ router = APIRouter()
 @router.get("/models")
 async def models(request: Request) -> dict[str, Any]:
     """Every name a request may use. `context_length` is what one conversation may hold; `live_beside`: models that can
-    be loaded at the same time, by the plan; `trained_as`, `parameters`: what its file says, where there is one."""
+    be loaded at the same time, by the plan; `trained_as`, `parameters`: what its file says, where there is one;
+    `configured` changes with what the configuration says of it."""
     return {"object": "list", "data": _entries(request.app.state.engine)}
 
 
@@ -46,7 +49,8 @@ def _entries(engine: Any) -> list[dict[str, Any]]:
         entries.append(_entry(engine, name, name, "model", ""))
     for alias, target in config.aliases.items():
         if not alias.endswith("*"):
-            entries.append(_entry(engine, alias, engine.names.resolve(target).model, "alias", f"stands for {target}"))
+            kind = target if target in ("auto", "resident") else "alias"
+            entries.append(_entry(engine, alias, engine.names.resolve(target).model, kind, f"stands for {target}"))
     return entries
 
 
@@ -56,7 +60,9 @@ def _entry(engine: Any, name: str, model: str, kind: str, description: str) -> d
     capabilities = (
         [side_kind] if side_kind else ["completion", "chat", "tools"] + (["vision"] if spec.files.mmproj else [])
     )
-    facts = engine.plan.facts.get(model)
+    facts = None if kind in ("auto", "resident") else engine.plan.facts.get(model)  # those stand for no one model
+    tier = engine.config.tiers.get(engine.config.aliases.get(name, name))
+    told = [one.model_dump(mode="json") for one in (spec, tier) if one is not None]
     beside = {other for group in engine.plan.together if model in group for other in group} - {model}
     return {
         "id": name, "object": "model", "owned_by": "variet", "created": engine.started_at, "kind": kind, "model": model,
@@ -64,4 +70,5 @@ def _entry(engine: Any, name: str, model: str, kind: str, description: str) -> d
         "capabilities": capabilities, "state": engine.view.state_of(model),
         "live_beside": sorted(beside), "trained_as": facts.name if facts else "",
         "parameters": facts.parameters if facts else 0,
+        "configured": hashlib.sha256(orjson.dumps(told)).hexdigest()[:16],
     }  # fmt: skip

@@ -200,13 +200,10 @@ class VarietAgent:
             name, argument = [*text.strip().split(" ", 1), "", ""][:2]
             if name.startswith("/") and name[1:] in _COMMANDS:
                 return await self._command(session_id, held, name[1:], argument.strip())
-            opened, further = held.opened, (*held.to_tell, context)
+            parts = (held.opened.context(), *held.to_tell, context)
             held.to_tell = []
-
-            def told() -> str:
-                return "\n\n".join(part for part in (opened.context(), *further) if part)
-
-            return await self._turn(session_id, held, opened.agent.run(text, told))
+            told = "\n\n".join(part for part in parts if part)
+            return await self._turn(session_id, held, held.opened.agent.run(text, told))
 
     async def _turn(self, session_id: str, held: _Held, events: Any) -> schema.PromptResponse:
         stop: Any = "end_turn"

@@ -109,13 +109,9 @@ class Conversation:
             self.opened.agent.steer(text)
             self.printer.say("(told after what runs now)", "dim")
         elif text:
-            opened, to_tell = self.opened, tuple(self.to_tell)
+            context = "\n\n".join(part for part in (self.opened.context(), *self.to_tell) if part)
             self.to_tell.clear()
-
-            def context() -> str:
-                return "\n\n".join(part for part in (opened.context(), *to_tell) if part)
-
-            self.start(opened.agent.run(text, context), "works")
+            self.start(self.opened.agent.run(text, context), "works")
 
     def start(self, events: Any, what: str) -> None:
         """Let the agent work behind the prompt."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Callable
 from contextlib import aclosing, suppress
 
 import click
@@ -17,7 +16,7 @@ from variet.surfaces.terminal.printer import Printer
 EXIT = {"done": 0, "error": 1, "limit": 3, "cancelled": 130}
 
 
-async def run(opened: Opened, text: str, context: Callable[[], str], *, as_json: bool, verbose: bool) -> int:
+async def run(opened: Opened, text: str, context: str, *, as_json: bool, verbose: bool) -> int:
     """The exit code: 0 done, 1 error, 3 a limit, 130 interrupted."""
     agent, printer, code = opened.agent, Printer(verbose=verbose), 1
     loop = asyncio.get_running_loop()
