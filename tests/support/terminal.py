@@ -18,14 +18,14 @@ _SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\
 
 
 class Terminal:
-    def __init__(self, master: int, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, master: int, process: asyncio.subprocess.Process, rows: int) -> None:
         self._master = master
         self.process = process
         self.raw = ""
         self._seen = 0
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._screen = pyte.Screen(100, 40)
-        self._stream = pyte.Stream(self._screen)
+        self.pyte_screen = pyte.Screen(100, rows)
+        self._stream = pyte.Stream(self.pyte_screen)
 
     @property
     def text(self) -> str:
@@ -43,7 +43,7 @@ class Terminal:
         self.raw += text
         self._stream.feed(text)
         for _ in range(data.count(b"\x1b[6n")):  # it asks where the cursor is
-            os.write(self._master, f"\x1b[{self._screen.cursor.y + 1};{self._screen.cursor.x + 1}R".encode())
+            os.write(self._master, f"\x1b[{self.pyte_screen.cursor.y + 1};{self.pyte_screen.cursor.x + 1}R".encode())
 
     def type(self, keys: str) -> None:
         os.write(self._master, keys.encode())
@@ -61,7 +61,7 @@ class Terminal:
 
     def screen(self) -> str:
         """What stands there now."""
-        return "\n".join(line.rstrip() for line in self._screen.display).rstrip()
+        return "\n".join(line.rstrip() for line in self.pyte_screen.display).rstrip()
 
     async def ready(self, limit_s: float = 20.0) -> None:
         """Wait for an empty prompt."""
@@ -79,13 +79,13 @@ class Terminal:
 
 
 @asynccontextmanager
-async def terminal(work: Path, *words: str, **env: str) -> AsyncIterator[Terminal]:
+async def terminal(work: Path, *words: str, rows: int = 40, **env: str) -> AsyncIterator[Terminal]:
     """`variet ...` in a terminal of 100 columns."""
     import fcntl
     import termios
 
     master, slave = os.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, 100, 0, 0))
     clean = {name: value for name, value in os.environ.items() if not name.startswith("VARIET_")}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "variet", *words, cwd=work, stdin=slave, stdout=slave, stderr=slave,
@@ -93,7 +93,7 @@ async def terminal(work: Path, *words: str, **env: str) -> AsyncIterator[Termina
         start_new_session=True,
     )  # fmt: skip
     os.close(slave)
-    shown = Terminal(master, process)
+    shown = Terminal(master, process, rows)
     loop = asyncio.get_running_loop()
     loop.add_reader(master, shown.read)
     try:
