@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import itertools
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -68,9 +69,9 @@ def picture(shown: Terminal, title: str, path: Path) -> None:
     console = Console(record=True, width=screen.columns, file=io.StringIO(), force_terminal=True)
     for row in range(last + 1):
         text = Text(no_wrap=True)
-        for column in range(screen.columns):
-            cell = screen.buffer[row][column]
-            text.append(cell.data, _style(cell))
+        cells = [screen.buffer[row][column] for column in range(screen.columns)]
+        for style, alike in itertools.groupby(cells, _style):
+            text.append("".join(cell.data for cell in alike), style)
         text.rstrip()
         console.print(text, crop=True)
     path.parent.mkdir(exist_ok=True)
