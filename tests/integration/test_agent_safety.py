@@ -23,6 +23,7 @@ from variet.agent.tools.base import Place
 from variet.agent.tools.shell import Shell, ShellArgs
 from variet.agent.workspace import Workspace
 from variet.connection import Connection
+from variet.policy.action import Rule
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -155,6 +156,28 @@ async def run(work: Path, command: str) -> str:
     finally:
         sandbox.close()
     return result.content
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the sandbox is Linux's")
+async def test_a_command_cannot_write_what_a_rule_refuses_but_the_persons_own_check_can(
+    tmp_path: Path, home: Path, work: Path
+) -> None:
+    mine = (Rule("mine", "write", "sums.py", "deny"),)
+    answers = [call("shell", command="echo model > sums.py; echo model > free"), {"say": "ok"}]
+    async with scripted(tmp_path, answers) as server:
+        opened = await opening.start(
+            work, EngineModel(Connection(server.url)), Wishes("balanced", "native"), "full", mine, present=True
+        )
+        if opened.equipment.sandbox is None:
+            await opened.close()
+            pytest.skip("there is no sandbox here")
+        (ended,) = of(await turn(opened, "go"), ToolEnded)
+        assert "Read-only file system" in ended.content and (work / "free").read_text() == "model\n"
+        assert "a - b" in (work / "sums.py").read_text()
+        opened.kit.check = "echo person > sums.py"
+        await turn(opened, "again")
+        await opened.close()
+    assert (work / "sums.py").read_text() == "person\n"
 
 
 async def test_a_program_of_the_workspace_is_never_run_outside_the_sandbox(

@@ -8,16 +8,18 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
 import pytest
 
-from variet.agent.sandbox import Sandbox, open_sandbox, probe, programs
+from variet.agent.sandbox import Sandbox, kept, open_sandbox, probe, programs
 from variet.agent.tools.base import Place
 from variet.agent.tools.shell import Shell, ShellArgs
 from variet.agent.workspace import Workspace
+from variet.policy.action import Rule
+from variet.policy.decide import refuses_writing
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="bubblewrap is Linux's")
 NOBODY = 65534
@@ -58,8 +60,11 @@ def places(tmp_path_factory: pytest.TempPathFactory, user: int | None) -> Iterat
     shutil.rmtree(base)
 
 
-def said(places: Sandbox, command: str, user: int | None, *, network: bool = False, timeout_s: float = 30) -> str:
-    words = [*places.words({"PATH": PATH}, network=network), "bash", "-c", command]
+def said(
+    places: Sandbox, command: str, user: int | None, *, network: bool = False, timeout_s: float = 30,
+    held: Sequence[Path] = (),
+) -> str:  # fmt: skip
+    words = [*places.words({"PATH": PATH}, network=network, kept=held), "bash", "-c", command]
     done = subprocess.run(
         words, user=user, group=user, extra_groups=[] if user else None, cwd=places.root, timeout=timeout_s,
         env={"PATH": PATH, "API_KEY": SECRET}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -141,6 +146,26 @@ def test_sockets_of_this_machine_are_out_of_reach(places: Sandbox, user: int | N
     finally:
         abstract.close()
         file.close()
+
+
+def test_what_a_persons_rule_keeps_no_command_changes(places: Sandbox, user: int | None) -> None:
+    root = places.root
+    for name in ("migrations/deep/1.sql", "keep.txt", "migrations.md"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("old")
+    if user is not None:
+        for path in root.rglob("*"):
+            os.lchown(path, user, user)
+    rules = (Rule("a", "write", "migrations/*", "deny"), Rule("b", "edit", "*.txt", "deny"),
+             Rule("c", "write", "*.md", "allow"))  # fmt: skip
+    held = kept(root, lambda target: refuses_writing(target, rules))
+    assert set(held) == {root / "migrations", root / "keep.txt"}
+    tries = ("echo new > migrations/deep/1.sql", "echo new > migrations/2.sql", "rm -rf migrations", "mv migrations m",
+             "mv keep.txt k", "rm -f keep.txt", "sed -i s/old/new/ keep.txt", "echo new > migrations.md")  # fmt: skip
+    said(places, "; ".join(tries), user, held=held)
+    now = {path.relative_to(root).as_posix(): path.read_text() for path in root.rglob("*.[stm]*") if path.is_file()}
+    told = {name: text.strip() for name, text in now.items() if ".git/" not in name}
+    assert told == {"migrations/deep/1.sql": "old", "keep.txt": "old", "migrations.md": "new"}
 
 
 def test_no_capability_is_left_and_none_comes_back(places: Sandbox, user: int | None) -> None:

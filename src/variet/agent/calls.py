@@ -104,7 +104,7 @@ class Calls:
             return self._ended(call, "error", str(error))
         if refusal:
             return self._ended(call, "denied", refusal)
-        result = await self._carry_out(call, tool, args, sink)
+        result = await self._carry_out(call, tool, args, sink, by_person=by_person)
         if sink.kind == "write" and not result.failed:
             self.written.update(dict.fromkeys(sink.targets))
             self.fruitless = [] if result.diffs else [*self.fruitless, *sink.targets]
@@ -136,23 +136,23 @@ class Calls:
             return ""
         return "The user refused this." + (f" They say: {decision.feedback}" if decision.feedback else "")
 
-    async def _carry_out(self, call: CallPart, tool: AnyTool, args: Any, sink: Sink) -> Result:
+    async def _carry_out(self, call: CallPart, tool: AnyTool, args: Any, sink: Sink, *, by_person: bool) -> Result:
         """Between two checkpoints, where it may change files."""
         if tool.sink(args, self._kit.workspace) != sink:  # somebody moved a link meanwhile
             return Result("it leads elsewhere than when it was judged; nothing was done", failed=True)
         kept = self._kit.checkpoints
         if kept is None or sink.kind not in ("write", "shell"):
-            return await self._run_tool(call, tool, args)
+            return await self._run_tool(call, tool, args, by_person=by_person)
         only = [self._kit.workspace.resolve(one) for one in sink.targets] if sink.kind == "write" else None
         try:
             step = await kept.before(call.call_id, self._teller.turn_id, tool.summary(args), only)
         except CheckpointFailed as error:
             self._kit.checkpoints = None
             self._tell(Notice(level="warning", code="no_undo", text=f"no undo: {error.what}", next=error.next_step))
-            return await self._run_tool(call, tool, args)
+            return await self._run_tool(call, tool, args, by_person=by_person)
         self._tell(CheckpointMade(id=step.id))
         try:
-            return await self._run_tool(call, tool, args)
+            return await self._run_tool(call, tool, args, by_person=by_person)
         finally:
             try:
                 await kept.after(step)
@@ -160,12 +160,14 @@ class Calls:
                 told = f"this step cannot be undone: {error.what}"
                 self._tell(Notice(level="warning", code="no_undo", text=told, next=error.next_step))
 
-    async def _run_tool(self, call: CallPart, tool: AnyTool, args: Any) -> Result:
+    async def _run_tool(self, call: CallPart, tool: AnyTool, args: Any, *, by_person: bool) -> Result:
         def say(chunk: str) -> None:
             self._tell(ToolOutput(call_id=call.call_id, chunk=chunk))
 
+        refused = None if by_person else self._kit.permissions.refused_paths
+        place = Place(self._kit.workspace, say, call.call_id, self._teller.events.put_nowait, refused)
         try:
-            return await tool.run(args, Place(self._kit.workspace, say, call.call_id, self._teller.events.put_nowait))
+            return await tool.run(args, place)
         except ToolFailed as error:
             return Result(str(error), failed=True)
         except Exception as error:

@@ -11,12 +11,13 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 from variet.agent.events import Approval, Decision, Scope
 from variet.agent.visible import visible
 from variet.policy.action import Action, Facts, Mode, Rule, Sink, Verdict
-from variet.policy.decide import decide
+from variet.policy.decide import decide, refuses_writing
 
 # The smallest models are quick to make a test say what their code does.
 _TESTS_STAY = tuple(
@@ -45,6 +46,14 @@ class Permissions:
         """Whether tests stay as they are, as for the model that sits now."""
         others = tuple(rule for rule in self.facts.rules if rule not in _TESTS_STAY)
         self.facts = replace(self.facts, rules=(*others, *_TESTS_STAY) if keep else others)
+
+    @property
+    def refused_paths(self) -> Callable[[str], bool] | None:
+        """Whether a person's rules refuse that a path is written; None where none says anything of the kind."""
+        rules = [one for one in self.facts.rules if one.answer == "deny" and one not in _TESTS_STAY]
+        if not any(fnmatchcase(name, one.tool) for one in rules for name in ("write", "edit")):
+            return None
+        return lambda target: refuses_writing(target, rules)
 
     def judge(self, tool: str, sink: Sink) -> Verdict:
         return decide(Action(tool, sink, self.mode), self.facts)

@@ -14,7 +14,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +41,8 @@ _TOOLS = (
 _PROC_READ_ONLY = ("sys", "sysrq-trigger", "fs")
 _PROC_HIDDEN = ("acpi", "asound", "kcore", "keys", "kmsg", "latency_stats", "timer_list", "sched_debug", "scsi", "mtrr")
 _MOST_REPOSITORIES = 50
+_MOST_KEPT = 500
+_ANY = "\x01"  # a name that no rule means: one that speaks of it speaks of every file
 _NOT_WALKED = frozenset({".git", "node_modules", ".venv", "venv"})
 _PROBE_S = 10.0
 
@@ -54,12 +56,14 @@ class Sandbox:
     home: Path
     scratch: Path
 
-    def words(self, environment: Mapping[str, str], *, network: bool = False, git: bool = False) -> list[str]:
-        """What stands before a command that is to run in it."""
+    def words(
+        self, environment: Mapping[str, str], *, network: bool = False, git: bool = False, kept: Sequence[Path] = ()
+    ) -> list[str]:
+        """What stands before a command that is to run in it. `kept`: what it may not change in the workspace."""
         shown = programs(environment.get("PATH", ""), self.root, self.home)
         return command_line(
             self.bubblewrap, self.root, self.home, {**environment, "HOME": str(self.home), "TMPDIR": "/tmp"},
-            network=network, scratch=self.scratch, programs=shown, git=git,
+            network=network, scratch=self.scratch, programs=shown, git=git, kept=kept,
         )  # fmt: skip
 
     def close(self) -> None:
@@ -104,6 +108,7 @@ def command_line(
     git: bool = False,
     scratch: Path | None = None,
     programs: Iterable[Path] = (),
+    kept: Sequence[Path] = (),
 ) -> list[str]:
     """What to put before a command so that it runs in the sandbox, in `root`.
 
@@ -145,7 +150,7 @@ def command_line(
         words += ["--bind" if own else "--ro-bind", str(path), str(path)]
         for name in ("hooks", "config", "info", "modules", "worktrees") if own else ():
             words += ["--ro-bind-try", str(path / name), str(path / name)]
-    for path in guarded(root):
+    for path in (*guarded(root), *kept):
         words += ["--ro-bind-try", str(path), str(path)]
     words += ["--remount-ro", "/"]
     for name, value in environment.items():
@@ -174,6 +179,21 @@ def guarded(root: Path) -> list[Path]:
         if len(found) >= _MOST_REPOSITORIES:
             break
     return [one for one in found if not one.is_symlink()]
+
+
+def kept(root: Path, refused: Callable[[str], bool]) -> list[Path]:
+    """What is there now of paths that a person's rules refuse to have written: folders in which all is refused, else
+    files. What is not there yet cannot be held."""
+    found: list[Path] = []
+    for folder, folders, names in os.walk(root):
+        here = Path(folder).relative_to(root)
+        whole = [one for one in folders if refused((here / one / _ANY).as_posix())]
+        found += [Path(folder, one) for one in whole]
+        found += [Path(folder, one) for one in names if refused((here / one).as_posix())]
+        folders[:] = [one for one in folders if one not in _NOT_WALKED and one not in whole]
+        if len(found) >= _MOST_KEPT:
+            break
+    return [one for one in found[:_MOST_KEPT] if not one.is_symlink()]
 
 
 def obeyed(root: Path) -> dict[Path, tuple[int, int]]:

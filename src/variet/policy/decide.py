@@ -6,6 +6,7 @@ In this order: a person's refusals; what no mode may do; what changes nothing; a
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterable
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
@@ -19,6 +20,12 @@ def decide(action: Action, facts: Facts) -> Verdict:
     if verdict.answer == "ask" and not facts.person_present:
         return Verdict("deny", verdict.rule_id, f"{verdict.reason}, and nobody is here to be asked")
     return verdict
+
+
+def refuses_writing(target: str, rules: Iterable[Rule]) -> bool:
+    """Whether a person's rules refuse that a path of the workspace is written, whatever the mode."""
+    action = Action("write", Sink("write", (target,)), "full")
+    return any(rule.answer == "deny" and _hit(rule, action, every=False) for rule in rules)
 
 
 def _judge(action: Action, facts: Facts) -> Verdict:

@@ -32,12 +32,14 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a tool has to work with. `say`: a piece of output as it comes, for people. `tell`: an event of a helper."""
+    """What a tool has to work with. `say`: a piece of output as it comes, for people. `tell`: an event of a helper.
+    `refused`: whether a person's rules refuse that a path is written, where there are such rules."""
 
     workspace: Workspace
     say: Callable[[str], None] = lambda _: None
     call_id: str = ""
     tell: Callable[[EventBase], None] = lambda _: None
+    refused: Callable[[str], bool] | None = None
 
 
 class Tool(Protocol, Generic[A]):

@@ -22,7 +22,7 @@ from pydantic import AliasChoices, Field
 
 from variet.agent import programs
 from variet.agent.events import ToolKind
-from variet.agent.sandbox import Sandbox, obeyed, set_aside
+from variet.agent.sandbox import Sandbox, kept, obeyed, set_aside
 from variet.agent.tools.base import Args, Place, Result
 from variet.agent.workspace import Workspace
 from variet.errors import ToolFailed
@@ -128,7 +128,7 @@ class Shell:
         output = Output()
         watched = self._sandbox is not None and not reading.only_git(reading.parse(args.command))
         before = await asyncio.to_thread(obeyed, place.workspace.root) if watched else {}
-        process = await self._start(args, place.workspace.root)
+        process = await self._start(args, place)
         reader = asyncio.ensure_future(_read(process, output, (lambda _: None) if args.background else place.say))
         if args.background:
             number = max(self._jobs, default=0) + 1
@@ -156,7 +156,8 @@ class Shell:
         made = await asyncio.to_thread(set_aside, place.workspace.root, before) if watched else ""
         return Result("\n".join(part for part in (told, f"(exit {code})", made) if part), failed=code != 0)
 
-    async def _start(self, args: ShellArgs, folder: Path) -> asyncio.subprocess.Process:
+    async def _start(self, args: ShellArgs, place: Place) -> asyncio.subprocess.Process:
+        folder = place.workspace.root
         seen = environment(os.environ, folder)
         if os.name == "nt":
             words = [shutil.which("pwsh") or "powershell", "-NoProfile", "-NonInteractive", "-Command", args.command]
@@ -166,7 +167,8 @@ class Shell:
             only_git = reading.only_git(reading.parse(args.command))
             if only_git:  # git itself, whatever lies in the workspace under that name
                 seen["PATH"] = programs.outside(seen.get("PATH", ""), folder)
-            words = [*self._sandbox.words(seen, network=args.network, git=only_git), *words]
+            held = await asyncio.to_thread(kept, folder, place.refused) if place.refused is not None else []
+            words = [*self._sandbox.words(seen, network=args.network, git=only_git, kept=held), *words]
         try:
             return await asyncio.create_subprocess_exec(
                 *words, cwd=folder, env=seen, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
