@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from variet.agent.tools.edit import replaced
+from variet.agent.workspace import Workspace
 from variet.errors import ToolFailed
 
 CODE = "class A:\n    def f(self):\n        return 1\n\n    def g(self):\n        return 1\n"
@@ -64,3 +68,43 @@ def test_it_replaces_one_place_or_nothing(text: str, old: str, new: str) -> None
     assert 1 <= line <= text.count("\n") + 1
     if text.count(old) == 1:
         assert after == text.replace(old, new)
+
+
+MIXED = [("a", "\r\n"), ("b", "\n"), ("c", "\r\n"), ("d", "\r\n"), ("e", "\n"), ("f", "")]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changed"),
+    [
+        ("c", "C", "a\r\nb\nC\r\nd\r\ne\nf"),
+        ("c", "c1\nc2", "a\r\nb\nc1\r\nc2\r\nd\r\ne\nf"),
+        ("b\nc\n", "", "a\r\nd\r\ne\nf"),
+        ("f", "f\n", "a\r\nb\nc\r\nd\r\ne\nf\r\n"),
+        ("e\nf", "e", "a\r\nb\nc\r\nd\r\ne"),
+        ("a", "0\na", "0\r\na\r\nb\nc\r\nd\r\ne\nf"),
+    ],
+)
+def test_each_line_keeps_its_own_end(tmp_path: Path, old: str, new: str, changed: str) -> None:
+    path = tmp_path / "mixed"
+    path.write_bytes("".join(line + end for line, end in MIXED).encode())
+    workspace = Workspace(tmp_path)
+    before = workspace.read(workspace.resolve("mixed"))
+    assert before.text == "a\nb\nc\nd\ne\nf"
+    workspace.write(workspace.resolve("mixed"), before.text.replace(old, new, 1), before)
+    assert path.read_bytes().decode() == changed
+
+
+@given(
+    st.lists(st.tuples(st.text(alphabet="ab", max_size=2), st.sampled_from(["\n", "\r\n"])), min_size=1, max_size=8),
+    st.text(alphabet="ab\n", max_size=12),
+)
+def test_whatever_is_written_holds_its_text_and_nothing_else(lines: list[tuple[str, str]], text: str) -> None:
+    data = "".join(line + end for line, end in lines)
+    with tempfile.TemporaryDirectory() as name:
+        workspace = Workspace(Path(name))
+        path = workspace.resolve("file")
+        path.write_bytes(data.encode())
+        before = workspace.read(path)
+        assert before.encode(before.text) == data.encode(), "as it was"
+        workspace.write(path, text, before)
+        assert path.read_bytes().decode().replace("\r\n", "\n") == text

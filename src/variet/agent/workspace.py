@@ -10,15 +10,17 @@ import contextlib
 import difflib
 import hashlib
 import os
+import re
 import stat
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from variet.agent.events import Diff
 from variet.errors import ToolFailed
 
+_LINE_END = re.compile(r"\r?\n")
 _MOST_FOLDERS = 2_000  # that are searched for programs
 MOST_BYTES = 10_000_000  # of a file that is read as text
 _MARKS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
@@ -31,18 +33,38 @@ class Text:
     text: str
     encoding: str = "utf-8"
     mark: bytes = b""  # of its byte order, before the text
-    newline: str = "\n"
+    newline: str = "\n"  # of most lines
     sha256: str | None = None
+    ends: tuple[str, ...] = ()  # of each line, where they differ
 
     def encode(self, text: str) -> bytes:
         """Raises ToolFailed where the file's encoding cannot say it."""
-        with_ends = text.replace("\r\n", "\n").replace("\n", self.newline) if self.newline != "\n" else text
+        with_ends = text
+        if self.ends:
+            lines = text.replace("\r\n", "\n").split("\n")
+            with_ends = "".join(map("".join, zip(lines, self._ends_of(lines), strict=True)))
+        elif self.newline != "\n":
+            with_ends = text.replace("\r\n", "\n").replace("\n", self.newline)
         try:
             return self.mark + with_ends.encode(self.encoding)
         except UnicodeEncodeError as error:
             raise ToolFailed(
                 f"the file is {self.encoding}, which cannot hold {error.object[error.start : error.end]!r}"
             ) from None
+
+    def _ends_of(self, lines: Sequence[str]) -> list[str]:
+        """Those of a changed text, of its last line none: the first and the last lines, as far as they stayed, keep
+        theirs; so do as many lines between as there were, and others end as most do."""
+        before = self.text.split("\n")
+        least = min(len(before), len(lines))
+        head = next((at for at in range(least) if before[at] != lines[at]), least)
+        tail = next((at for at in range(least - head) if before[-1 - at] != lines[-1 - at]), least - head)
+        ends = [*self.ends, ""]
+        between = ends[head : len(ends) - tail]
+        if len(between) != len(lines) - head - tail:
+            between = [self.newline] * (len(lines) - head - tail)
+        ends = [*ends[:head], *between, *ends[len(ends) - tail :]]
+        return [*(end or self.newline for end in ends[:-1]), ""]
 
 
 class Workspace:
@@ -87,11 +109,13 @@ class Workspace:
         except UnicodeDecodeError:
             mark, encoding = b"", "latin-1"  # every byte is a character of it: writing back changes nothing else
             text = data.decode(encoding)
-        newline = "\r\n" if text.count("\r\n") * 2 > text.count("\n") else "\n"
-        if newline == "\r\n":
+        both, longer = text.count("\n"), text.count("\r\n")
+        newline = "\r\n" if longer * 2 > both else "\n"
+        ends = tuple(_LINE_END.findall(text)) if 0 < longer < both else ()
+        if longer:
             text = text.replace("\r\n", "\n")
         digest = hashlib.sha256(data).hexdigest()
-        return Text(text, encoding, mark, newline, digest)
+        return Text(text, encoding, mark, newline, digest, ends)
 
     def saw_all(self, shown: Iterable[str]) -> None:
         """These files were shown as they are."""
