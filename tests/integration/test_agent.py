@@ -541,6 +541,41 @@ async def test_the_smallest_models_change_no_tests_and_are_asked_openly_where_th
     assert "pass" not in (work / "test_sums.py").read_text()
 
 
+async def test_a_small_model_that_only_talks_is_led_to_a_file_which_it_may_decline(tmp_path: Path, work: Path) -> None:
+    claim = {"say": "I read the file and corrected the sign."}
+    begun = "why `change`\n\nsums.py\n```python\n"
+    answers = [
+        claim, cause("sums.py"), {"say": f"{begun}def add(a, b):\n    return a + b\n```"}, {"say": "All done."},
+        claim, cause("none"), {"say": "It is as it should be."},
+    ]  # fmt: skip
+    async with scripted(tmp_path, answers) as server:
+        opened = await open_session(server.url, work, profile="blocks")
+        events = await turn(opened, "fix add")
+        again = await turn(opened, "what did you do?")
+        await opened.close()
+        bodies = [json.loads(body) for body in await server.bodies()]
+    assert ended(events).reason == ended(again).reason == "done"
+    assert (work / "sums.py").read_text() == "def add(a, b):\n    return a + b\n"
+    files = bodies[1]["response_format"]["json_schema"]["schema"]["properties"]["file"]["enum"]
+    assert files == ["sums.py", "none"] and bodies[2]["messages"][-1]["content"].endswith("sums.py\n```python\n")
+    assert [event.code for event in of([*events, *again], InputAdded)] == ["unwritten", "unwritten"]
+
+
+async def test_a_model_that_only_says_that_it_changed_something_hears_so_once(tmp_path: Path, work: Path) -> None:
+    answers = [
+        {"say": "I have fixed `add`."},
+        {**call("edit", path="sums.py", old="a - b", new="a + b"), "expect": "Nothing was changed in this turn"},
+        {"say": "I have fixed `add`."},
+        {"say": "I have fixed it before."}, {"say": "I have fixed it before.", "expect": "Nothing was changed"},
+    ]  # fmt: skip
+    async with scripted(tmp_path, answers) as server:
+        opened = await open_session(server.url, work)
+        first, second = await turn(opened, "fix add"), await turn(opened, "what did you do?")
+        await opened.close()
+    assert ended(first).reason == ended(second).reason == "done"
+    assert (work / "sums.py").read_text() == "def add(a, b):\n    return a + b\n"
+
+
 @pytest.mark.parametrize("refused_at", [0, 1])
 async def test_a_server_that_takes_no_schema_or_no_begun_answer_is_asked_openly(
     tmp_path: Path, work: Path, refused_at: int

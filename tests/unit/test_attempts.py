@@ -7,7 +7,7 @@ import pytest
 from variet.agent.attempts import Attempts, LimitMet, Next
 from variet.agent.events import CallPart, Diff, ToolEnded
 from variet.agent.formats.base import Draft
-from variet.agent.guards import Limits, Nudge, claims_change, nudge_for
+from variet.agent.guards import Limits, Nudge, nudge_for, only_says
 
 LIMITS = Limits(nudges=1, checks=3, repeats=2)
 NUDGE = Nudge("empty", "You said nothing.")
@@ -86,14 +86,14 @@ def test_one_who_only_copied_a_file_hears_so_once() -> None:
 
 def test_who_says_that_something_was_changed_and_changed_nothing_hears_so_once() -> None:
     attempts = Attempts(LIMITS, checked=False, small=False, unwritten="Nothing was.")
-    assert attempts.after_words(None, steered=False, claims=True) == Next("ask", Nudge("unwritten", "Nothing was."))
-    assert attempts.after_words(None, steered=False, claims=True).do == "done"
+    assert attempts.after_words(None, steered=False, idle=True) == Next("ask", Nudge("unwritten", "Nothing was."))
+    assert attempts.after_words(None, steered=False, idle=True).do == "done"
     acted = Attempts(LIMITS, checked=False, small=False, unwritten="Nothing was.")
     acted.after_calls(results("shell", changed=False))
-    assert acted.after_words(None, steered=False, claims=True).do == "done", "a command may have"
+    assert acted.after_words(None, steered=False, idle=True).do == "done", "a command may have"
     for more in ({"held": True}, {"checked": True}):
         others = Attempts(LIMITS, **{"checked": False, "small": False, "unwritten": "Nothing was.", **more})  # type: ignore[arg-type]
-        assert others.after_words(None, steered=False, claims=True).do in ("done", "check")
+        assert others.after_words(None, steered=False, idle=True).do in ("done", "check")
 
 
 @pytest.mark.parametrize(
@@ -104,10 +104,14 @@ def test_who_says_that_something_was_changed_and_changed_nothing_hears_so_once()
         "Done. I have now fixed the bug.",
         "The function has been corrected.",
         "Both files have been updated:\n```python\nx = 1\n```",
+        "I will add the implementation of count_differences in strands.py.",
+        "The cause is the sign. Let me fix that now.",
+        "To fix it, we replace the line. Here's the updated code:\n\n```python\nx = 1\n```\n\nThis returns one.",
+        "This is the corrected `add` function:\n```python\nx = 1\n```",
     ],
 )
-def test_claims_are_heard(text: str) -> None:
-    assert claims_change(text)
+def test_an_answer_that_only_says_so_is_heard(text: str) -> None:
+    assert only_says(text)
 
 
 @pytest.mark.parametrize(
@@ -122,10 +126,14 @@ def test_claims_are_heard(text: str) -> None:
         "The bug: `a - b` should be `a + b`. Shall I fix it?",
         "```\nI added this\n```\nThat is what the log says.",
         "Nothing has been changed.",
+        "I will not make any changes.",
+        "I will add it once you tell me where.",
+        "An example:\n```python\nx = 1\n```\nIt binds a name.",
+        "The new version of Python is out.",
     ],
 )
-def test_what_claims_nothing_is_left_alone(text: str) -> None:
-    assert not claims_change(text)
+def test_an_answer_that_says_nothing_of_the_kind_is_left_alone(text: str) -> None:
+    assert not only_says(text)
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,8 @@
 Most models are asked until they call nothing more; a person's check, where there is one, then says whether that is so.
 The smallest ones are checked after each change, since they rarely see for themselves; whatever leads nowhere lets them
 begin again, a little warmer and with another seed: behind its own failure such a model says the same again. Without a
-check they are done once they write again what they wrote. Whoever says that something was changed, and changed nothing,
-hears so once.
+check they are done once they write again what they wrote. Whoever only says that something was changed hears so
+once.
 """
 
 from __future__ import annotations
@@ -72,9 +72,9 @@ class Attempts:
             raise LimitMet("repeats")
         return Next("ask", nudge)
 
-    def after_words(self, nudge: Nudge | None, *, steered: bool, claims: bool = False) -> Next:
+    def after_words(self, nudge: Nudge | None, *, steered: bool, idle: bool = False) -> Next:
         """After an answer without calls. `nudge`: where it cannot have been meant to be one; `steered`: the person said
-        something meanwhile; `claims`: it says that something was changed. Raises LimitMet."""
+        something meanwhile; `idle`: it only says that something was changed. Raises LimitMet."""
         if nudge is None and steered:
             return Next("ask")
         if self._persistent and (nudge is not None or not self._changed):
@@ -84,7 +84,7 @@ class Attempts:
             if self._nudges > self.limits.nudges:
                 raise LimitMet(nudge.code)
             return Next("ask", nudge)
-        if claims and not self._acted and not self.checked and not self.held:
+        if idle and not self._acted and not self.checked and not self.held:
             return self._remind()
         return Next("check" if self.checked else "done")
 

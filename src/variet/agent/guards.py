@@ -72,19 +72,35 @@ _DONE = (
     "added|adjusted|applied|changed|corrected|created|deleted|edited|fixed|implemented|mended|modified|moved|refactored|"
     "removed|renamed|replaced|rewrote|rewritten|updated|wrote|written"
 )
+_DO = (
+    "add|adjust|apply|change|correct|create|delete|edit|fix|implement|mend|modify|move|refactor|remove|rename|replace|"
+    "rewrite|update|write"
+)
 _CLAIM = re.compile(rf"(?:\bI\b|\b(?:has|have)(?: \w+)? been ).*?\b(?:{_DONE})\b", re.IGNORECASE)
 _NO_CLAIM = re.compile(
     r"\b(?:would|could|can|cannot|should|might|may|will|shall|if|not|never|no|nothing|none)\b|n't\b|'(?:d|ll)\b|\?",
     re.IGNORECASE,
 )
+_PROMISE = re.compile(rf"\b(?:I'll|I will|I am going to|I'm going to|let me)\b.*?\b(?:{_DO})\b", re.IGNORECASE)
+_NO_PROMISE = re.compile(r"\b(?:if|not|never|no|nothing|once|when|after|unless)\b|n't\b|\?", re.IGNORECASE)
+_SHOWS = re.compile(
+    r"\b(?:changed|complete|corrected|fixed|modified|new|revised|updated)"
+    r" (?:\S+ )?(?:class|code|content|file|function|implementation|method|module|version)\b",
+    re.IGNORECASE,
+)
 _SENTENCE_END = re.compile(r"(?<=[.!?;:])\s+|\n")
 
 
-def claims_change(text: str) -> bool:
-    """Whether an answer says that it changed something: weak models believe that saying so is doing so. Words in
-    fences are not its own."""
-    sentences = _SENTENCE_END.split(_FENCES.sub("", text))
-    return any(_CLAIM.search(one) and not _NO_CLAIM.search(one) for one in sentences)
+def only_says(text: str) -> bool:
+    """Whether an answer says that something was changed, or is about to be, or shows how a file is to be: weak models
+    believe that saying so is doing so. Words in fences are not its own."""
+    said = _FENCES.sub("", text)
+    sentences = [one for one in _SENTENCE_END.split(said) if one.strip()]
+    if any(_CLAIM.search(one) and not _NO_CLAIM.search(one) for one in sentences):
+        return True
+    if any(_PROMISE.search(one) and not _NO_PROMISE.search(one) for one in sentences[-2:]):
+        return True
+    return said != text and any(_SHOWS.search(one) for one in sentences)
 
 
 _FENCES = re.compile(r"^[ \t]*```.*?(?:^[ \t]*```[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, Coroutine
+from dataclasses import replace
 from typing import Any
 
 from variet.agent import compaction
@@ -34,7 +35,7 @@ from variet.agent.events import (
 )  # fmt: skip
 from variet.agent.formats.base import Draft
 from variet.agent.formats.guide import Guide, guide
-from variet.agent.guards import IDLE, Nudge, claims_change, nudge_for
+from variet.agent.guards import IDLE, Nudge, nudge_for, only_says
 from variet.agent.kit import Kit, Seat
 from variet.agent.prompt.preface import code_files
 from variet.agent.rendering import Rendering
@@ -214,7 +215,7 @@ class Agent:
         unwritten = self._named(kit.form.unwritten) if kit.check else IDLE
         held = kit.permissions.mode == "plan"
         attempts = Attempts(kit.limits, bool(kit.check), kit.form.small, unwritten, held or not kit.tools.changes)
-        full = False  # the context was, at the last answer
+        full = reminded = False  # the context was, at the last answer; it was reminded that it only talked
         if kit.check and await self._check_passes():
             return
         for _ in range(kit.limits.steps):
@@ -224,7 +225,7 @@ class Agent:
             seed = self._session.stored[kit.profile].request.get("seed")
             try:
                 draft, understood = await self._answers.next(
-                    attempts.sampling(seed), way=None if steered else self._way()
+                    attempts.sampling(seed), way=None if steered else self._way(idle=reminded)
                 )
             except ContextFull:
                 if full:
@@ -240,8 +241,9 @@ class Agent:
                 then = attempts.after_calls(await self._calls.run(understood.calls))
             else:
                 said = nudge or nudge_for(draft, sorted(kit.tools.tools))
-                claims = claims_change(understood.text)
-                then = attempts.after_words(said, steered=bool(self._steering), claims=claims)
+                idle = only_says(understood.text)
+                then = attempts.after_words(said, steered=bool(self._steering), idle=idle)
+            reminded = then.nudge is not None and then.nudge.code == "unwritten"
             if then.do == "done":
                 return
             if then.do == "check":
@@ -254,12 +256,14 @@ class Agent:
                 self._tell(InputAdded(origin="nudge", code=told.code, text=told.text))
         raise LimitMet("steps")
 
-    def _way(self) -> Guide | None:
-        """Where the next answer is led to: of the smallest models, behind a check that failed."""
+    def _way(self, *, idle: bool) -> Guide | None:
+        """Where the next answer is led to: of the smallest models, behind a check that failed, or where it only
+        talked."""
         kit = self._kit
-        if not (kit.form.guided and kit.check and self._failure):
+        if not kit.form.guided or not ((kit.check and self._failure) or idle):
             return None
-        return guide(kit.workspace, self._input, self._calls.written, self._calls.fruitless)
+        way = guide(kit.workspace, self._input, self._calls.written, self._calls.fruitless)
+        return replace(way, may_decline=True) if way is not None and not kit.check else way
 
     async def _check_passes(self, *, start_over: bool = False, nudge: Nudge | None = None) -> bool:
         """Runs the person's check; where it fails, the model reads what it says. `start_over`: only that, the task, the

@@ -1,6 +1,6 @@
-"""For the smallest models behind a failed check: two short questions instead of an open one. First why it fails, which
-file is at fault and what lines belong there, held to a JSON schema; then that file, whose path and fence are written
-for the model already.
+"""For the smallest models behind a failed check, or where they only talk: two short questions instead of an open one.
+First why it fails, which file is at fault and what lines belong there, held to a JSON schema; then that file, whose
+path and fence are written for the model already.
 
 Left alone, such a model names the cause rightly and then repeats the test, writes no path, or copies the file as it
 was; asked for the lines first, it writes them into the file (figures: docs/decisions/022).
@@ -21,6 +21,7 @@ from variet.agent.workspace import Workspace
 
 _MOST_FILES = 8  # to choose from
 _MOST_SAID = 240  # characters
+_NONE = "none"
 _MOST_NAME = 200  # characters; file systems take 255 bytes
 # Before a name: it is to be left alone.
 _UNWANTED = re.compile(r"\b(?:not|never|don't|except|without|leave)\b[^.!?\n]{0,40}$", re.IGNORECASE)
@@ -29,24 +30,26 @@ _NAMED = re.compile(r"(?<![\w/.])[\w-]+(?:/[\w-]+)*\.[a-z]{1,4}(?![\w/])")
 
 @dataclass(frozen=True, slots=True)
 class Guide:
-    """`files`: those that may be chosen."""
+    """`files`: those that may be chosen. `may_decline`: so may none, where one need not be written."""
 
     files: tuple[str, ...]
+    may_decline: bool = False
 
     @property
     def request(self) -> dict[str, Any]:
         """Fields of the first of the two requests, beside its messages."""
         said = {"type": "string", "minLength": 1, "maxLength": _MOST_SAID}
+        files = [*self.files, *([_NONE] if self.may_decline else [])]
         schema = {
             "type": "object",
-            "properties": {"why": said, "file": {"enum": list(self.files)}, "change": said},
+            "properties": {"why": said, "file": {"enum": files}, "change": said},
             "required": ["why", "file", "change"],
         }
         return {"response_format": {"type": "json_schema", "json_schema": {"name": "cause", "schema": schema}}}
 
     def opening(self, answer: str) -> str:
-        """How the second answer begins. Raises ValueError for what does not follow the schema: not every server that
-        is asked to hold a model to it does."""
+        """How the second answer begins. Raises ValueError where no file is to be written, and for what does not follow
+        the schema: not every server that is asked to hold a model to it does."""
         try:
             told = json.loads(answer)
         except RecursionError:
