@@ -4,7 +4,8 @@ Small models, and large ones whose template the server does not know, answer wit
 with the markup of another family. A call counts if it names a tool that was offered and has the arguments this one
 must have. Everything else stays text, byte for byte: code, JSON that is an answer, a call inside an explanation.
 
-Forms: ```json {"name", "arguments"}```, and the same bare; <tool_call>JSON</tool_call> (Hermes, Qwen);
+Forms: ```json {"name", "arguments"}```, and the same bare, long strings also in three quotes;
+<tool_call>JSON</tool_call> (Hermes, Qwen);
 <function=NAME><parameter=KEY>VALUE</parameter></function> (Qwen3-Coder); [TOOL_CALLS] with a list, or NAME[ARGS]JSON
 (Mistral); <|python_tag|>JSON (Llama); <|tool_call>call:NAME{key:<|"|>text<|"|>}<tool_call|> (Gemma 4);
 ```tool_code NAME(key='text')``` (Gemma 3). Markup counts wherever it stands outside code; JSON and tool_code only where
@@ -37,6 +38,7 @@ _OTHER_KEYS = ("type", "id", "call_id", "index")  # what else stands in a call; 
 _FIRST_KEY = re.compile(r'\s*(?:\[\s*)?\{{1,2}\s*"([A-Za-z_]{1,20})"\s*:\s*')
 _FIRST_KEY_BEGUN = re.compile(r'\s*(?:\[\s*)?(?:\{{1,2}\s*(?:"[A-Za-z_]{0,20}"?\s*:?\s*)?)?$')
 _WORD = re.compile(r"[A-Za-z_][\w.-]{0,63}")
+_TRIPLE = re.compile(r'(:\s*)"""(.*?)"""(?=\s*[,}\]])', re.DOTALL)
 _DECODER = json.JSONDecoder(strict=False)  # small models put line ends into strings as they are
 
 
@@ -304,7 +306,10 @@ def _written(arguments: Mapping[str, Any]) -> str:
 
 def _json(text: str, tools: Tools) -> Read:
     doubled = text.startswith("{{")  # as Qwen2.5's own template shows it
-    value, end = _DECODER.raw_decode(text, 1 if doubled else 0)
+    try:
+        value, end = _DECODER.raw_decode(text, 1 if doubled else 0)
+    except ValueError:
+        value, end = _triple_quoted(text, 1 if doubled else 0)
     if doubled:
         if not text.startswith("}", end):
             raise _NoCall
@@ -313,6 +318,24 @@ def _json(text: str, tools: Tools) -> Read:
     if not values:
         raise _NoCall
     return [_of_json(one, tools) for one in values], end
+
+
+def _triple_quoted(text: str, at: int) -> tuple[Any, int]:
+    """JSON whose long strings stand between three quotes, as in Python: (value, where it ends). What is between is
+    taken as it is written. Raises ValueError."""
+    plain = _TRIPLE.sub(lambda match: match[1] + json.dumps(_between(match[2])), text)
+    value, end = _DECODER.raw_decode(plain, at)
+    longer = 0  # by which the plain text is, up to its end
+    for match in _TRIPLE.finditer(text):
+        more = len(match[1] + json.dumps(_between(match[2]))) - len(match[0])
+        if match.end() + longer + more > end:
+            break
+        longer += more
+    return value, end - longer
+
+
+def _between(quotes: str) -> str:
+    return re.sub(r"\n[ \t]*\Z", "\n", quotes.removeprefix("\n"))
 
 
 def _of_json(value: Any, tools: Tools) -> ToolCall:

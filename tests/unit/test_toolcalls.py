@@ -60,6 +60,12 @@ CALLS: list[tuple[str, str, list[tuple[str, dict[str, Any]]]]] = [
     ('{"name": "list_files"}', "", [("list_files", {})]),
     ('{"name": "write_file", "arguments": {"path": "a", "content": "one\ntwo"}}', "",
      [("write_file", {"path": "a", "content": "one\ntwo"})]),  # a line end as it is
+    # a long string as Python has it
+    ('```json\n{\n  "name": "write_file",\n  "arguments": {\n    "path": "a",\n    "content": """\ndef f():\n'
+     '    """Say "x\\n"."""\n    return {1: 2}\n    """\n  }\n}\n```', "",
+     [("write_file", {"path": "a", "content": 'def f():\n    """Say "x\\n"."""\n    return {1: 2}\n'})]),
+    (f'{{"name": "write_file", "arguments": {{"content": """one""", "path": """a"""}}}}\n{READ}', "",
+     [("write_file", {"content": "one", "path": "a"}), A_TXT]),
     (f"{{{READ}}}", "", [A_TXT]),  # the braces doubled, as Qwen2.5's template shows them
     (f"```json\n{{{READ}}}\n```", "", [A_TXT]),
     (f"<tool_call>\n{{{READ}}}\n</tool_call>", "", [A_TXT]),
