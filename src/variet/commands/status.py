@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -61,18 +60,9 @@ def _watch(as_json: bool) -> None:
     console = Console()
     if not console.is_terminal:
         raise VarietError("--watch draws on a terminal", next_step="For programs: variet status --watch --json")
-    stopped: list[int] = []
-
-    def stop(number: int, _: object) -> None:
-        stopped.append(number)
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGINT, stop)  # raised where exceptions are ignored, the next event still finds it
     with Live(console=console, auto_refresh=False, screen=True, vertical_overflow="crop") as live:
         try:
             for kind, data in client.events("/engine/events"):
-                if stopped:
-                    return
                 if kind == "status":
                     live.update(_picture(data), refresh=True)
         except KeyboardInterrupt:
