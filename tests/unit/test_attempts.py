@@ -91,6 +91,12 @@ def test_who_says_that_something_was_changed_and_changed_nothing_hears_so_once()
     acted = Attempts(LIMITS, checked=False, small=False, unwritten="Nothing was.")
     acted.after_calls(results("shell", changed=False))
     assert acted.after_words(None, steered=False, idle=True).do == "done", "a command may have"
+    refused = Attempts(LIMITS, checked=False, small=False, unwritten="Nothing was.")
+    (call, end) = results("edit", changed=False)[0]
+    refused.after_calls([(call, end.model_copy(update={"status": "denied"}))])
+    assert refused.after_words(None, steered=False, idle=True).do == "done", "its person does not want it"
+    none = Attempts(Limits(nudges=0), checked=False, small=False, unwritten="Nothing was.")
+    assert none.after_words(None, steered=False, idle=True).do == "done"
     for more in ({"held": True}, {"checked": True}):
         others = Attempts(LIMITS, **{"checked": False, "small": False, "unwritten": "Nothing was.", **more})  # type: ignore[arg-type]
         assert others.after_words(None, steered=False, idle=True).do in ("done", "check")

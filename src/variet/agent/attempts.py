@@ -48,7 +48,7 @@ class Attempts:
     failed: int = 0  # checks that failed, and attempts that led to none
     _nudges: int = 0  # in a row
     _changed: bool = False  # something may have, since the last check
-    _acted: bool = False  # something was changed or run in this turn
+    _acted: bool = False  # something was changed, run or refused in this turn
     _reminded: bool = False  # that nothing was
     _guard: LoopGuard = field(init=False)
 
@@ -59,7 +59,9 @@ class Attempts:
         """Raises LimitMet."""
         self._nudges = 0
         moved = any(end.diffs or call.tool == "shell" for call, end in results)
-        self._changed, self._acted = self._changed or moved, self._acted or moved
+        self._changed = self._changed or moved
+        # Whoever was refused something did try: reminded, it would try again what its person does not want.
+        self._acted = self._acted or moved or any(end.status == "denied" for _, end in results)
         nudge = self._guard.after(results)
         if self._persistent and any(call.tool == "write" for call, _ in results):
             said = "\n".join(end.content for call, end in results if call.tool == "write")
@@ -110,7 +112,7 @@ class Attempts:
 
     def _remind(self) -> Next:
         """That nothing was changed: once, since it may well be right that nothing is to be."""
-        if self._reminded or not self.unwritten:
+        if self._reminded or not self.limits.nudges:
             return Next("done")
         self._reminded = True
         return Next("ask", Nudge("unwritten", self.unwritten))
