@@ -9,10 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from pydantic import ValidationError
-
 from variet.agent.abilities import Abilities, Reasoning
-from variet.agent.events import CallPart
 from variet.agent.formats.base import Draft, Message
 from variet.agent.formats.native import Native
 from variet.agent.model import CallPiece, Finished, Model, ModelFacts, ReasoningPiece, TextPiece, Waiting
@@ -83,7 +80,7 @@ async def reasoning_of(render: Callable[[dict[str, Any]], Awaitable[str]]) -> Re
         """Whether the thought is there, and nothing up to the result changes with a further turn."""
         before, after = [await render({"messages": messages, **fields}) for messages in turns(thought)]
         end = before.find(_RESULT)
-        return thought in before[: max(0, end)] and 0 <= end <= _common(before, after)
+        return end >= 0 and thought in before[:end] and after.startswith(before[:end])
 
     shown = _THOUGHT in await render({"messages": turns(_THOUGHT)[0]})
     if not shown and not await grows(_THOUGHT, **PRESERVED):
@@ -121,20 +118,9 @@ async def _calls(speak: _Speak, asked: dict[str, Any], tools: Toolbox, workspace
         return False
     numbers = itertools.count(1)
     understood = Native().understand(draft, tools, workspace, lambda: f"c{next(numbers):08}")
-    if any(_well_formed(call, tools) for call in understood.calls):
+    if any(not call.broken and tools.takes(call.tool, call.args) for call in understood.calls):
         return True
     return None if draft.finish == "length" else False
-
-
-def _well_formed(call: CallPart, tools: Toolbox) -> bool:
-    tool = tools.find(call.tool)
-    if tool is None or call.broken:
-        return False
-    try:
-        tool.args.model_validate(call.args)
-    except ValidationError:
-        return False
-    return True
 
 
 async def _schema_held(speak: _Speak) -> bool:
@@ -180,7 +166,3 @@ class _Speak:
 
 def _user(text: str) -> Message:
     return {"role": "user", "content": text}
-
-
-def _common(one: str, other: str) -> int:
-    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))

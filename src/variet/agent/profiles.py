@@ -18,8 +18,7 @@ from variet.agent.probe import PRESERVED, SWITCHED_OFF
 from variet.errors import SessionError
 
 # Models up to about two billion call tools in good form and with invented arguments; whole files in fences suit them.
-# The bench `exercises` has both beside each other, for 0.5 and 1.5 billion (docs/benchmarks.md); between that and 7
-# nobody tried.
+# The bench `exercises` has both beside each other for 1.5 billion (docs/benchmarks.md); larger ones nobody tried.
 SMALL_PARAMETERS = 2_100_000_000
 
 

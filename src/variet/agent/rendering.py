@@ -36,7 +36,7 @@ class Prefix:
 class Rendering:
     def __init__(self, prefix: Prefix, form: Format) -> None:
         self._prefix = prefix
-        self.form = form
+        self._form = form
         self._first: list[Message] = [{"role": "system", "content": prefix.system}]
         self.messages: list[Message] = list(self._first)
         self._calls: list[CallPart] = []
@@ -63,11 +63,11 @@ class Rendering:
             self._user(event.text)
         elif isinstance(event, MessageDone):
             self._calls, self._ended = [part for part in event.content if isinstance(part, CallPart)], {}
-            self.messages.append(self.form.answer(event))
+            self.messages.append(self._form.answer(event))
         elif isinstance(event, ToolEnded) and any(call.call_id == event.call_id for call in self._calls):
             self._ended[event.call_id] = event
             if not self.open_calls:
-                self.messages += self.form.results([(call, self._ended[call.call_id]) for call in self._calls])
+                self.messages += self._form.results([(call, self._ended[call.call_id]) for call in self._calls])
                 self._calls = []
         elif isinstance(event, TurnEnded) and self.last_role != "assistant":
             # Two turns of a person in a row: many templates refuse that.

@@ -38,7 +38,11 @@ full also runs commands where a sandbox holds. Exit code: 0 done, 1 error, 3 a l
 @click.option("--continue", "go_on", is_flag=True, help="Go on with the last session of this folder.")
 @click.option("--check", metavar="COMMAND", default="", help='Not done until this succeeds, as "python -m pytest -q".')
 @click.option("--steps", type=click.IntRange(1), default=100, show_default=True, help="Answers of the model at most.")
-@click.option("--profile", default="", help="How the model is spoken to (docs/agent.md); by default what suits it.")
+@click.option(
+    "--profile",
+    default="",
+    help="native, replayed, preserved, unthinking, blocks, open-blocks; by default what suits the model.",
+)
 @click.option("--seed", type=int, help="Of the model's choices, for repeatable runs.")
 @click.option("--temperature", type=float, help="Of the model's choices.")
 @click.option("--json", "as_json", is_flag=True, help="Print the events, one JSON object a line.")

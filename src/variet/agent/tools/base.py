@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from variet.agent.events import Diff, EventBase, ToolKind
 from variet.agent.workspace import Workspace
@@ -99,6 +100,13 @@ class Toolbox:
         bare = name.strip().removeprefix("functions.").removeprefix("default_api.")
         tool = self.tools.get(bare) or self.tools.get(bare.lower())
         return tool or self.tools.get(self.aliases.get(bare.lower(), ""))
+
+    def takes(self, name: str, args: dict[str, Any]) -> bool:
+        """Whether there is such a tool, and these are arguments for it."""
+        tool = self.find(name)
+        with contextlib.suppress(ValidationError):
+            return tool is not None and bool(tool.args.model_validate(args))
+        return False
 
     def schemas(self) -> list[dict[str, Any]]:
         """As Chat Completions wants them, sorted by name: these bytes never change within a session."""
