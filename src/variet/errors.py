@@ -90,6 +90,11 @@ class AnswerFailed(VarietError):
         self.code = code
         super().__init__(what, where=where, next_step=next_step)
 
+    @property
+    def refuses_request(self) -> bool:
+        """Whether the server may not know one of its fields, or its template refuse the messages."""
+        return self.status in (400, 404, 422, 500, 501)
+
 
 class StreamBroken(AnswerFailed):
     """An answer that broke off, or an engine that went away."""
@@ -97,6 +102,10 @@ class StreamBroken(AnswerFailed):
 
 class ContextFull(AnswerFailed):
     """More was asked than fits into the model's context."""
+
+    @property
+    def refuses_request(self) -> bool:
+        return False
 
 
 class ToolFailed(VarietError):

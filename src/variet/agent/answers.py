@@ -31,7 +31,6 @@ from variet.errors import AnswerFailed, ContextFull, StreamBroken
 
 log = logging.getLogger("variet.agent")
 
-_UNKNOWN = (400, 404, 422, 500, 501)  # how servers refuse a field that they do not know
 _FENCED = re.compile(r"^```\w", re.MULTILINE)
 _PAUSES_S = (0.5, 2.0, 5.0, 10.0)  # before an answer that broke off is asked for again
 
@@ -60,8 +59,7 @@ class Answers:
                 draft = await self._ask(message_id, sampling, None if self._unguided else way)
             except (StreamBroken, AnswerFailed) as error:
                 last = attempt + 1 == kit.limits.tries
-                refused = error.status in _UNKNOWN and not isinstance(error, ContextFull)
-                if way is not None and not self._unguided and refused and not last:
+                if way is not None and not self._unguided and error.refuses_request and not last:
                     log.info("no guided answers: %s", error)
                     self._tell(MessageDropped(message_id=message_id, reason=error.what))
                     self._unguided = True

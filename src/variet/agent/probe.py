@@ -15,7 +15,7 @@ from variet.agent.formats.native import Native
 from variet.agent.model import CallPiece, Finished, Model, ModelFacts, ReasoningPiece, TextPiece, Waiting
 from variet.agent.tools.base import Toolbox
 from variet.agent.workspace import Workspace
-from variet.errors import AnswerFailed, ContextFull
+from variet.errors import AnswerFailed
 
 log = logging.getLogger("variet.agent")
 
@@ -31,7 +31,6 @@ SWITCHED_OFF = {"chat_template_kwargs": {"enable_thinking": False}}
 PRESERVED = {
     "chat_template_kwargs": {"preserve_thinking": True, "clear_thinking": False, "truncate_history_thinking": False}
 }
-_REFUSED = (400, 422, 500, 501)
 
 Tell = Callable[[Mapping[str, Any]], None]
 
@@ -100,7 +99,7 @@ async def _written(model: Model, body: dict[str, Any]) -> str:
     try:
         return await model.render(body) or ""
     except AnswerFailed as error:
-        if error.status not in _REFUSED:
+        if not error.refuses_request:
             raise
         log.info("the template refuses it: %s", error)
         return ""
@@ -112,7 +111,7 @@ async def _calls(speak: _Speak, asked: dict[str, Any], tools: Toolbox, workspace
     try:
         draft = await speak.ask({**asked, "max_tokens": _MOST_TOKENS, "temperature": 0})
     except AnswerFailed as error:
-        if error.status not in _REFUSED or isinstance(error, ContextFull):
+        if not error.refuses_request:
             raise
         log.info("it takes no tools: %s", error)
         return False
@@ -131,7 +130,7 @@ async def _schema_held(speak: _Speak) -> bool:
         draft = await speak.ask({**asked, "temperature": 0})
         return bool(json.loads(draft.text) == {"colour": "violet"})
     except AnswerFailed as error:
-        if error.status not in _REFUSED or isinstance(error, ContextFull):
+        if not error.refuses_request:
             raise
         log.info("it takes no schema: %s", error)
     except ValueError:  # it does not heed it
