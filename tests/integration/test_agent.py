@@ -522,6 +522,21 @@ async def test_the_smallest_models_are_guided_to_the_file_and_start_over(
     assert "all is well" not in said, "what comes after the file is a guess"
 
 
+async def test_what_nobody_wrote_yet_is_begun_at_once_and_asked_about_where_it_fails(
+    tmp_path: Path, work: Path
+) -> None:
+    (work / "sums.py").write_text("def add(a, b):\n    raise NotImplementedError\n")
+    wrong, right = ({"say": f"def add(a, b):\n    return a {sign} b\n```"} for sign in "*+")
+    async with scripted(tmp_path, [wrong, cause("sums.py"), right]) as server:
+        opened = await open_session(server.url, work, check=CHECK, profile="blocks")
+        events = await turn(opened, "write add")
+        await opened.close()
+        bodies = [json.loads(body) for body in await server.bodies()]
+    assert ended(events).reason == "done" and (work / "sums.py").read_text() == "def add(a, b):\n    return a + b\n"
+    assert ["response_format" in body for body in bodies] == [False, True, False]
+    assert bodies[0]["messages"][-1] == {"role": "assistant", "content": "sums.py\n```python\n"}
+
+
 async def test_the_smallest_models_change_no_tests_and_are_asked_openly_where_there_is_nothing_to_choose(
     tmp_path: Path, work: Path
 ) -> None:
@@ -556,8 +571,11 @@ async def test_a_small_model_that_only_talks_is_led_to_a_file_which_it_may_decli
         bodies = [json.loads(body) for body in await server.bodies()]
     assert ended(events).reason == ended(again).reason == "done"
     assert (work / "sums.py").read_text() == "def add(a, b):\n    return a + b\n"
-    files = bodies[1]["response_format"]["json_schema"]["schema"]["properties"]["file"]["enum"]
-    assert files == ["sums.py", "none"] and bodies[2]["messages"][-1]["content"].endswith("sums.py\n```python\n")
+    fields = bodies[1]["response_format"]["json_schema"]["schema"]["properties"]
+    assert "why" not in fields, "it would say that nothing was written"
+    assert fields["file"]["enum"] == ["sums.py", "none"] and bodies[2]["messages"][-1]["content"].endswith(
+        "sums.py\n```python\n"
+    )
     assert [event.code for event in of([*events, *again], InputAdded)] == ["unwritten", "unwritten"]
 
 

@@ -17,7 +17,7 @@ from variet.agent.formats.blocks import Blocks, path_of
 from variet.agent.formats.guide import guide
 from variet.agent.formats.native import Native
 from variet.agent.formats.repair import arguments_of
-from variet.agent.formats.splice import defines_less, splice, with_imports
+from variet.agent.formats.splice import defines_less, splice, unfinished, with_imports
 from variet.agent.prompt.preface import files
 from variet.agent.tools import coding_tools
 from variet.agent.workspace import Workspace
@@ -277,7 +277,7 @@ def test_a_guide_offers_programs_and_holds_to_them(workspace: Workspace) -> None
     made = guide(workspace, "Write slug() in slugs.py, see test_x.py, v1.2, e.g. Node.js, out.json; not no.py")
     assert made is not None and made.files == ("a.py", "slugs.py")
     assert made.request["response_format"]["json_schema"]["schema"]["properties"]["file"] == {"enum": list(made.files)}
-    told = json.dumps({"why": "It is ```wrong```.", "file": "a.py", "change": "return 1"})
+    told = json.dumps({"why": "It is ```wrong```.", "file": "a.py", "change": "```python\nreturn 1\n```"})
     assert made.opening(told) == "It is wrong. `return 1`\n\na.py\n```python\n"
     for wrong in ("prose", "[]", json.dumps({"why": "x", "file": "/etc/passwd", "change": ""})):
         with pytest.raises(ValueError, match=r"none of|Expecting value"):
@@ -294,6 +294,34 @@ def test_a_guide_offers_programs_and_holds_to_them(workspace: Workspace) -> None
         assert made is not None and made.files == tuple(f"{name}.py" for name in offered)
     (workspace.root / "large.py").write_text("x = 1\n" * 5_000)
     assert guide(workspace, "") is None, "it has not seen what is in it"
+
+
+def test_a_function_that_nobody_wrote_yet_is_written_before_anything_is_asked(workspace: Workspace) -> None:
+    (workspace.root / "leap.py").write_text('def leap(year):\n    """29?"""\n    raise NotImplementedError\n')
+    for words, failure in (("Write leap in leap.py", ""), ("Make the tests pass", "leap.py:3: in leap")):
+        made = guide(workspace, words, failure=failure)
+        assert made is not None and not made.asks and made.opening("") == "leap.py\n```python\n"
+    for words, written, fruitless in (
+        ("Mend a.py", [], []), ("Write what leap wants, not leap.py", [], []), ("Write leap", ["leap.py"], []),
+        ("Write leap", [], ["leap.py"]),
+    ):  # fmt: skip
+        made = guide(workspace, words, written, fruitless)
+        assert made is not None and made.asks, "not spoken of, or it was tried already"
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ('def f():\n    """D."""\n\ndef g(): ...\ndef h(): pass\nasync def i(): raise NotImplementedError("i")\n',
+         {"f", "g", "h", "i"}),
+        ("def f(): raise ValueError\ndef g(): return None\ndef h(): raise\n", set()),
+        ("class A:\n    def f(self): raise NotImplementedError\n", set()),
+        ("@overload\ndef f(x): ...\n", set()),
+        ("def f(:\n", set()),
+    ],
+)  # fmt: skip
+def test_functions_that_are_yet_to_be_written_are_found(text: str, names: set[str]) -> None:
+    assert unfinished(text) == names
 
 
 def test_a_file_that_is_refused_is_told_beside_one_that_is_written(workspace: Workspace) -> None:

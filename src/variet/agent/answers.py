@@ -138,6 +138,8 @@ class Answers:
 
     async def _opening(self, body: dict[str, Any], way: Guide) -> str:
         """How the answer of a guided model begins; empty where it cannot be guided. Raises AnswerFailed."""
+        if not way.asks:
+            return way.opening("")
         text = ""
         async with contextlib.aclosing(self._kit.model.answer({**body, **way.request})) as stream:  # type: ignore[type-var]
             async for piece in stream:

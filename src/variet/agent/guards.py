@@ -64,10 +64,6 @@ _ONLY_SHOWN = (
 )
 
 
-IDLE = (
-    "Nothing was changed in this turn: no file was written, no command was run. If something is to be changed, do it "
-    "now; if not, say so."
-)
 _DONE = (
     "added|adjusted|applied|changed|corrected|created|deleted|edited|fixed|implemented|mended|modified|moved|refactored|"
     "removed|renamed|replaced|rewrote|rewritten|updated|wrote|written"

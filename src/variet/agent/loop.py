@@ -35,7 +35,7 @@ from variet.agent.events import (
 )  # fmt: skip
 from variet.agent.formats.base import Draft
 from variet.agent.formats.guide import Guide, guide
-from variet.agent.guards import IDLE, Nudge, nudge_for, only_says
+from variet.agent.guards import Nudge, nudge_for, only_says
 from variet.agent.kit import Kit, Seat
 from variet.agent.prompt.preface import code_files
 from variet.agent.rendering import Rendering
@@ -212,7 +212,7 @@ class Agent:
 
     async def _work(self) -> None:
         kit = self._kit
-        unwritten = self._named(kit.form.unwritten) if kit.check else IDLE
+        unwritten = self._named(kit.form.unwritten) if kit.check else kit.form.idle
         held = kit.permissions.mode == "plan"
         attempts = Attempts(kit.limits, bool(kit.check), kit.form.small, unwritten, held or not kit.tools.changes)
         full = reminded = False  # the context was, at the last answer; it was reminded that it only talked
@@ -262,7 +262,7 @@ class Agent:
         kit = self._kit
         if not kit.form.guided or not ((kit.check and self._failure) or idle):
             return None
-        way = guide(kit.workspace, self._input, self._calls.written, self._calls.fruitless)
+        way = guide(kit.workspace, self._input, self._calls.written, self._calls.fruitless, self._failure)
         return replace(way, may_decline=True) if way is not None and not kit.check else way
 
     async def _check_passes(self, *, start_over: bool = False, nudge: Nudge | None = None) -> bool:

@@ -57,6 +57,7 @@ class Format(Protocol):
     name: str
     check_failed: str  # what to tell the model beside the output of a check that fails; {files}: which may be at fault
     unwritten: str  # and where it then only talks
+    idle: str  # where it only says that it changed something, and no check tells
     # Of the smallest models: files are told with the first words where they are few; the check runs after each change,
     # its files are not to be changed; each failure makes answers more various.
     small: bool

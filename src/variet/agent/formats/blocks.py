@@ -72,6 +72,10 @@ class Blocks:
         "Nothing was written. Now write the corrected {files}: its path, and all of its content in a fence. Do not "
         "write the tests."
     )
+    idle = (
+        "Nothing was changed in this turn: all files are as they were. Now write the file that is to be changed: its "
+        "path, and all of its content in a fence. If none is to be changed, say so."
+    )
     small = True
 
     def __init__(self, *, guided: bool = True) -> None:

@@ -1,9 +1,10 @@
 """For the smallest models behind a failed check, or where they only talk: two short questions instead of an open one.
 First why it fails, which file is at fault and what lines belong there, held to a JSON schema; then that file, whose
-path and fence are written for the model already.
+path and fence are written for the model already. Where a function is yet to be written, its file is begun at once.
 
 Left alone, such a model names the cause rightly and then repeats the test, writes no path, or copies the file as it
-was; asked for the lines first, it writes them into the file (figures: docs/decisions/022).
+was; asked for the lines first, it writes them into the file. Asked why nothing works that nobody wrote, it talks of
+docstrings (figures: docs/decisions/022).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from variet.agent.formats.blocks import path_of
+from variet.agent.formats.splice import unfinished
 from variet.agent.prompt.preface import CODE, LANGUAGES, code_files, is_test, texts
 from variet.agent.workspace import Workspace
 
@@ -23,57 +25,73 @@ _MOST_FILES = 8  # to choose from
 _MOST_SAID = 240  # characters
 _NONE = "none"
 _MOST_NAME = 200  # characters; file systems take 255 bytes
+_WORD = re.compile(r"\w+")
 # Before a name: it is to be left alone.
 _UNWANTED = re.compile(r"\b(?:not|never|don't|except|without|leave)\b[^.!?\n]{0,40}$", re.IGNORECASE)
+_FENCE = re.compile(r"```\w*")
 _NAMED = re.compile(r"(?<![\w/.])[\w-]+(?:/[\w-]+)*\.[a-z]{1,4}(?![\w/])")
 
 
 @dataclass(frozen=True, slots=True)
 class Guide:
-    """`files`: those that may be chosen. `may_decline`: so may none, where one need not be written."""
+    """`files`: those that may be chosen. `may_decline`: so may none, where one need not be written. `asks`: the first
+    question; the file is known already without."""
 
     files: tuple[str, ...]
     may_decline: bool = False
+    asks: bool = True
 
     @property
     def request(self) -> dict[str, Any]:
         """Fields of the first of the two requests, beside its messages."""
         said = {"type": "string", "minLength": 1, "maxLength": _MOST_SAID}
         files = [*self.files, *([_NONE] if self.may_decline else [])]
-        schema = {
-            "type": "object",
-            "properties": {"why": said, "file": {"enum": files}, "change": said},
-            "required": ["why", "file", "change"],
-        }
+        # Reminded that nothing was written, and asked why, it would repeat that.
+        why = {} if self.may_decline else {"why": said}
+        fields = {**why, "file": {"enum": files}, "change": said}
+        schema = {"type": "object", "properties": fields, "required": list(fields)}
         return {"response_format": {"type": "json_schema", "json_schema": {"name": "cause", "schema": schema}}}
 
     def opening(self, answer: str) -> str:
-        """How the second answer begins. Raises ValueError where no file is to be written, and for what does not follow
-        the schema: not every server that is asked to hold a model to it does."""
+        """How the second answer begins, behind the first, if it `asks`. Raises ValueError where no file is to be
+        written, and for what does not follow the schema: not every server that is asked to hold a model to it does."""
+        if not self.asks:
+            return _begun(self.files[0])
         try:
             told = json.loads(answer)
         except RecursionError:
             told = None
         if not isinstance(told, dict) or told.get("file") not in self.files:
             raise ValueError(f"none of {', '.join(self.files)}: {answer[:200]}")
-        why, change = (str(told.get(key, "")).replace("```", "").strip() for key in ("why", "change"))
-        name = str(told["file"])
-        return f"{why} `{change}`\n\n{name}\n```{LANGUAGES.get(PurePosixPath(name).suffix, '')}\n"
+        why, change = (_FENCE.sub("", str(told.get(key, ""))).strip() for key in ("why", "change"))
+        return f"{why} `{change}`".lstrip() + f"\n\n{_begun(told['file'])}"
+
+
+def _begun(name: str) -> str:
+    return f"{name}\n```{LANGUAGES.get(PurePosixPath(name).suffix, '')}\n"
 
 
 def guide(
-    workspace: Workspace, words: str, written: Collection[str] = (), fruitless: Sequence[str] = ()
+    workspace: Workspace, words: str, written: Collection[str] = (), fruitless: Sequence[str] = (), failure: str = ""
 ) -> Guide | None:
     """For the programs of a small workspace, all of which the model was shown, and those that a person's words say are
     to be there. Once something was `written`, those that the person named come first until they were, too: such a
     model stays in the file where it is. Then without the `fruitless`, those that it last wrote as they are, where
-    others are left. None where there are too many, or none."""
+    others are left. One that holds a function of which the words or the `failure` speak, and which nobody wrote yet, is
+    written before anything is asked. None where there are too many, or none."""
     held = [name for name in code_files(workspace.root) if path_of(name) == name]
     if held and not texts(workspace.root):
         return None  # it would write files anew that it has not seen
-    named = {match[0] for match in _NAMED.finditer(words) if not _UNWANTED.search(words[: match.start()])}
+    mentioned = {(match[0], bool(_UNWANTED.search(words[: match.start()]))) for match in _NAMED.finditer(words)}
+    named = {name for name, unwanted in mentioned if not unwanted}
+    avoided = {name for name, _ in mentioned} - named
     bases = {PurePosixPath(name).name for name in held}
     new = [name for name in sorted(named) if _may_be_new(name) and PurePosixPath(name).name not in bases]
+    spoken = set(_WORD.findall(f"{words}\n{failure}"))
+    for name, text in workspace.python_files():
+        tried = name in written or name in fruitless or name in avoided
+        if name in held and not tried and unfinished(text) & spoken:
+            return Guide((name,), asks=False)
     there = (*held, *new)
     asked = [name for name in held if name in named or PurePosixPath(name).name in named]
     pending = tuple(name for name in asked if name not in written) if written else ()

@@ -18,6 +18,10 @@ class Native:
     name = "native"
     check_failed = "The check fails. Find the cause and mend it."
     unwritten = "Nothing was changed yet."
+    idle = (
+        "Nothing was changed in this turn: no file was written, no command was run. If something is to be changed, do "
+        "it now; if not, say so."
+    )
     small = False
     guided = False
 

@@ -39,6 +39,22 @@ def defines_less(text: str, snippet: str) -> bool:
     return bool(new) and new < old
 
 
+def unfinished(text: str) -> set[str]:
+    """Functions at a module's top that are yet to be written: there is nothing in them, or NotImplementedError. Methods
+    are left out: those of base classes stay so."""
+    tree = _parsed(text)
+    functions = [one for one in tree.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)] if tree else []
+    return {one.name for one in functions if not one.decorator_list and all(map(_says_nothing, one.body))}
+
+
+def _says_nothing(statement: ast.stmt) -> bool:
+    if isinstance(statement, ast.Expr):
+        return isinstance(statement.value, ast.Constant)  # a docstring, or an ellipsis
+    raised = statement.exc if isinstance(statement, ast.Raise) else None
+    raised = raised.func if isinstance(raised, ast.Call) else raised
+    return isinstance(statement, ast.Pass) or (isinstance(raised, ast.Name) and raised.id == "NotImplementedError")
+
+
 def same_program(text: str, other: str) -> bool:
     """Whether two files of Python differ in nothing that runs: quotes, comments, white space."""
     one, two = _parsed(text), _parsed(other)
