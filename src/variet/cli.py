@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ask": ("variet.commands.ask", "Ask a question."),
     "acp": ("variet.commands.acp", "Serve the coding agent to an editor."),
     "sessions": ("variet.commands.sessions", "List the agent's sessions."),
+    "connect": ("variet.commands.connect", "Let other coding clients use this engine."),
     "rules": ("variet.commands.rules", "Say what the agent may always do, or never."),
     "status": ("variet.commands.status", "Show tiers, models, memory and queue."),
     "swap": ("variet.commands.control", "Make a tier resident; what must give way does."),

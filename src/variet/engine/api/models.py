@@ -18,7 +18,8 @@ router = APIRouter()
 @router.get("/v1/models")
 @router.get("/models")
 async def models(request: Request) -> dict[str, Any]:
-    """Every name a request may use. `context_length` is what one conversation may hold; `live_beside`: models that can
+    """Every name a request may use. `context_length` is what one conversation may hold, `max_output_tokens` what an
+    answer may take of it, where its tier says so; `live_beside`: models that can
     be loaded at the same time, by the plan; `trained_as`, `parameters`: what its file says, where there is one;
     `configured` changes with what the configuration says of it."""
     return {"object": "list", "data": _entries(request.app.state.engine)}
@@ -67,6 +68,7 @@ def _entry(engine: Any, name: str, model: str, kind: str, description: str) -> d
     return {
         "id": name, "object": "model", "owned_by": "variet", "created": engine.started_at, "kind": kind, "model": model,
         "description": description, "context_length": spec.context_tokens, "max_model_len": spec.context_tokens,
+        "max_output_tokens": tier.max_tokens if tier else None,
         "capabilities": capabilities, "state": engine.view.state_of(model),
         "live_beside": sorted(beside), "trained_as": facts.name if facts else "",
         "parameters": facts.parameters if facts else 0,

@@ -1,0 +1,67 @@
+"""Claude Code. https://code.claude.com/docs/en/settings and /llm-gateway: settings.json of the user, or the project's
+settings.local.json, which is not committed. The key is asked for by a command, so that no file of its holds it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+
+from variet.connect.catalogue import Catalogue
+from variet.connect.clients.base import BACKGROUND, MAIN, PATIENCE_MS, Where, node_trusts
+from variet.connect.wishes import File, Values
+
+_HARD = "deep-coder"
+
+
+class ClaudeCode:
+    name, title, program = "claude-code", "Claude Code", "claude"
+    only_user = ""
+
+    def files(self, engine: Catalogue, where: Where) -> list[File]:
+        folder = where.named("CLAUDE_CONFIG_DIR", where.home / ".claude")
+        settings = where.project / ".claude" / "settings.local.json" if where.project else folder / "settings.json"
+        env = {
+            "ANTHROPIC_BASE_URL": engine.url,
+            "ANTHROPIC_DEFAULT_HAIKU_MODEL": BACKGROUND,  # titles and summaries, too: never a swap
+            "ANTHROPIC_DEFAULT_SONNET_MODEL": MAIN,
+            "ANTHROPIC_DEFAULT_OPUS_MODEL": _HARD,
+            # It knows one size for all models that are not Anthropic's; 200,000 without it.
+            "CLAUDE_CODE_MAX_CONTEXT_TOKENS": str(engine.least_context_tokens),
+            "CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(engine.least_output_tokens),
+            "CLAUDE_CODE_ATTRIBUTION_HEADER": "0",  # else the first line of its prompt changes with each request
+            "CLAUDE_CODE_API_KEY_HELPER_TTL_MS": "86400000",
+            "API_TIMEOUT_MS": str(PATIENCE_MS),
+            "CLAUDE_STREAM_IDLE_TIMEOUT_MS": str(PATIENCE_MS),
+            "CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK": "1",  # it would ask a second time while the first still loads
+            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+            **node_trusts(engine),
+        }
+        values: Values = {("env", name): value for name, value in env.items()}
+        asks: Values = {("model",): MAIN, ("apiKeyHelper",): key_command(windows=where.windows)}
+        state = (folder if where.env.get("CLAUDE_CONFIG_DIR") else where.home) / ".claude.json"
+        return [
+            File(settings, "json", {**values, **asks}),
+            File(state, "json", {("hasCompletedOnboarding",): True}),  # else it asks for an account first
+        ]
+
+    def environment(self, engine: Catalogue, where: Where) -> dict[str, str]:
+        return node_trusts(engine)
+
+    def notes(self, engine: Catalogue, where: Where) -> list[str]:
+        least = engine.least_context_tokens
+        if least >= 48_000:
+            return []
+        return [
+            f"its own prompt takes about 18,000 tokens, and it keeps 33,000 free; your smallest tier holds {least:,}: "
+            "give the tiers you use 65,536 (context_tokens), or start it with --bare"
+        ]
+
+
+def key_command(*, windows: bool) -> str:
+    """Prints the key; for a shell."""
+    words = [*key_words()]
+    return " ".join(f'"{one}"' for one in words) if windows else shlex.join(words)
+
+
+def key_words() -> tuple[str, ...]:
+    return (sys.executable, "-m", "variet", "connect", "--key")

@@ -1,0 +1,59 @@
+"""`variet connect` as people run it, against a real engine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.engine import EngineProcess
+
+pytestmark = pytest.mark.models
+
+
+async def test_a_client_is_connected_listed_and_put_back(engine: EngineProcess, tmp_path: Path) -> None:
+    person = tmp_path / "person"
+    settings = person / ".config" / "opencode" / "opencode.json"
+    settings.parent.mkdir(parents=True)
+    mine = '{\n  "theme": "dark" // mine\n}\n'
+    settings.write_text(mine)
+    env: dict[str, Any] = {"HOME": str(person), "XDG_CONFIG_HOME": "", "OPENCODE_CONFIG_DIR": ""}
+    code, shown = await engine.variet("connect", "opencode", "--print", **env)
+    assert code == 0 and '+  "model": "variet/balanced"' in shown and settings.read_text() == mine
+    code, told = await engine.variet("connect", "opencode", **env)
+    assert code == 0 and f"wrote {settings}" in told and engine.url in told and "--undo" in told
+    code, told = await engine.variet("connect", "opencode", **env)
+    assert code == 0 and "nothing to change" in told
+    code, listed = await engine.variet("connect", "--list", "--json", **env)
+    found = {one["client"]: one for one in json.loads(listed)["clients"]}
+    assert json.loads(listed)["engine"] == engine.url and found["opencode"]["connected"] == ["user"]
+    assert found["codex"]["connected"] == []
+    held = json.loads(settings.read_text().replace(" // mine", ""))
+    limit = held["provider"]["variet"]["models"]["deep-coder"]["limit"]
+    assert limit == {"context": 16384, "output": 4096} and held["small_model"] == "variet/resident"
+    code, told = await engine.variet("connect", "opencode", "--undo", **env)
+    assert code == 0 and settings.read_text() == mine
+
+
+async def test_what_cannot_be_connected_is_told(engine: EngineProcess, tmp_path: Path) -> None:
+    env: dict[str, Any] = {"HOME": str(tmp_path / "person")}
+    code, told = await engine.variet("connect", "codex", "--project", **env)
+    assert code == 2 and "without --project" in told
+    code, told = await engine.variet("connect", "emacs", **env)
+    assert code == 2 and "opencode" in told
+    settings = tmp_path / "person" / ".codex" / "config.toml"
+    settings.parent.mkdir(parents=True)
+    settings.write_text("model =\n")
+    code, told = await engine.variet("connect", "codex", **env)
+    assert code == 1 and "config.toml: it is not TOML" in told and settings.read_text() == "model =\n"
+
+
+async def test_without_an_engine_nothing_is_written(engine: EngineProcess, tmp_path: Path) -> None:
+    person = tmp_path / "person"
+    person.mkdir()
+    code, told = await engine.variet("connect", "aider", HOME=str(person), VARIET_ENGINE_URL="http://127.0.0.1:9")
+    assert code == 1 and "no engine answers" in told and not any(person.iterdir())
+    code, told = await engine.variet("connect", "--list", HOME=str(person), VARIET_ENGINE_URL="http://127.0.0.1:9")
+    assert code == 0 and "no engine: " in told and "aider" in told
