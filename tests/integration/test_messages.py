@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -149,5 +150,12 @@ async def test_what_is_no_such_request_is_told(engine: EngineProcess) -> None:
     ):
         status, answer = await engine.post("/v1/messages", {"model": "fast", "max_tokens": 4, **wrong})
         assert status == 400 and answer["type"] == "error", wrong
+    long = {"role": "user", "content": "word " * 9_000}
+    for stream in (False, True):
+        asked = {"model": "fast", "max_tokens": 4, "messages": [long], "stream": stream}
+        status, answer = await engine.post("/v1/messages", asked)
+        told = answer["error"]
+        assert status == 400 and told["type"] == "invalid_request_error"
+        assert re.fullmatch(r"prompt is too long: 9\d{3} tokens > \d+ maximum", told["message"])
     assert (await engine.post("/v1/messages", chat("fast")))[0] == 200
     assert not json.dumps((await engine.status())["journal"]).count("crash")

@@ -6,6 +6,7 @@ Shapes: OpenAI `{"error": {...}}`, Anthropic `{"type": "error", "error": {...}}`
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 
 from variet.engine.apis import Family
@@ -21,6 +22,8 @@ _TYPES = {  # status -> (OpenAI type, Anthropic type)
     429: ("rate_limit_error", "rate_limit_error"),
     503: ("unavailable_error", "overloaded_error"),
 }
+
+_SIZES = re.compile(r"(\d+) tokens\D*(\d+) tokens")  # as llama-server tells them: wanted, there are
 
 
 @dataclass(frozen=True)
@@ -58,5 +61,12 @@ class Problem(Exception):
         """The error as an API says it."""
         openai, anthropic = _TYPES.get(self.status, ("server_error", "api_error"))
         if family == "messages":
-            return {"type": "error", "error": {"type": anthropic, "message": self.message}}
+            return {"type": "error", "error": {"type": anthropic, "message": self._for_anthropic()}}
         return {"error": {"message": self.message, "type": openai, "param": None, "code": self.code}}
+
+    def _for_anthropic(self) -> str:
+        """Claude Code makes a conversation shorter at these words of Anthropic's, and ends at any others."""
+        if self.code != "exceed_context_size_error":
+            return self.message
+        sizes = _SIZES.search(self.message)
+        return f"prompt is too long: {sizes[1]} tokens > {sizes[2]} maximum" if sizes else "prompt is too long"
