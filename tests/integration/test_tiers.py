@@ -94,7 +94,7 @@ async def test_names_errors_and_pages(engine: EngineProcess) -> None:
         assert (await engine.post(path, {}))[0] == 403
     assert (await engine.post("/nowhere", {}))[0] == 404
     status, answer = await engine.post("/v1/messages", chat("fast", "word " * 9_000))
-    assert status == 400 and answer["type"] == "error" and "context" in answer["error"]["message"]
+    assert status == 400 and answer["type"] == "error" and "prompt is too long" in answer["error"]["message"]
     async with aiohttp.ClientSession() as session:
         for method in ("HEAD", "GET"):
             async with session.request(method, engine.url + "/") as page:

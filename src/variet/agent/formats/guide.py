@@ -28,7 +28,7 @@ _MOST_NAME = 200  # characters; file systems take 255 bytes
 _WORD = re.compile(r"\w+")
 # Before a name: it is to be left alone.
 _UNWANTED = re.compile(r"\b(?:not|never|don't|except|without|leave)\b[^.!?\n]{0,40}$", re.IGNORECASE)
-_FENCE = re.compile(r"```\w*")
+_FENCE = re.compile(r"```(?:\w+(?=\n))?")
 _NAMED = re.compile(r"(?<![\w/.])[\w-]+(?:/[\w-]+)*\.[a-z]{1,4}(?![\w/])")
 
 
