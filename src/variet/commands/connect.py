@@ -57,6 +57,8 @@ def connect(
     else:
         if scope == "project" and CLIENTS[client].only_user:
             raise click.UsageError(f"{CLIENTS[client].only_user}: run it without --project")
+        if scope == "project" and Path.cwd().resolve() == Path.home().resolve():
+            raise click.UsageError("this is your home folder, no project: run it without --project")
         _carry_out(CLIENTS[client], scope, _catalogue(), show, as_json)
 
 
