@@ -13,6 +13,7 @@ from variet import paths
 from variet.connect import changes
 from variet.connect.catalogue import Catalogue, catalogue
 from variet.connect.clients import CLIENTS, Where
+from variet.connect.clients.claude_code import key_words
 from variet.connect.documents import ABSENT, DocumentProblem, Place, document
 from variet.connection import Connection
 from variet.errors import ConnectionFailed, VarietError
@@ -298,3 +299,21 @@ def test_what_is_no_engine_is_said() -> None:
         catalogue(CONNECTION, {"data": [{"id": "gpt", "context_length": 1}]})
     with pytest.raises(ConnectionFailed, match="is no Variet Engine"):
         catalogue(CONNECTION, {"detail": "?"})
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['model_providers.openai.name = "o"\nx = 1\n', 'model_providers = { openai = { name = "o" } }\n'],
+    ids=["dotted keys", "a table on one line"],
+)
+def test_what_would_move_somebody_s_values_is_not_written(where: Where, text: str) -> None:
+    path = where.home / ".codex" / "config.toml"
+    path.parent.mkdir()
+    path.write_text(text)
+    with pytest.raises(VarietError, match=r"config\.toml"):
+        connect("codex", where, offered(Connection("http://10.0.0.2:8000", "sk-secret")))
+    assert path.read_text() == text
+
+
+def test_a_command_for_the_key_runs_nothing_of_the_folder_it_is_run_in() -> None:
+    assert key_words()[1] == "-P"

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from ruamel.yaml.error import YAMLError
 
 from variet import paths
 from variet.connect.documents import ABSENT, Document, DocumentProblem, Place, document
@@ -171,6 +172,15 @@ def _whole(
 def _merged(
     path: Path, before: str | None, kind: Kind, old: Written | None, wanted: Values, made: Plan
 ) -> tuple[str, list[Edit]]:
+    try:
+        return _edited(path, before, kind, old, wanted, made)
+    except (ValueError, TypeError, AttributeError, YAMLError) as error:  # of the libraries, for what they cannot write
+        raise DocumentProblem(f"it is written in a way that cannot be changed with care ({error})") from None
+
+
+def _edited(
+    path: Path, before: str | None, kind: Kind, old: Written | None, wanted: Values, made: Plan
+) -> tuple[str, list[Edit]]:
     held = document(kind, before or "")
     ours = old.edits if old is not None else []
     for edit in reversed(ours):
@@ -181,7 +191,27 @@ def _merged(
         edit = _entered(held, at, value) if isinstance(value, Entries) else _set(held, at, value)
         edit.wrote += next((one.wrote[:1] for one in ours if one.at == at), [])
         edits.append(edit)
-    return held.text if edits or old is not None else before or "", edits
+    if not edits and old is None:
+        return before or "", edits
+    places = {edit.at for edit in (*edits, *ours)}
+    after = document(kind, held.text)
+    if any(after.get(edit.at) != held.get(edit.at) for edit in edits) or _others(after, places) != _others(
+        document(kind, before or ""), places
+    ):
+        raise DocumentProblem("what else stands in it would become something else")
+    return held.text, edits
+
+
+def _others(held: Document, places: set[Place]) -> Any:
+    """All but what stands at these places, and tables that hold nothing."""
+
+    def pruned(value: Any, at: Place) -> Any:
+        if not isinstance(value, dict):
+            return value
+        left = {key: pruned(one, (*at, key)) for key, one in value.items() if (*at, key) not in places}
+        return {key: one for key, one in left.items() if one != {}}
+
+    return pruned(held.get(()), ())
 
 
 def _set(held: Document, at: Place, value: Any) -> Edit:

@@ -64,4 +64,4 @@ def key_command(*, windows: bool) -> str:
 
 
 def key_words() -> tuple[str, ...]:
-    return (sys.executable, "-m", "variet", "connect", "--key")
+    return (sys.executable, "-P", "-m", "variet", "connect", "--key")  # -P: nothing of the folder it is run in

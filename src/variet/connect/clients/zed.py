@@ -15,7 +15,7 @@ class Zed:
     only_user = "Zed takes agents from your own settings alone"
 
     def files(self, engine: Catalogue, where: Where) -> list[File]:
-        agent = {"type": "custom", "command": sys.executable, "args": ["-m", "variet", "acp"]}
+        agent = {"type": "custom", "command": sys.executable, "args": ["-P", "-m", "variet", "acp"]}
         return [File(_settings(where), "json", {("agent_servers", "Variet"): agent})]
 
     def environment(self, engine: Catalogue, where: Where) -> dict[str, str]:

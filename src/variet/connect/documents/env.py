@@ -15,6 +15,8 @@ class EnvDocument:
         self.text = text
 
     def get(self, at: Place) -> Any:
+        if not at:
+            return {one["name"]: self.get((one["name"],)) for one in _LINE.finditer(self.text)}
         line = self._line(at[0])
         if line is None:
             return ABSENT
