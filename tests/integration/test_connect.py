@@ -43,6 +43,8 @@ async def test_what_cannot_be_connected_is_told(engine: EngineProcess, tmp_path:
     assert code == 2 and "without --project" in told
     code, told = await engine.variet("connect", "opencode", "--project", HOME=str(Path.cwd()))
     assert code == 2 and "home folder" in told
+    code, told = await engine.variet("connect", "--undo", **env)
+    assert code == 2 and "of which client?" in told
     code, told = await engine.variet("connect", "emacs", **env)
     assert code == 2 and "opencode" in told
     settings = tmp_path / "person" / ".codex" / "config.toml"

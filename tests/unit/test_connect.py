@@ -115,6 +115,7 @@ def test_other_kinds_keep_their_comments(kind: str, text: str, at: Place, value:
         ("yaml", YAML_TEXT, ("a", "b", "c")),
         ("yaml", "", ("a", "b")),
         ("yaml", "# mine\n", ("a", "b")),
+        ("yaml", "# mine\n\n# model: gpt\n", ("a",)),
         ("env", "# mine\nB=2\n", ("A",)),
         ("json", JSONC, ("provider", "variet", "options")),
         ("json", '{"a": 1}', ("agent", "model")),
@@ -317,3 +318,11 @@ def test_what_would_move_somebody_s_values_is_not_written(where: Where, text: st
 
 def test_a_command_for_the_key_runs_nothing_of_the_folder_it_is_run_in() -> None:
     assert key_words()[1] == "-P"
+
+
+def test_a_file_of_comments_alone_keeps_them(where: Where) -> None:
+    path = where.home / ".aider.conf.yml"
+    path.write_text("# Sample\n# model: gpt\n")
+    connect("aider", where, offered())
+    connect("aider", where, None)
+    assert path.read_text() == "# Sample\n# model: gpt\n"

@@ -50,6 +50,8 @@ def connect(
 
     if key:
         _print_key()
+    elif client is None and (undo or show):
+        raise click.UsageError("of which client? `variet connect --list` shows them")
     elif listing or client is None:
         _list(as_json)
     elif undo:
@@ -84,6 +86,7 @@ def _where(client: Client, scope: str) -> Where:
 
 def _carry_out(client: Client, scope: str, engine: Catalogue | None, show: bool, as_json: bool) -> None:
     """Without an engine: put back."""
+    from variet import connection
     from variet.connect import changes
 
     where = _where(client, scope)
@@ -99,7 +102,7 @@ def _carry_out(client: Client, scope: str, engine: Catalogue | None, show: bool,
             "environment": environment, "notes": notes,
         })  # fmt: skip
         return
-    _tell(made, show, [engine.key] if engine is not None and engine.key else [])
+    _tell(made, show, [key] if (key := connection.find().key) else [])
     if engine is None:
         return
     if environment:

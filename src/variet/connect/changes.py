@@ -2,7 +2,7 @@
 
 What was written, and what had stood in its place, is remembered in STATE/connect before anything is written; the first
 time a copy of the whole file is kept there, too. To put it back each value is looked at: what a person changed since
-stays. Secrets are remembered by their digest.
+stays. Values of ours are remembered by their digest alone.
 """
 
 from __future__ import annotations
@@ -118,7 +118,8 @@ def apply(made: Plan) -> None:
             if os.name == "posix":
                 change.path.chmod(mode)
         except OSError as error:
-            raise VarietError(f"cannot be written: {error.strerror}", where=str(change.path)) from None
+            told = f"`variet connect {made.remembered.client} --undo` puts back what was written before it"
+            raise VarietError(f"cannot be written: {error.strerror}", where=str(change.path), next_step=told) from None
     if not made.remembered.files:
         _file_of(made.remembered).unlink(missing_ok=True)
 
@@ -282,7 +283,8 @@ def _read(path: Path) -> str | None:
         return None
     except (OSError, UnicodeDecodeError) as error:
         told = getattr(error, "strerror", None) or "it is not UTF-8"
-        raise VarietError(f"cannot be read: {told}", where=str(path)) from None
+        step = "Make it readable for you, or move it away"
+        raise VarietError(f"cannot be read: {told}", where=str(path), next_step=step) from None
 
 
 def _real(path: Path) -> Path:

@@ -1,5 +1,5 @@
-"""aider. https://aider.chat/docs/config: .aider.conf.yml of the home folder and of the project; what models hold stands
-in files of ours that it names."""
+"""aider. https://aider.chat/docs/config: .aider.conf.yml of the home folder; what models hold stands in files of ours
+that it names."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from variet.connect.wishes import File, Values, whole
 
 class Aider:
     name, title, program = "aider", "aider", "aider"
-    only_user = ""
+    only_user = "aider reads its key from your own configuration, where one for all projects stands"
 
     def files(self, engine: Catalogue, where: Where) -> list[File]:
         metadata, settings = where.ours / "aider.model.metadata.json", where.ours / "aider.model.settings.yml"
         values: Values = {
             ("openai-api-base",): engine.v1,
+            ("openai-api-key",): engine.token,
             ("model",): f"openai/{MAIN}",
             ("weak-model",): f"openai/{BACKGROUND}",
             ("editor-model",): f"openai/{MAIN}",
@@ -26,12 +27,8 @@ class Aider:
             ("model-settings-file",): str(settings),
             ("show-model-warnings",): False,
         }
-        home = where.home / ".aider.conf.yml"
-        key: Values = {("openai-api-key",): engine.token}
         own = [whole(metadata, _metadata(engine)), whole(settings, _settings(engine))]
-        if where.project is None:
-            return [*own, File(home, "yaml", {**values, **key}, secret=True)]
-        return [*own, File(where.project / ".aider.conf.yml", "yaml", values), File(home, "yaml", key, secret=True)]
+        return [*own, File(where.home / ".aider.conf.yml", "yaml", values, secret=True)]
 
     def environment(self, engine: Catalogue, where: Where) -> dict[str, str]:
         return {"SSL_CERT_FILE": str(engine.authority)} if engine.authority is not None else {}

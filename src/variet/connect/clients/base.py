@@ -11,6 +11,7 @@ from variet.connect.catalogue import Catalogue
 from variet.connect.wishes import File
 
 MAIN, BACKGROUND = "balanced", "resident"
+KEY = "VARIET_ENGINE_KEY"  # how clients that take a key by a name are told it
 PATIENCE_MS = 1_800_000  # a tier that is loaded from a slow disk, behind others in the queue
 
 

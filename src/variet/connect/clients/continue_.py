@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from variet.connect.catalogue import Catalogue, Model
-from variet.connect.clients.base import PATIENCE_MS, Where
+from variet.connect.clients.base import KEY, PATIENCE_MS, Where
 from variet.connect.wishes import Entries, File, Values
-
-KEY = "VARIET_ENGINE_KEY"
 
 
 class Continue:

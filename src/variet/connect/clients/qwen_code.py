@@ -6,10 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 from variet.connect.catalogue import Catalogue, Model
-from variet.connect.clients.base import BACKGROUND, MAIN, PATIENCE_MS, Where, node_trusts
+from variet.connect.clients.base import BACKGROUND, KEY, MAIN, PATIENCE_MS, Where, node_trusts
 from variet.connect.wishes import Entries, File, Values
-
-KEY = "VARIET_ENGINE_KEY"
 
 
 class QwenCode:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from abc import ABC, abstractmethod
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -16,7 +17,7 @@ from tomlkit.exceptions import TOMLKitError
 from variet.connect.documents.base import ABSENT, DocumentProblem, Place, no_table
 
 
-class _Tables:
+class _Tables(ABC):
     """What both have in common: tables within tables."""
 
     _data: MutableMapping[str, Any]
@@ -51,8 +52,8 @@ class _Tables:
                 break
             del table[key]
 
-    def _table(self, *, last: bool) -> MutableMapping[str, Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def _table(self, *, last: bool) -> MutableMapping[str, Any]: ...
 
 
 class TomlDocument(_Tables):
@@ -91,7 +92,8 @@ class YamlDocument(_Tables):
     @property
     def text(self) -> str:
         if not self._data:
-            return self._held if self._new else ""
+            lines = self._held.splitlines(keepends=True)
+            return "".join(line for line in lines if line.lstrip().startswith("#") or not line.strip())
         stream = io.StringIO()
         self._yaml.dump(self._data, stream)
         written = stream.getvalue()

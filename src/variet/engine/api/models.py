@@ -19,9 +19,9 @@ router = APIRouter()
 @router.get("/models")
 async def models(request: Request) -> dict[str, Any]:
     """Every name a request may use. `context_length` is what one conversation may hold, `max_output_tokens` what an
-    answer may take of it, where its tier says so; `live_beside`: models that can
-    be loaded at the same time, by the plan; `trained_as`, `parameters`: what its file says, where there is one;
-    `configured` changes with what the configuration says of it."""
+    answer may take of it, where its tier says so; `live_beside`: models that can be loaded at the same time, by the
+    plan; `trained_as`, `parameters`: what its file says, where there is one; `configured` changes with what the
+    configuration says of it."""
     return {"object": "list", "data": _entries(request.app.state.engine)}
 
 
