@@ -1,5 +1,5 @@
 """`python -m bench [NAME ...]`: measures, prints, and keeps results. NAME: first_byte, load, swaps, contexts, prefetch,
-starts, auto, first_request, exercises, chaos.
+starts, auto, first_request, exercises, chaos, gpu_memory.
 
 A run that was cut goes on where it was; `--fresh` begins again.
 """
@@ -13,12 +13,26 @@ import signal
 import sys
 from pathlib import Path
 
-from bench import auto, chaos, contexts, exercises, first_byte, first_request, load, prefetch, report, starts, swaps
+from bench import (
+    auto,
+    chaos,
+    contexts,
+    exercises,
+    first_byte,
+    first_request,
+    gpu_memory,
+    load,
+    prefetch,
+    report,
+    starts,
+    swaps,
+)
 from bench.results import Results, machine
 
 _ROUNDS = {"first_byte": 200, "load": 3, "swaps": 5, "contexts": 1, "prefetch": 5, "starts": 5, "auto": 50,
-           "first_request": 1, "exercises": 1, "chaos": 30}  # fmt: skip
-_BY_NAME_ONLY = {"chaos", "exercises", "first_request"}  # an hour; 400 MB of other people's programs
+           "first_request": 1, "exercises": 1, "chaos": 30, "gpu_memory": 1}  # fmt: skip
+# An hour; hours; 400 MB of other people's programs; a GPU.
+_BY_NAME_ONLY = {"chaos", "exercises", "first_request", "gpu_memory"}
 
 
 async def main() -> None:
@@ -28,7 +42,7 @@ async def main() -> None:
         "benches",
         nargs="*",
         default=[name for name in _ROUNDS if name not in _BY_NAME_ONLY],
-        help=f"of {', '.join(_ROUNDS)}; by default all but chaos, exercises (hours), first_request (400 MB)",
+        help=f"of {', '.join(_ROUNDS)}; by default all but chaos, exercises, first_request, gpu_memory",
     )
     parser.add_argument("--rounds", type=int, help="how often each case is measured")
     parser.add_argument("--out", type=Path, default=Path("bench-results.jsonl"))
@@ -42,6 +56,7 @@ async def main() -> None:
         "first_byte": first_byte.run, "load": load.run, "swaps": swaps.run, "contexts": contexts.run,
         "prefetch": prefetch.run, "starts": starts.run, "auto": auto.run,
         "first_request": first_request.run, "exercises": exercises.run, "chaos": chaos.run,
+        "gpu_memory": gpu_memory.run,
     }  # fmt: skip
     for name in options.benches:
         print(f"{name}:", flush=True)

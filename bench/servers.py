@@ -123,13 +123,20 @@ async def engine(
             tier["model"] = tier["model"] if tier["model"] in models else models[0]
         for table, values in (changes or {}).items():
             config.setdefault(table, {}).update(values)
-        port = free_port()
         path = Path(home, "engine_models.json")
         path.write_text(json.dumps(config), encoding="utf-8")
-        env = {**os.environ, "VARIET_HOME": home, "VARIET_MODELS": str(paths.models_dir())}
-        command = (sys.executable, "-m", "variet", "up", "--config", str(path), "--port", str(port))
-        async with _running(name, command, env, port) as peer:
+        async with configured(path, Path(home), name) as peer:
             yield peer
+
+
+@contextlib.asynccontextmanager
+async def configured(config: Path, home: Path, name: str = "Variet") -> AsyncIterator[Peer]:
+    """Variet Engine with this configuration, its state in `home`."""
+    port = free_port()
+    env = {**os.environ, "VARIET_HOME": str(home), "VARIET_MODELS": str(paths.models_dir())}
+    command = (sys.executable, "-m", "variet", "up", "--config", str(config), "--port", str(port))
+    async with _running(name, command, env, port) as peer:
+        yield peer
 
 
 async def child_of(engine: Peer, name: str, model: str) -> Peer:

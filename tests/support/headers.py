@@ -6,6 +6,7 @@ Tensor types follow llama-quantize's plain Q4_K_M recipe (llama-quant.cpp), whic
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures" / "headers"
 OWNER_MODELS = ("gemma-4-26b-a4b", "qwen3.5-35b-a3b", "gemma-4-31b", "qwen3.5-27b", "qwen3.5-122b-a10b")
 _TYPES = gguf.GGMLQuantizationType
+_ALIGNMENT = 32
 _WHERE_NOT_DIVISIBLE = {_TYPES.Q4_K: _TYPES.Q5_0, _TYPES.Q5_K: _TYPES.Q5_1, _TYPES.Q6_K: _TYPES.Q8_0}
 
 
@@ -48,8 +50,11 @@ def tensors(facts: dict[str, Any]) -> Iterator[tuple[str, tuple[int, ...], Any]]
             yield one["name"].replace("{i}", str(index)), tuple(one["shape"]), _fitting(chosen, one["shape"])
 
 
-def write_header(name: str, path: Path, vocabulary: int | None = None) -> Path:
-    """A GGUF of this model without its data. A full vocabulary would only cost time: its length is what counts."""
+def write_header(name: str, path: Path, vocabulary: int | None = None, *, words: bool = False) -> Path:
+    """A GGUF of this model without its data. A full vocabulary would only cost time: its length is what counts.
+
+    `words`: with a tokenizer that llama-server takes; its words mean nothing.
+    """
     facts = fixture(name)
     metadata = facts["metadata"]
     arch = metadata["general.architecture"]
@@ -58,7 +63,10 @@ def write_header(name: str, path: Path, vocabulary: int | None = None) -> Path:
         if key == "general.architecture":
             continue
         if key.startswith("tokenizer.ggml.tokens"):
-            writer.add_array("tokenizer.ggml.tokens", [""] * (vocabulary or int(value)))
+            count = vocabulary or int(value)
+            writer.add_array("tokenizer.ggml.tokens", _words(count) if words else [""] * count)
+        elif words and key.startswith("tokenizer."):
+            continue  # of the real words
         elif isinstance(value, bool):
             writer.add_bool(key, value)
         elif isinstance(value, int):
@@ -69,6 +77,13 @@ def write_header(name: str, path: Path, vocabulary: int | None = None) -> Path:
             writer.add_string(key, value)
         elif isinstance(value, list):
             writer.add_array(key, value)
+    if words:
+        writer.add_tokenizer_model("gpt2")
+        writer.add_tokenizer_pre("default")
+        writer.add_token_merges(["a b"])
+        writer.add_bos_token_id(0)
+        writer.add_eos_token_id(0)
+        writer.add_chat_template("{% for message in messages %}{{ message.content }}{% endfor %}")
     for tensor, shape, kind in tensors(facts):
         block, size = gguf.GGML_QUANT_SIZES[kind]
         elements = int(np.prod(shape))
@@ -79,6 +94,27 @@ def write_header(name: str, path: Path, vocabulary: int | None = None) -> Path:
     writer.write_ti_data_to_file()
     writer.close()
     return path
+
+
+def write_hollow(name: str, path: Path) -> Path:
+    """A model as large as the real one whose weights are all zero: a hole in the file, it takes no disk.
+
+    llama-server loads and runs it, and takes the memory that the real one takes; what it says is noise.
+    """
+    write_header(name, path, words=True)
+    size = -(-path.stat().st_size // _ALIGNMENT) * _ALIGNMENT
+    for _, shape, kind in tensors(fixture(name)):
+        block, bytes_per_block = gguf.GGML_QUANT_SIZES[kind]
+        size += -(-(int(np.prod(shape)) // block * bytes_per_block) // _ALIGNMENT) * _ALIGNMENT
+    os.truncate(path, size)
+    return path
+
+
+def _words(count: int) -> list[str]:
+    """Every byte, as BPE writes it, and other words, no two alike."""
+    kept = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [chr(256 + order) for order in range(256 - len(kept))]
+    return ["<end>", *map(chr, kept), *others, *(f"w{number}" for number in range(257, count))][:count]
 
 
 def _plain_type(tensor: dict[str, Any], tied: bool) -> Any:

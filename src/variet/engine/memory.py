@@ -18,9 +18,10 @@ KV_BYTES = {
 CELL_PADDING = 256
 PROCESS_MIB = 32  # libraries, allocator, HTTP workers of a llama-server without GPU
 VOCABULARY_BYTES = 284  # per token: the tokenizer's tables
-GPU_CONTEXT_MIB = (
-    320  # CUDA or Vulkan context and libraries on each device in use (heard; checked on a GPU when at hand)
-)
+# On each device in use, measured with Vulkan on an H100: 56 of its context, and what it takes when it first reads a
+# prompt, up to 410; products of experts take more.
+GPU_CONTEXT_MIB = 480
+EXPERT_SCRATCH_MIB = 180
 HOST_GPU_PROCESS_MIB = 450  # what a GPU process takes on the host beside weights
 
 
@@ -62,10 +63,11 @@ def full_window_bytes(facts: Facts, shape: Shape) -> int:
 
 def compute_bytes(facts: Facts, shape: Shape) -> int:
     """A device's compute buffer with flash attention, one micro-batch. Fits dense models to 0.02 MiB (decision 004);
-    for experts it is an estimate: those in use stand side by side."""
+    experts in use stand side by side (within 3 MiB above the log of two such models)."""
     batch = min(shape.micro_batch_tokens, shape.context_tokens)
     feed_forward = max(facts.feed_forward_length, facts.experts_used * facts.expert_feed_forward_length)
-    return batch * (12 * feed_forward + 16 * facts.embedding_length + 20 + 2 * _padded(shape.context_tokens))
+    embedding = (16 + 4 * facts.experts_used) * facts.embedding_length
+    return batch * (12 * feed_forward + embedding + 20 + 2 * _padded(shape.context_tokens))
 
 
 def output_bytes(facts: Facts, shape: Shape) -> int:

@@ -230,8 +230,6 @@ def _demand(facts: Facts, wish: Wish, plan: _Try) -> dict[str, int]:
         weights = layer.dense_bytes + layer.expert_bytes
         host += weights + memory.kv_bytes(layer, wish.shape)
         largest = max(largest, layer.largest_expert_bytes, layer.dense_bytes // 2)
-    if plan.host_layers and facts.layers:
-        host += facts.repacked_bytes * plan.host_layers // len(facts.layers)
     start = plan.host_layers
     for order, (gpu, count) in enumerate(zip(plan.gpus, plan.counts, strict=True)):
         layers = range(start, min(start + count, len(facts.layers)))
@@ -250,7 +248,8 @@ def _demand(facts: Facts, wish: Wish, plan: _Try) -> dict[str, int]:
         # A prefill copies host weights through the link, two tensors in flight.
         size += memory.compute_bytes(facts, wish.shape) + 2 * streamed
         extra = wish.extra_gpu_mib if order == 0 else 0
-        demand[gpu.name] = mib(size) + memory.GPU_CONTEXT_MIB + extra + wish.learned_gpu_mib
+        own = memory.GPU_CONTEXT_MIB + (memory.EXPERT_SCRATCH_MIB if facts.experts else 0)
+        demand[gpu.name] = mib(size) + own + extra + wish.learned_gpu_mib
     kept = memory.checkpoint_bytes(facts, wish.shape) + memory.output_bytes(facts, wish.shape)
     demand[HOST] = (
         mib(host + kept + memory.VOCABULARY_BYTES * facts.vocabulary)
