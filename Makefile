@@ -6,7 +6,7 @@ LOCKS := requirements/bootstrap.txt requirements/engine.txt requirements/dev.txt
 
 WEB := $(wildcard web/src/*) web/build.mjs web/package.json web/package-lock.json
 
-.PHONY: web check-web contract test-tools up setup setup-client setup-dev check format test test-unit test-integration test-e2e bench lock clean models
+.PHONY: clients web check-web contract test-tools up setup setup-client setup-dev check format test test-unit test-integration test-e2e bench lock clean models
 
 up: .venv/.engine-ready
 	@$(BIN)/variet up
@@ -55,8 +55,17 @@ format: setup-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Other people's clients, pinned: a gigabyte, for tests/e2e and a bench.
+clients: bench/clients/.ready
+
+bench/clients/.ready: bench/clients/package-lock.json bench/clients/aider.txt | setup-dev
+	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error --no-update-notifier --prefix bench/clients
+	$(BIN)/uv venv -q --clear --python $(BIN)/python bench/clients/.aider
+	$(BIN)/uv pip install -q --python bench/clients/.aider/bin/python --require-hashes -r bench/clients/aider.txt
+	@touch $@
+
 test: setup-dev models test-tools
-	$(BIN)/pytest tests
+	$(BIN)/pytest tests -m "not clients"
 
 test-unit: setup-dev
 	$(BIN)/pytest tests/unit
@@ -64,7 +73,7 @@ test-unit: setup-dev
 test-integration: setup-dev models test-tools
 	$(BIN)/pytest tests/integration
 
-test-e2e: setup-dev models
+test-e2e: setup-dev models clients
 	$(BIN)/pytest tests/e2e
 
 bench: setup-dev models
@@ -74,6 +83,7 @@ lock:
 	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links --extra agent --group build pyproject.toml -o requirements/client.txt
 	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links requirements/bootstrap.in -o requirements/bootstrap.txt
 	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links --extra engine --extra llama-server --group build pyproject.toml -o requirements/engine.txt
+	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links bench/clients/aider.in -o bench/clients/aider.txt
 	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links --extra agent --extra engine --extra llama-server --group build --group dev pyproject.toml -o requirements/dev.txt
 
 clean:

@@ -1,4 +1,5 @@
-"""`python -m bench.agent_tasks [TASK ...] [--seeds 1,2,3] [--tier deep-coder] [--out FOLDER]`: `variet code` and a real
+"""`python -m bench.agent_tasks [TASK ...] [--seeds 1,2,3] [--tier deep-coder] [--escalation TIER]
+[--out FOLDER]`: `variet code` and a real
 model on the embedded engine, in repositories whose tests fail (bench/tasks). Appends a line per run to runs.jsonl in
 the folder, with the transcript beside it; a run that is there already is not repeated. `--page FILE` writes what they
 show: a table of all runs, and the first of each task that passed.
@@ -12,9 +13,10 @@ import json
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from tests.support.engine import EngineProcess, embedded_config
 from tests.support.small_tasks import NAMES, TASKS, attempt
@@ -28,6 +30,7 @@ async def main() -> None:
     parser.add_argument("tasks", nargs="*", default=NAMES)
     parser.add_argument("--seeds", default="1,2,3")
     parser.add_argument("--tier", default="deep-coder")
+    parser.add_argument("--escalation", default="", help="the tier that takes over where the first does not get on")
     parser.add_argument("--out", type=Path, default=Path("bench-agent"))
     parser.add_argument("--page", type=Path)
     options = parser.parse_args()
@@ -35,7 +38,8 @@ async def main() -> None:
     lines = options.out / "runs.jsonl"
     rows = [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
     done = {(row["task"], row["seed"], row["tier"]) for row in rows}
-    wanted = [(task, int(seed), options.tier) for task in options.tasks for seed in options.seeds.split(",")]
+    tiers = ", then ".join(filter(None, (options.tier, options.escalation)))
+    wanted = [(task, int(seed), tiers) for task in options.tasks for seed in options.seeds.split(",")]
     await _run([one for one in wanted if one not in done], options.out)
     if options.page:
         options.page.write_text(page(options.out), encoding="utf-8")
@@ -49,11 +53,12 @@ async def _run(wanted: Sequence[tuple[str, int, str]], out: Path) -> None:
         engine = EngineProcess(folder / "home", paths.models_dir())
         try:
             await engine.start(embedded_config())
-            for task, seed, tier in wanted:
-                row = {"task": task, "seed": seed, "tier": tier}
-                row |= asdict(await attempt(engine, task, seed, folder, tier))
+            for task, seed, tiers in wanted:
+                row = {"task": task, "seed": seed, "tier": tiers}
+                tier, _, escalation = tiers.partition(", then ")
+                row |= asdict(await attempt(engine, task, seed, folder, tier, escalation))
                 said = str(row.pop("said")).replace(f"{folder}/", "")
-                (out / f"{task}-{seed}-{tier}.txt").write_text(said)
+                _transcript(out, row).write_text(said)
                 with (out / "runs.jsonl").open("a") as file:
                     file.write(json.dumps(row) + "\n")
                 print(json.dumps(row), flush=True)
@@ -62,26 +67,34 @@ async def _run(wanted: Sequence[tuple[str, int, str]], out: Path) -> None:
             await engine.wait()
 
 
+def _transcript(out: Path, row: Mapping[str, Any]) -> Path:
+    return out / f"{row['task']}-{row['seed']}-{row['tier'].replace(', then ', '-')}.txt"
+
+
 def page(folder: Path) -> str:
     """What the runs in a folder show, in Markdown."""
     rows = [json.loads(line) for line in (folder / "runs.jsonl").read_text().splitlines()]
     lines = [
         "# What a model of 1.5 billion parameters does with a check", "",
         "By `python -m bench.agent_tasks --page docs/small-model.md`: `variet code --check`, Qwen2.5-Coder-1.5B",
-        "(Q4_K_M, two cores, no GPU), the repositories of `bench/tasks`. [How it is led](agent.md#small-models).", "",
-        "| task | seed | tests pass | checks run | seconds |", "|---|---:|---|---:|---:|",
+        "(Q4_K_M, two cores, no GPU), the repositories of `bench/tasks`. [How it is led](agent.md#small-models).",
+        "Its tier is `deep-coder`; `balanced` is the 0.5B; `then` names who takes over where it does not get on.", "",
+        "| tier | task | seed | tests pass | checks run | seconds |", "|---|---|---:|---|---:|---:|",
     ]  # fmt: skip
     for one in rows:
         told = "yes" if one["passed"] else "no"
-        lines.append(f"| `{one['task']}` | {one['seed']} | {told} | {one['checks']} | {one['seconds']} |")
-    for task in dict.fromkeys(one["task"] for one in rows):
-        shown = next((one for one in rows if one["task"] == task and one["passed"]), None)
+        lines.append(
+            f"| {one['tier']} | `{one['task']}` | {one['seed']} | {told} | {one['checks']} | {one['seconds']} |"
+        )
+    for task, tier in dict.fromkeys((one["task"], one["tier"]) for one in rows):
+        these = [one for one in rows if one["task"] == task and one["tier"] == tier]
+        shown = next((one for one in these if one["passed"]), None)
         if shown is None:
             continue
         asked = json.loads((TASKS / task / "task.json").read_text())
-        said = (folder / f"{task}-{shown['seed']}-{shown['tier']}.txt").read_text().rstrip()
+        said = _transcript(folder, shown).read_text().rstrip()
         lines += [
-            "", f"## `{task}`, seed {shown['seed']}", "", f"> {asked['prompt']}", "",
+            "", f"## `{task}`, {tier}, seed {shown['seed']}", "", f"> {asked['prompt']}", "",
             f"`--check \"{asked['check']}\"`", "", "````text", said, "````",
         ]  # fmt: skip
     return "\n".join(lines) + "\n"

@@ -30,10 +30,16 @@ class Run:
     said: str
 
 
-async def attempt(engine: EngineProcess, task: str, seed: int, folder: Path, tier: str = "deep-coder") -> Run:
-    """One task with one seed, in a repository of its own below `folder`."""
+async def attempt(
+    engine: EngineProcess, task: str, seed: int, folder: Path, tier: str = "deep-coder", escalation: str = ""
+) -> Run:
+    """One task with one seed, in a repository of its own below `folder`. `escalation`: the tier that takes over."""
     work, asked = folder / f"{task}-{seed}", json.loads((TASKS / task / "task.json").read_text())
     shutil.copytree(TASKS / task, work, ignore=shutil.ignore_patterns("task.json"))
+    if escalation:
+        settings = folder / "workstation" / "config" / "agent.json"
+        settings.parent.mkdir(parents=True, exist_ok=True)
+        settings.write_text(json.dumps({"escalation": [escalation]}))
     before = _contents(work)
     began = time.monotonic()
     code, said = await _python(

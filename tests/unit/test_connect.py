@@ -326,3 +326,39 @@ def test_a_file_of_comments_alone_keeps_them(where: Where) -> None:
     connect("aider", where, offered())
     connect("aider", where, None)
     assert path.read_text() == "# Sample\n# model: gpt\n"
+
+
+def test_what_two_folders_share_goes_with_the_last_of_them(where: Where, tmp_path: Path) -> None:
+    """The key of Qwen Code stands in the person's settings, for a project, too."""
+    mine, secret = where.home / ".qwen" / "settings.json", "sk-secret"
+    engine = offered(Connection("http://10.0.0.2:8000", secret))
+    mine.parent.mkdir(parents=True)
+    before = '{\n  "theme": "dark",\n  "env": {\n    "VARIET_ENGINE_KEY": "mine"\n  }\n}\n'
+    for first, second in ((0, 1), (1, 0)):
+        mine.write_text(before)
+        places = [where, replace(where, project=tmp_path / "project")]
+        for place in places:
+            connect("qwen-code", place, engine)
+        kept = changes.recall("qwen-code", places[1].project).model_dump_json()
+        assert secret not in kept, "what was ours already is not remembered in words"
+        connect("qwen-code", places[first], None)
+        assert json.loads(mine.read_text())["env"] == {"VARIET_ENGINE_KEY": secret}
+        connect("qwen-code", places[second], None)
+        assert mine.read_text() == before
+
+
+def test_a_tier_chosen_in_the_client_s_own_menu_stays_and_goes_with_the_rest(where: Where) -> None:
+    settings = where.home / ".config" / "opencode" / "opencode.json"
+    settings.parent.mkdir(parents=True)
+    before = '{\n  "model": "anthropic/claude"\n}\n'
+    settings.write_text(before)
+
+    def connected() -> str:
+        connect("opencode", where, offered())
+        return str(json.loads(settings.read_text())["model"])
+
+    assert connected() == "variet/balanced"
+    settings.write_text(settings.read_text().replace('"variet/balanced"', '"variet/deep-coder"'))
+    assert connected() == "variet/deep-coder"
+    connect("opencode", where, None)
+    assert settings.read_text() == before

@@ -27,6 +27,7 @@ Examples:
   variet connect opencode                 in all folders
   variet connect qwen-code --project      in this folder alone
   variet connect codex --print            show what would change, and change nothing
+  variet connect codex --check            let it do a small task, to see that all works
   variet connect codex --undo             put back what stood there
 """
 )
@@ -35,11 +36,16 @@ Examples:
 @click.option("--project", "scope", flag_value="project", help="In this folder alone; no key is written into it.")
 @click.option("--print", "show", is_flag=True, help="Show what would change; change nothing.")
 @click.option("--undo", is_flag=True, help="Put back what stood there; what you changed since stays.")
+@click.option("--check", "checking", is_flag=True, help="Let it do a small task in a scratch folder, twice.")
+@click.option(
+    "--limit", "limit_s", default=900.0, show_default=True, help="With --check: the most seconds a run takes."
+)
 @click.option("--list", "listing", is_flag=True, help="List the clients.")
 @click.option("--key", is_flag=True, hidden=True, help="Print the engine's key, for clients that ask for it.")
 @json_option
 def connect(
-    client: str | None, scope: str, show: bool, undo: bool, listing: bool, key: bool, as_json: bool
+    client: str | None, scope: str, show: bool, undo: bool, checking: bool, limit_s: float, listing: bool, key: bool,
+    as_json: bool,
 ) -> None:  # fmt: skip
     """Let CLIENT use this engine: its own configuration is changed, a copy is kept, and --undo puts it back.
 
@@ -50,10 +56,14 @@ def connect(
 
     if key:
         _print_key()
-    elif client is None and (undo or show):
+    elif client is None and (undo or show or checking):
         raise click.UsageError("of which client? `variet connect --list` shows them")
     elif listing or client is None:
         _list(as_json)
+    elif checking:
+        from variet.commands.client_check import check
+
+        check(CLIENTS[client], _catalogue(), _where(CLIENTS[client], "user"), limit_s, as_json)
     elif undo:
         _carry_out(CLIENTS[client], scope, None, show, as_json)
     else:

@@ -54,6 +54,10 @@ class Catalogue:
         return [*self.tiers, self.models["auto"], self.models["resident"]]
 
     @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(model.name for model in self.offered)
+
+    @property
     def token(self) -> str:
         return self.key or NO_KEY
 

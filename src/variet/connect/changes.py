@@ -11,6 +11,7 @@ import difflib
 import hashlib
 import json
 import os
+import re
 import stat
 import time
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ from ruamel.yaml.error import YAMLError
 
 from variet import paths
 from variet.connect.documents import ABSENT, Document, DocumentProblem, Place, document
-from variet.connect.wishes import Entries, File, Kind, Values
+from variet.connect.wishes import Choice, Entries, File, Kind, Values
 from variet.errors import VarietError
 
 _PRIVATE = 0o600
@@ -90,12 +91,13 @@ class Plan:
     changes: list[Change]
     remembered: Remembered
     left: list[str] = field(default_factory=list)
+    others: list[Remembered] = field(default_factory=list)  # of the same client, in other folders or in all
 
 
 def plan(client: str, folder: Path | None, files: Sequence[File]) -> Plan:
     """Without any, all is put back. Raises VarietError for a file that cannot be read or changed."""
     known = recall(client, folder)
-    made = Plan([], Remembered(client=client, folder=str(folder or ""), when=time.time()))
+    made = Plan([], Remembered(client=client, folder=str(folder or ""), when=time.time()), others=_others_of(known))
     wanted = {_real(one.path): one for one in files}
     for path in dict.fromkeys([*(_real(one.path) for one in known.files), *wanted]):
         old = next((one for one in known.files if _real(one.path) == path), None)
@@ -105,7 +107,7 @@ def plan(client: str, folder: Path | None, files: Sequence[File]) -> Plan:
 
 def apply(made: Plan) -> None:
     """Raises VarietError, and says how far it came: what is remembered by then is enough to put it back."""
-    _remember(made.remembered, [change for change in made.changes if change.different])
+    _remember(made.remembered, made.others, [change for change in made.changes if change.different])
     for change in made.changes:
         if not change.different:
             continue
@@ -124,14 +126,24 @@ def apply(made: Plan) -> None:
         _file_of(made.remembered).unlink(missing_ok=True)
 
 
+def _others_of(known: Remembered) -> list[Remembered]:
+    """Raises VarietError."""
+    own, name = _file_of(known), re.compile(rf"{re.escape(known.client)}-(user|[0-9a-f]{{12}})\.json")
+    named = [path for path in sorted(own.parent.glob("*.json")) if path != own and name.fullmatch(path.name)]
+    return [one for path in named if (one := _recalled(path)) is not None]
+
+
 def recall(client: str, folder: Path | None) -> Remembered:
     """What was written for a client; nothing, where it was never connected. Raises VarietError."""
     empty = Remembered(client=client, folder=str(folder or ""))
-    path = _file_of(empty)
+    return _recalled(_file_of(empty)) or empty
+
+
+def _recalled(path: Path) -> Remembered | None:
     try:
         return Remembered.model_validate_json(path.read_bytes())
     except FileNotFoundError:
-        return empty
+        return None
     except (OSError, ValidationError):
         raise VarietError("cannot be read", where=str(path), next_step="Remove it: nothing will be put back") from None
 
@@ -184,12 +196,22 @@ def _edited(
 ) -> tuple[str, list[Edit]]:
     held = document(kind, before or "")
     ours = old.edits if old is not None else []
+    stood = {at: held.get(at) for at in wanted}
     for edit in reversed(ours):
+        if edit.at not in wanted and _sharing(path, edit.at, made):
+            continue  # it is needed still
         if not _put_back(held, edit) and edit.at not in wanted:
             made.left.append(f"{path}: {'.'.join(edit.at)} was changed since")
     edits = []
     for at, value in wanted.items():
-        edit = _entered(held, at, value) if isinstance(value, Entries) else _set(held, at, value)
+        if isinstance(value, Entries):
+            edit = _entered(held, at, value)
+        elif isinstance(value, Choice):
+            edit = _set(held, at, stood[at] if stood[at] in value.among else value.value)
+            edit.wrote += [_digest(one) for one in value.among]
+        else:
+            edit = _set(held, at, value)
+        _shared(edit, _sharing(path, at, made))
         edit.wrote += next((one.wrote[:1] for one in ours if one.at == at), [])
         edits.append(edit)
     if not edits and old is None:
@@ -201,6 +223,20 @@ def _edited(
     ):
         raise DocumentProblem("what else stands in it would become something else")
     return held.text, edits
+
+
+def _sharing(path: Path, at: Place, made: Plan) -> list[Edit]:
+    """The same place as the same client needs it elsewhere: in other folders, or in all."""
+    files = [file for other in made.others for file in other.files if _real(file.path) == path]
+    return [edit for file in files for edit in file.edits if edit.at == at]
+
+
+def _shared(edit: Edit, sharing: Sequence[Edit]) -> None:
+    """What stood there before any of them is what comes back when the last of them goes."""
+    for one in sharing:
+        if edit.was and _digest(edit.before) in one.wrote:
+            edit.was, edit.before = one.was, one.before
+        one.wrote = [*edit.wrote[:1], *one.wrote]
 
 
 def _others(held: Document, places: set[Place]) -> Any:
@@ -306,13 +342,14 @@ def _file_of(remembered: Remembered) -> Path:
     return paths.state_dir() / "connect" / f"{remembered.client}-{where}.json"
 
 
-def _remember(remembered: Remembered, changes: Sequence[Change]) -> None:
+def _remember(remembered: Remembered, others: Sequence[Remembered], changes: Sequence[Change]) -> None:
     folder = paths.private_dir(paths.private_dir(paths.state_dir()) / "connect")
     for change in changes:
         if change.new and change.before is not None:
             paths.write_whole(_copy_of(remembered, change.path), change.before, _PRIVATE)
-    if remembered.files:
-        paths.write_whole(folder / _file_of(remembered).name, remembered.model_dump_json(indent=1), _PRIVATE)
+    for one in (remembered, *others):
+        if one.files:
+            paths.write_whole(folder / _file_of(one).name, one.model_dump_json(indent=1), _PRIVATE)
 
 
 def _as_kept(remembered: Remembered, path: Path, text: str) -> str:

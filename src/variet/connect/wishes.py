@@ -21,6 +21,14 @@ class Entries:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """A value that a person may change in the client's own menu to another of ours: it stays then, and goes with us."""
+
+    value: str
+    among: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class File:
     """`values` by their place in the document, `first` those of a file that was not there before; of kind `whole` the
     one value is the whole text, of a file that is ours alone. `secret`: for its owner's eyes only."""

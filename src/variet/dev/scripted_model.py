@@ -2,8 +2,10 @@
 
 The file is JSON: {"context_length": 8192, "conversations": [{"when": REGEX, "answers": [ANSWER, ...]}]}, or only
 {"answers": [...]}. A request belongs to the first conversation whose `when` is found in its messages before the first
-answer; each takes that conversation's next answer. After the last one, the request is refused (`script_over`); with
-"repeat": true the last one is given for ever. An ANSWER may have
+answer; each takes that conversation's next answer, or, with "by_turn": true, the one behind those that the request
+itself repeats: such a model may end and start again. Its "words" are regular expressions by name; what the first group
+of one finds in the request's messages stands in its answers in the place of `<name>`. After the last one, the request
+is refused (`script_over`); with "repeat": true the last one is given for ever. An ANSWER may have
   say, think        text and reasoning
   calls             [{"name", "arguments"}]; arguments are JSON, or a string that is sent as it is
   expect            a regular expression that the last message must match, else the request is refused
@@ -12,6 +14,7 @@ answer; each takes that conversation's next answer. After the last one, the requ
   finish            finish_reason; by default stop, or tool_calls
   status, retry_after, code    an error instead of an answer
   cut_after, hang_after, error_after    after so many events: close the connection, say nothing more, tell an error
+  die_after, once   after so many events: end the process; if there is a file `once` already, not again
 "tiers": {"fast": {"model": "small", "live_beside": ["scripted"]}} says more of what /v1/models tells, by name.
 A word is a token; what a prompt shares with the conversation's last one counts as cached. GET /requests has every body
 that came, GET /open how many answers are under way.
@@ -22,6 +25,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,19 +69,19 @@ class Script:
         told = "\n".join(str(one.get("content")) for one in opening)
         for at, one in enumerate(self._conversations):
             if re.search(one.get("when", ""), told):
-                return self._answer(at, one), self._usage(at, body)
+                turn = sum(each.get("role") == "assistant" for each in messages) if one.get("by_turn") else None
+                return _filled(self._answer(at, one, turn), one.get("words", {}), told), self._usage(at, body)
         return _refusal("no conversation of the script is meant by this request"), {}
 
-    def _answer(self, at: int, conversation: dict[str, Any]) -> Answer:
+    def _answer(self, at: int, conversation: dict[str, Any], turn: int | None) -> Answer:
         answers = conversation["answers"]
-        index = self._next[at]
+        index = self._next[at] if turn is None else turn
         self._next[at] += 1
         if index >= len(answers):
             if not conversation.get("repeat"):
                 return _refusal("the script is at its end")
             index = len(answers) - 1
-        answer: Answer = answers[index]
-        return answer
+        return answers[index]  # type: ignore[no-any-return]
 
     def _usage(self, at: int, body: dict[str, Any]) -> dict[str, int]:
         words = json.dumps([body.get("tools"), body.get("messages")]).split()
@@ -85,6 +89,14 @@ class Script:
         cached = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
         self._read[at] = words
         return {"prompt": len(words), "cached": cached}
+
+
+def _filled(answer: Answer, words: dict[str, str], told: str) -> Answer:
+    text = json.dumps(answer)
+    for name, pattern in words.items():
+        found = re.search(pattern, told)
+        text = text.replace(f"<{name}>", json.dumps(found[1])[1:-1] if found else "")
+    return json.loads(text)  # type: ignore[no-any-return]
 
 
 def _refusal(why: str) -> Answer:
@@ -167,15 +179,17 @@ class ScriptedModel:
             await _part(send, b": variet " + json.dumps(facts).encode() + b"\n\n")
             await asyncio.sleep(answer.get("gap_ms", 0) / 1000)
         await asyncio.sleep(answer.get("first_ms", 0) / 1000)
-        for count, delta in enumerate(_deltas(answer)):
+        for count, delta in enumerate(_deltas(answer, _name(body))):
             if count == answer.get("cut_after"):
                 raise ConnectionAbortedError("as scripted")
             if count == answer.get("hang_after"):
                 await asyncio.sleep(86400)
+            if count == answer.get("die_after") and _first_time(answer.get("once")):
+                os._exit(3)
             if count == answer.get("error_after"):
                 await _event(send, {"error": {"message": "as scripted", "code": 500}})
                 return
-            await _event(send, {"object": "chat.completion.chunk", "model": body.get("model"),
+            await _event(send, {"id": _name(body), "object": "chat.completion.chunk", "model": body.get("model"),
                                 "choices": [{"index": 0, "delta": delta, "finish_reason": None}]})  # fmt: skip
             await asyncio.sleep(answer.get("gap_ms", 0) / 1000)
         if "cut_after" in answer:
@@ -185,14 +199,14 @@ class ScriptedModel:
         await _part(send, b"data: [DONE]\n\n", more=False)
 
 
-def _deltas(answer: Answer) -> Iterator[dict[str, Any]]:
+def _deltas(answer: Answer, name: str) -> Iterator[dict[str, Any]]:
     piece = answer.get("piece", 16)
     for field, text in (("reasoning_content", answer.get("think", "")), ("content", answer.get("say", ""))):
         for at in range(0, len(text), piece):
             yield {field: text[at : at + piece]}
     for index, call in enumerate(answer.get("calls", [])):
         written = _written(call)
-        yield {"tool_calls": [{"index": index, "id": f"x{index}", "type": "function",
+        yield {"tool_calls": [{"index": index, "id": f"{name}-{index}", "type": "function",
                                "function": {"name": call["name"], "arguments": ""}}]}  # fmt: skip
         for at in range(0, len(written), piece):
             yield {"tool_calls": [{"index": index, "function": {"arguments": written[at : at + piece]}}]}
@@ -201,6 +215,15 @@ def _deltas(answer: Answer) -> Iterator[dict[str, Any]]:
 def _written(call: dict[str, Any]) -> str:
     arguments = call.get("arguments", {})
     return arguments if isinstance(arguments, str) else json.dumps(arguments)
+
+
+def _first_time(file: str | None) -> bool:
+    """A file remembers it, for the process that goes on knows nothing of this one."""
+    if file is None:
+        return True
+    there = Path(file).exists()
+    Path(file).touch()
+    return not there
 
 
 def _finish(answer: Answer) -> str:
@@ -219,11 +242,21 @@ def _whole(answer: Answer, usage: dict[str, int], body: dict[str, Any]) -> dict[
     message: dict[str, Any] = {"role": "assistant", "content": answer.get("say", "")}
     if answer.get("calls"):
         message["tool_calls"] = [
-            {"id": f"x{at}", "type": "function", "function": {"name": one["name"], "arguments": _written(one)}}
+            {
+                "id": f"{_name(body)}-{at}",
+                "type": "function",
+                "function": {"name": one["name"], "arguments": _written(one)},
+            }
             for at, one in enumerate(answer["calls"])
         ]
     choice = {"index": 0, "message": message, "finish_reason": _finish(answer)}
-    return {"object": "chat.completion", "model": body.get("model"), "choices": [choice], "usage": _told(answer, usage)}
+    head = {"id": _name(body), "object": "chat.completion", "model": body.get("model")}
+    return {**head, "choices": [choice], "usage": _told(answer, usage)}
+
+
+def _name(body: dict[str, Any]) -> str:
+    """Of an answer, and of the calls in it: clients take two of one name for the same."""
+    return f"scripted-{len(body.get('messages') or [])}"
 
 
 async def _left(receive: Any) -> None:

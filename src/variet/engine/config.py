@@ -319,6 +319,9 @@ class ServerConfig(_Strict):
     plain_http_on_lan: bool = Field(
         False, description="serve the LAN without TLS: whoever listens to it can then read keys and text"
     )
+    drop_attribution: bool = Field(
+        True, description="take the billing line out of prompts of Claude Code's kind: it changes with each request"
+    )
     allow_media_urls: bool = Field(False, description="let children fetch media URLs that clients send")
     cors_origins: tuple[str, ...] = Field(
         ("http://localhost", "http://127.0.0.1"),

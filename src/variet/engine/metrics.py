@@ -26,6 +26,9 @@ class Metrics:
         self._tokens = Counter(
             "variet_tokens", "Tokens: prompt, cached (of the prompt), output", ["model", "kind"], registry=here
         )
+        self._attributed = Counter(
+            "variet_attribution_lines", "Billing lines taken from prompts, which else were read anew", registry=here
+        )
         self._first = Histogram(
             "variet_first_byte_seconds", "Request to first byte", ["model"], buckets=_SECONDS, registry=here
         )
@@ -65,6 +68,8 @@ class Metrics:
 
     def request(self, record: Record) -> None:
         self._of(self._requests, record.tier, record.model, record.outcome).inc()
+        if record.attributed:
+            self._attributed.inc()
         self._of(self._queue, record.model).observe(record.queue_ms / 1000)
         if record.first_byte_ms is not None:
             self._of(self._first, record.model).observe(record.first_byte_ms / 1000)

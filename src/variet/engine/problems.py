@@ -23,6 +23,8 @@ _TYPES = {  # status -> (OpenAI type, Anthropic type)
     503: ("unavailable_error", "overloaded_error"),
 }
 
+TOO_LONG = "exceed_context_size_error"  # llama-server's
+UNKNOWN = "upstream_error"
 _SIZES = re.compile(r"(\d+) tokens\D*(\d+) tokens")  # as llama-server tells them: wanted, there are
 
 
@@ -62,11 +64,22 @@ class Problem(Exception):
         openai, anthropic = _TYPES.get(self.status, ("server_error", "api_error"))
         if family == "messages":
             return {"type": "error", "error": {"type": anthropic, "message": self._for_anthropic()}}
+        if self.code == TOO_LONG:
+            told = {"message": self._for_openai(), "type": openai, "param": "messages"}
+            return {"error": {**told, "code": "context_length_exceeded"}}
         return {"error": {"message": self.message, "type": openai, "param": None, "code": self.code}}
 
     def _for_anthropic(self) -> str:
         """Claude Code makes a conversation shorter at these words of Anthropic's, and ends at any others."""
-        if self.code != "exceed_context_size_error":
+        if self.code != TOO_LONG:
             return self.message
         sizes = _SIZES.search(self.message)
         return f"prompt is too long: {sizes[1]} tokens > {sizes[2]} maximum" if sizes else "prompt is too long"
+
+    def _for_openai(self) -> str:
+        """At OpenAI's words clients make a conversation shorter; some know llama-server's, which follow."""
+        sizes = _SIZES.search(self.message)
+        if sizes is None:
+            return self.message
+        most = f"This model's maximum context length is {sizes[2]} tokens."
+        return f"{most} However, your messages resulted in {sizes[1]} tokens: the {self.message}"

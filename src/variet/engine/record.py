@@ -36,6 +36,7 @@ class Record:
     prefill_ms: float | None = None  # reading the part of the prompt that was not cached, by the child's clock
     restored_tokens: int = 0  # of a conversation that was brought back from disk
     restore_ms: float = 0.0
+    attributed: bool = False  # a billing line was taken from its prompt
     reason: str = ""  # why this tier answers, where the engine chose it
 
     @property

@@ -29,7 +29,7 @@ from variet.engine.events import Arrived, Priority
 from variet.engine.fleet import Fleet, Lease, Refused
 from variet.engine.names import Target, UnknownName
 from variet.engine.opening import Opening
-from variet.engine.problems import Problem
+from variet.engine.problems import TOO_LONG, UNKNOWN, Problem
 from variet.engine.record import Record, read_usage
 from variet.engine.request import Call, Left, Settings, read_body, understand
 from variet.engine.rescue import NOTHING as NO_RESCUE
@@ -156,6 +156,7 @@ class Relay:
     def _record(self, call: Call, path: str) -> Record:
         number = self._fleet.new_id()
         record = Record(number, path, call.target.tier or "", call.target.model, call.name or str(number), call.stream)
+        record.attributed = call.attributed
         self.active[number] = record
         return record
 
@@ -265,9 +266,13 @@ class Relay:
         try:
             answer = await lease.upstream.ask(call.method, call.asked.path, call.headers, data)
             try:
-                if answer.status >= 400 and (call.api.family == "messages" or client.started):
-                    raise _translated(answer.status, await answer.read_all())
-                opening: Answer | Opening = answer
+                opening: Answer | Opening | Whole = answer
+                if answer.status >= 400 and (call.asked.api is apis.CHAT or _speaks_otherwise(call) or client.started):
+                    refused = await answer.read_all()
+                    problem = _translated(answer.status, refused)
+                    if _speaks_otherwise(call) or client.started or problem.code in (TOO_LONG, UNKNOWN):
+                        raise problem
+                    opening = Whole(orjson.loads(refused))
                 if streams and answer.status < 400:
                     opening = Opening(answer, record, shown=_wants_progress(call))
                     await opening.begun()
@@ -276,7 +281,7 @@ class Relay:
                 record.stage = "answer"
                 self._mark_first_byte(record, lease)
                 source: Body = opening
-                if answer.status < 400:
+                if answer.status < 400 and not isinstance(opening, Whole):
                     rescue = rescue_for(body) if self._rescues(errand) else NO_RESCUE
                     source = await _read(opening, call, record, assembly, rescue)
                 headers = source.headers if isinstance(source, Answer | Whole | TranslatedStream) else answer.headers
@@ -344,6 +349,10 @@ async def _read(
     return stream
 
 
+def _speaks_otherwise(call: Call) -> bool:
+    return call.api.family == "messages"
+
+
 def _wants_progress(call: Call) -> bool:
     """Whether the client asked for the child's own words about its prompt; other APIs have none."""
     return call.asked.dialect is None and bool(call.body and call.body.get("return_progress") is True)
@@ -385,16 +394,16 @@ def _translated(status: int, body: bytes) -> Problem:
     """llama-server answers in OpenAI's error shape on every path; Anthropic's clients read another one."""
     try:
         error = json.loads(body)["error"]
-        return Problem(status, str(error.get("type", "upstream_error")), str(error.get("message", "")))
+        return Problem(status, str(error.get("type", UNKNOWN)), str(error.get("message", "")))
     except (ValueError, KeyError, TypeError, AttributeError):
-        return Problem(status, "upstream_error", body[:500].decode("utf-8", "replace"))
+        return Problem(status, UNKNOWN, body[:500].decode("utf-8", "replace"))
 
 
 def _refused(error: Mapping[str, Any]) -> Problem:
     """What the child says in a stream instead of an answer, as if it had said so with its status."""
     code = error.get("code")
     status = code if isinstance(code, int) and 400 <= code < 600 else 500
-    return Problem(status, str(error.get("type", "upstream_error")), str(error.get("message", "")))
+    return Problem(status, str(error.get("type", UNKNOWN)), str(error.get("message", "")))
 
 
 def _fingerprint(path: bytes, raw: bytes) -> bytes:

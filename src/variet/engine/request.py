@@ -13,6 +13,7 @@ import orjson
 
 from variet.engine import apis, shaping
 from variet.engine.apis import Api
+from variet.engine.attribution import without_attribution
 from variet.engine.auto.choice import Choice
 from variet.engine.config import EngineConfig, TierConfig
 from variet.engine.conversation import Chain
@@ -83,6 +84,7 @@ class Call:
     name: str  # what its client calls it; empty: nothing
     next: str  # the tier or model that its client expects to ask next; empty: unknown
     live: bool  # its client wants to hear at once how a stream fares, and takes its headers early for that
+    attributed: bool = False  # a line that changes with each request was taken from its prompt
 
 
 class Left(Exception):
@@ -138,8 +140,10 @@ def understand(scope: MutableMapping[str, Any], raw: bytes, settings: Settings) 
     if api.required and (body or {}).get(api.required) in (None, []):
         raise Problem(400, "missing_field", f"{path} needs {api.required!r}, not empty")
     name = _named_model(body, raw, scope)
+    attributed = False
     if body is not None:
         _refuse_body(body, settings.config)
+        attributed = api.conversation and settings.config.server.drop_attribution and without_attribution(body)
     try:
         target = settings.names.resolve(name, api.side_kind)
     except UnknownName as error:
@@ -159,6 +163,7 @@ def understand(scope: MutableMapping[str, Any], raw: bytes, settings: Settings) 
         name=_name(sent),
         next=sent.get(b"x-variet-next", b"").decode("latin-1").strip(),
         live=sent.get(b"x-variet-progress", b"").strip().lower() == b"live",
+        attributed=attributed,
     )
 
 

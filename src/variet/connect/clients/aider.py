@@ -9,6 +9,11 @@ from variet.connect.catalogue import Catalogue
 from variet.connect.clients.base import BACKGROUND, MAIN, PATIENCE_MS, Where
 from variet.connect.wishes import File, Values, whole
 
+_QUIET = (
+    "--yes-always", "--no-git", "--no-pretty", "--no-stream", "--no-check-update", "--no-show-release-notes",
+    "--no-analytics", "--no-suggest-shell-commands", "--no-detect-urls",
+)  # fmt: skip
+
 
 class Aider:
     name, title, program = "aider", "aider", "aider"
@@ -35,6 +40,9 @@ class Aider:
 
     def notes(self, engine: Catalogue, where: Where) -> list[str]:
         return ["another tier: aider --model openai/deep-coder"]
+
+    def headless(self, prompt: str, file: str) -> list[str]:
+        return [*_QUIET, "--message", prompt, file]
 
 
 def _metadata(engine: Catalogue) -> str:

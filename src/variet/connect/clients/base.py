@@ -52,6 +52,11 @@ class Client(Protocol):
         """What its user should know, or do."""
         ...
 
+    def headless(self, prompt: str, file: str) -> list[str]:
+        """What follows its program's name so that it does `prompt`, which is about `file`, in the current folder and
+        asks nobody; empty where that cannot be."""
+        ...
+
 
 def node_trusts(engine: Catalogue) -> dict[str, str]:
     """Programs on Node.js read it when they start; the system's authorities stay trusted."""

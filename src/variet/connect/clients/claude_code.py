@@ -8,9 +8,11 @@ import sys
 
 from variet.connect.catalogue import Catalogue
 from variet.connect.clients.base import BACKGROUND, MAIN, PATIENCE_MS, Where, node_trusts
-from variet.connect.wishes import File, Values
+from variet.connect.wishes import Choice, File, Values
 
 _HARD = "deep-coder"
+_NAMES = ("haiku", "sonnet", "opus")  # of its menu: they are tiers here
+TOOLS = "Read,Edit,Write,Bash"
 
 
 class ClaudeCode:
@@ -37,7 +39,10 @@ class ClaudeCode:
             **node_trusts(engine),
         }
         values: Values = {("env", name): value for name, value in env.items()}
-        asks: Values = {("model",): MAIN, ("apiKeyHelper",): key_command(windows=where.windows)}
+        asks: Values = {
+            ("model",): Choice(MAIN, _NAMES + engine.names),
+            ("apiKeyHelper",): key_command(windows=where.windows),
+        }
         state = (folder if where.env.get("CLAUDE_CONFIG_DIR") else where.home) / ".claude.json"
         return [
             File(settings, "json", {**values, **asks}),
@@ -55,6 +60,9 @@ class ClaudeCode:
             f"its own prompt takes about 18,000 tokens, and it keeps 33,000 free; your smallest tier holds {least:,}: "
             "give the tiers you use 65,536 (context_tokens), or start it with --bare"
         ]
+
+    def headless(self, prompt: str, file: str) -> list[str]:
+        return ["-p", prompt, "--output-format", "stream-json", "--verbose", "--allowedTools", TOOLS]
 
 
 def key_command(*, windows: bool) -> str:

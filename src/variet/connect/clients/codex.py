@@ -8,7 +8,7 @@ from typing import Any
 from variet.connect.catalogue import Catalogue
 from variet.connect.clients.base import MAIN, PATIENCE_MS, Where
 from variet.connect.clients.claude_code import key_words
-from variet.connect.wishes import File, Values
+from variet.connect.wishes import Choice, File, Values
 
 _PROVIDER = "variet"
 
@@ -28,7 +28,7 @@ class Codex:
         }
         main = engine.models[MAIN]
         values: Values = {
-            ("model",): MAIN,
+            ("model",): Choice(MAIN, engine.names),
             ("model_provider",): _PROVIDER,
             ("model_context_window",): main.context_tokens,
             ("model_auto_compact_token_limit",): main.input_tokens * 9 // 10,
@@ -41,3 +41,6 @@ class Codex:
 
     def notes(self, engine: Catalogue, where: Where) -> list[str]:
         return ["another tier: codex -m deep-coder", "it says that it has no metadata for the model: that is harmless"]
+
+    def headless(self, prompt: str, file: str) -> list[str]:
+        return ["exec", "--json", "--skip-git-repo-check", "--sandbox", "workspace-write", prompt]

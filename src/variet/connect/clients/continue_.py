@@ -28,6 +28,9 @@ class Continue:
     def notes(self, engine: Catalogue, where: Where) -> list[str]:
         return []
 
+    def headless(self, prompt: str, file: str) -> list[str]:
+        return []
+
 
 def _model(engine: Catalogue, model: Model) -> dict[str, Any]:
     trust = {"caBundlePath": str(engine.authority)} if engine.authority is not None else {}

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from variet.connect.catalogue import Catalogue
 from variet.connect.clients.base import BACKGROUND, MAIN, PATIENCE_MS, Where, node_trusts
+from variet.connect.clients.claude_code import TOOLS
 from variet.connect.wishes import File, Values, whole
 
 _HELPERS = {"haiku": BACKGROUND, "sonnet": MAIN, "opus": "deep-coder"}
@@ -71,6 +72,9 @@ class OpenClaude:
         if saved.exists():
             told.append(f"a provider that was saved there may win over these settings: {saved}")
         return told
+
+    def headless(self, prompt: str, file: str) -> list[str]:
+        return ["-p", prompt, "--output-format", "stream-json", "--verbose", "--allowedTools", TOOLS]
 
 
 def _route(engine: Catalogue, tier: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from variet.connect.catalogue import Catalogue, Model
 from variet.connect.clients.base import BACKGROUND, MAIN, Where, key_file, node_trusts
-from variet.connect.wishes import File
+from variet.connect.wishes import Choice, File, Values
 
 _PROVIDER = "variet"
 
@@ -29,10 +29,11 @@ class OpenCode:
             },
             "models": {model.name: _model(model) for model in engine.offered},
         }
-        values = {
+        names = tuple(f"{_PROVIDER}/{model.name}" for model in engine.offered)
+        values: Values = {
             ("provider", _PROVIDER): provider,
-            ("model",): f"{_PROVIDER}/{MAIN}",
-            ("small_model",): f"{_PROVIDER}/{BACKGROUND}",
+            ("model",): Choice(f"{_PROVIDER}/{MAIN}", names),
+            ("small_model",): Choice(f"{_PROVIDER}/{BACKGROUND}", names),
         }
         return [key, File(_file(where), "json", values, first={("$schema",): "https://opencode.ai/config.json"})]
 
@@ -41,6 +42,9 @@ class OpenCode:
 
     def notes(self, engine: Catalogue, where: Where) -> list[str]:
         return []
+
+    def headless(self, prompt: str, file: str) -> list[str]:
+        return ["run", "--format", "json", "-m", f"{_PROVIDER}/{MAIN}", "--auto", prompt]
 
 
 def _file(where: Where) -> Path:

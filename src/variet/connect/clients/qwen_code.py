@@ -7,7 +7,7 @@ from typing import Any
 
 from variet.connect.catalogue import Catalogue, Model
 from variet.connect.clients.base import BACKGROUND, KEY, MAIN, PATIENCE_MS, Where, node_trusts
-from variet.connect.wishes import Entries, File, Values
+from variet.connect.wishes import Choice, Entries, File, Values
 
 
 class QwenCode:
@@ -19,8 +19,8 @@ class QwenCode:
         values: Values = {
             ("modelProviders", "openai"): models,
             ("security", "auth", "selectedType"): "openai",
-            ("model", "name"): MAIN,
-            ("fastModel",): BACKGROUND,
+            ("model", "name"): Choice(MAIN, engine.names),
+            ("fastModel",): Choice(BACKGROUND, engine.names),
         }
         user = where.home / ".qwen" / "settings.json"
         key: Values = {("env", KEY): engine.token}
@@ -33,6 +33,9 @@ class QwenCode:
 
     def notes(self, engine: Catalogue, where: Where) -> list[str]:
         return ["it asks HTTP_PROXY for addresses on this machine, too: leave that unset, or set NO_PROXY"]
+
+    def headless(self, prompt: str, file: str) -> list[str]:
+        return ["-p", prompt, "--yolo", "--output-format", "stream-json"]
 
 
 def _model(engine: Catalogue, model: Model) -> dict[str, Any]:

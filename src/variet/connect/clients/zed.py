@@ -24,6 +24,9 @@ class Zed:
     def notes(self, engine: Catalogue, where: Where) -> list[str]:
         return ["open its agent panel, and start a Variet thread"]
 
+    def headless(self, prompt: str, file: str) -> list[str]:
+        return []
+
 
 def _settings(where: Where) -> Path:
     if where.windows:
