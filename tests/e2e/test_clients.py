@@ -1,5 +1,5 @@
 """Other people's clients, as they are published, connected by `variet connect` and run by its `--check`: the engine is
-real, its model is scripted, so that every answer is known.
+real, its model is scripted, so that every answer is known; once it is a real one.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ from typing import Any
 import pytest
 
 from tests.support import other_clients
-from tests.support.engine import ROOT, EngineProcess
+from tests.support.engine import ROOT, EngineProcess, embedded_config
 from tests.support.other_clients import CLIENTS, Answer, environment
+from variet import paths
 
 pytestmark = [pytest.mark.models, pytest.mark.clients, pytest.mark.timeout(600)]
 _TIERS = {"fast": "small", "balanced": "one", "deep-coder": "two", "deep-logic": "two", "ultra": "two"}
 
 
-def _config(folder: Path, models: Path) -> dict[str, Any]:
+def _config(folder: Path) -> dict[str, Any]:
     """Three models of which one is there at a time, all scripted."""
     child = folder / "llama-server"
     program = (ROOT / "tests" / "support" / "scripted_child.py").read_text().partition("\n")[2]
     child.write_text(f"#!{sys.executable}\n{program}")
     child.chmod(0o755)
-    file = next((models / "smollm2-135m").glob("*.gguf"))
+    file = next((paths.models_dir() / "smollm2-135m").glob("*.gguf"))
     model = {"files": {"model": f"path:{file}"}, "context_tokens": 65536}
     return {
         "llama_server": {"path": str(child)},
@@ -38,38 +39,38 @@ def _config(folder: Path, models: Path) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def _engine(
-    folder: Path, models: Path, script: Answer, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[EngineProcess]:
+async def _engine(folder: Path, script: Answer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[EngineProcess]:
     file = folder / "script.json"
     file.write_text(json.dumps(script))
     monkeypatch.setenv("SCRIPT_FILE", str(file))
-    engine = EngineProcess(folder / "engine", models)
+    engine = EngineProcess(folder / "engine", paths.models_dir())
     try:
-        await engine.start(_config(folder, models))
+        await engine.start(_config(folder))
         yield engine
     finally:
         engine.kill()
         await engine.wait()
 
 
-async def _checked(engine: EngineProcess, client: str, folder: Path) -> dict[str, Any]:
+async def _checked(engine: EngineProcess, client: str, folder: Path, *, limit_s: int = 120) -> dict[str, Any]:
     """What `variet connect CLIENT --check` finds."""
     env: dict[str, Any] = environment(client, folder / "home")
     code, told = await engine.variet("connect", client, **env)
     assert code == 0, told
-    _, told = await engine.variet("connect", client, "--check", "--limit", "120", "--json", timeout_s=300, **env)
+    _, told = await engine.variet(
+        "connect", client, "--check", "--limit", str(limit_s), "--json", timeout_s=3 * limit_s, **env
+    )
     found: dict[str, Any] = json.loads(told)
     return found
 
 
 @pytest.mark.parametrize("client", CLIENTS)
 async def test_a_client_reads_edits_and_runs_a_command_also_when_models_swap(
-    tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch, client: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: str
 ) -> None:
     # Slow enough that somebody else can ask in between.
     script = other_clients.script(client, first_ms=1500)
-    async with _engine(tmp_path, models, script, monkeypatch) as engine:
+    async with _engine(tmp_path, script, monkeypatch) as engine:
         found = await _checked(engine, client, tmp_path)
     assert found["good"], found["runs"][-1]["said"]
     alone, swapped = found["runs"]
@@ -81,11 +82,78 @@ async def test_a_client_reads_edits_and_runs_a_command_also_when_models_swap(
 
 @pytest.mark.parametrize("client", CLIENTS)
 async def test_a_client_goes_on_when_its_model_dies_in_mid_stream(
-    tmp_path: Path, models: Path, monkeypatch: pytest.MonkeyPatch, client: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: str
 ) -> None:
     died = tmp_path / "died"
     script = other_clients.script(client, die_after=2, once=str(died))
-    async with _engine(tmp_path, models, script, monkeypatch) as engine:
+    async with _engine(tmp_path, script, monkeypatch) as engine:
         found = await _checked(engine, client, tmp_path)
+        if client == "qwen-code":  # it takes the error for an answer, and ends; the engine is there for the next turn
+            assert not found["good"] and "the model server ended in mid-answer" in found["runs"][0]["said"]
+            found = await _checked(engine, client, tmp_path)
+        elif client == "aider":  # it asked for no stream: the engine asks its model once more by itself
+            assert found["runs"][0]["failed"] == 0
+        else:
+            assert found["runs"][0]["failed"] >= 1
     assert died.exists() and found["good"], found["runs"][-1]["said"]
-    assert found["runs"][0]["failed"] >= 1
+
+
+async def test_helpers_of_one_turn_ask_three_tiers_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Claude Code's haiku, sonnet and opus are the resident, `balanced` and `deep-coder`: two models, one at a time."""
+    read, edit, look, done = other_clients.steps("claude-code")
+    helpers = {
+        "calls": [
+            {"name": "Agent", "arguments": {
+                "description": f"Look {model}", "subagent_type": "general-purpose", "model": model,
+                "prompt": f"helper {model}: say what you think",
+            }}
+            for model in ("haiku", "sonnet", "opus")
+        ]
+    }  # fmt: skip
+    script = other_clients.script("claude-code")
+    own = {"when": "helper (haiku|sonnet|opus)", "by_turn": True, "repeat": True, "answers": [{"say": "All is well."}]}
+    script["conversations"][1]["answers"] = [helpers, read, edit, look, done]
+    script["conversations"].insert(0, own)
+    async with _engine(tmp_path, script, monkeypatch) as engine:
+        found = await _checked(engine, "claude-code", tmp_path)
+        rows = (await engine.get("/engine/history/request?limit=1000"))["rows"]
+    assert found["good"] and found["runs"][0]["failed"] == 0, found["runs"][-1]["said"]
+    asked = {row["tier"] for row in rows if row["path"] == "/v1/messages"}
+    assert {"balanced", "deep-coder"} <= asked and found["runs"][0]["requests"] >= 8
+
+
+@pytest.mark.parametrize(
+    ("client", "sign"), [("opencode", '"compaction_continue":true'), ("claude-code", '"compact_result":')]
+)
+async def test_a_client_knows_that_its_conversation_is_too_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: str, sign: str
+) -> None:
+    """llama-server's refusal, as the engine tells it: OpenCode asks for a summary and goes on; Claude Code sets about
+    it, and finds a conversation of one turn too short to be made shorter."""
+    told = "request (70000 tokens) exceeds the available context size (65536 tokens), try increasing it"
+    wrong = {"status": 400, "code": "exceed_context_size_error", "message": told, "once": str(tmp_path / "refused")}
+    script = other_clients.script(client, **wrong)
+    script["conversations"].insert(0, {"when": "summary process", "repeat": True, "answers": [{"say": "A greeting."}]})
+    async with _engine(tmp_path, script, monkeypatch) as engine:
+        run = (await _checked(engine, client, tmp_path))["runs"][0]
+    assert run["failed"] == 1 and run["requests"] < 8, "refused once; it does not go round in circles"
+    assert sign in run["said"]
+
+
+@pytest.mark.timeout(1500)
+async def test_a_client_does_its_task_with_a_real_model(tmp_path: Path) -> None:
+    """aider asks for the least; a model of 1.5 billion parameters keeps to its form of edits more often than not."""
+    config = embedded_config()
+    config["tiers"]["balanced"] = config["tiers"]["deep-coder"]
+    engine = EngineProcess(tmp_path / "engine", paths.models_dir())
+    try:
+        await engine.start(config)
+        for _ in range(3):
+            found = await _checked(engine, "aider", tmp_path, limit_s=400)
+            if found["runs"][0]["good"]:
+                break
+    finally:
+        engine.kill()
+        await engine.wait()
+    assert found["runs"][0]["good"], found["runs"][0]["said"]
+    assert found["runs"][0]["prompt_tokens"] > 1000

@@ -69,15 +69,19 @@ _STEPS: dict[str, list[Answer]] = {
 }
 
 
-def script(client: str, **second: Any) -> Answer:
-    """A model that does the task of `variet connect --check`; `second`: fields of what it says second. The command's
-    answer must show what was edited."""
-    if client == "aider":
-        return _script([{"say": _AIDER, **second}])
+def steps(client: str) -> list[Answer]:
+    """It reads, edits, runs a command that must show what was edited, and is done."""
     read, edit, look = _STEPS[client]
-    done = {"say": "Done.", "expect": "Hello, world"}
+    return [read, {**edit, "expect": "Hello"}, look, {"say": "Done.", "expect": "Hello, world"}]
+
+
+def script(client: str, **second: Any) -> Answer:
+    """A model that does the task of `variet connect --check`; `second`: fields of what it says second."""
+    if client == "aider":  # its own examples come first, as a conversation; all it wants is one answer
+        return {"context_length": 65536, "repeat": True, "answers": [{"say": _AIDER, **second}]}
+    read, edit, *rest = steps(client)
     before = [{"say": "?"}] if client == "qwen-code" else []  # it puts a word into the model's mouth
-    return _script([*before, read, {**edit, **second, "expect": "Hello"}, look, done])
+    return _script([*before, read, {**edit, **second}, *rest])
 
 
 def _script(answers: list[Answer]) -> Answer:

@@ -29,7 +29,7 @@ PROMPT = (
 _ANSWERS = ("/v1/chat/completions", "/v1/messages", "/v1/responses")
 _POLL_S = 0.3
 _GRACE_S = 5.0
-_TOLD_CHARS = 2000  # of what the client printed last
+_TOLD_CHARS = 8000  # of what the client printed last
 
 
 class Engine(Protocol):

@@ -14,7 +14,8 @@ is refused (`script_over`); with "repeat": true the last one is given for ever. 
   finish            finish_reason; by default stop, or tool_calls
   status, retry_after, code    an error instead of an answer
   cut_after, hang_after, error_after    after so many events: close the connection, say nothing more, tell an error
-  die_after, once   after so many events: end the process; if there is a file `once` already, not again
+  die_after         after so many events: end the process
+  once              a file: what `status` or `die_after` say happens only as long as it is not there, and makes it
 "tiers": {"fast": {"model": "small", "live_beside": ["scripted"]}} says more of what /v1/models tells, by name.
 A word is a token; what a prompt shares with the conversation's last one counts as cached. GET /requests has every body
 that came, GET /open how many answers are under way.
@@ -163,7 +164,7 @@ class ScriptedModel:
             await asyncio.gather(work, leaving, return_exceptions=True)
 
     async def _answer(self, answer: Answer, usage: dict[str, int], body: dict[str, Any], send: Any) -> None:
-        if "status" in answer:
+        if "status" in answer and _first_time(answer.get("once")):
             error = {
                 "message": answer.get("message", "as scripted"),
                 "code": answer.get("code"),
@@ -172,6 +173,8 @@ class ScriptedModel:
             await _plain(send, {"error": error}, answer["status"], answer.get("retry_after"))
             return
         if not body.get("stream"):
+            if "die_after" in answer and _first_time(answer.get("once")):
+                os._exit(3)
             await _plain(send, _whole(answer, usage, body))
             return
         await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})

@@ -34,7 +34,6 @@ class ClaudeCode:
             "CLAUDE_CODE_API_KEY_HELPER_TTL_MS": "86400000",
             "API_TIMEOUT_MS": str(PATIENCE_MS),
             "CLAUDE_STREAM_IDLE_TIMEOUT_MS": str(PATIENCE_MS),
-            "CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK": "1",  # it would ask a second time while the first still loads
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
             **node_trusts(engine),
         }
