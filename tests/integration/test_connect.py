@@ -43,6 +43,10 @@ async def test_what_cannot_be_connected_is_told(engine: EngineProcess, tmp_path:
     assert code == 2 and "without --project" in told
     code, told = await engine.variet("connect", "opencode", "--project", HOME=str(Path.cwd()))
     assert code == 2 and "home folder" in told
+    code, told = await engine.variet("connect", "opencode", "--check", "--project", **env)
+    assert code == 2 and "without --project" in told
+    code, told = await engine.variet("connect", "zed", "--check", **env)
+    assert code == 1 and "no way to run without a person" in told
     code, told = await engine.variet("connect", "--undo", **env)
     assert code == 2 and "of which client?" in told
     code, told = await engine.variet("connect", "emacs", **env)

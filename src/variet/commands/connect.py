@@ -61,6 +61,8 @@ def connect(
     elif listing or client is None:
         _list(as_json)
     elif checking:
+        if scope == "project":
+            raise click.UsageError("--check tries what stands in your own configuration: run it without --project")
         from variet.commands.client_check import check
 
         check(CLIENTS[client], _catalogue(), _where(CLIENTS[client], "user"), limit_s, as_json)

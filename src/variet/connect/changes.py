@@ -236,7 +236,7 @@ def _shared(edit: Edit, sharing: Sequence[Edit]) -> None:
     for one in sharing:
         if edit.was and _digest(edit.before) in one.wrote:
             edit.was, edit.before = one.was, one.before
-        one.wrote = [*edit.wrote[:1], *one.wrote]
+        one.wrote = list(dict.fromkeys([*edit.wrote[:1], *one.wrote]))
 
 
 def _others(held: Document, places: set[Place]) -> Any:
