@@ -55,11 +55,12 @@ format: setup-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# Other people's clients, pinned: a gigabyte, for tests/e2e and a bench.
+# Other people's clients, pinned: a gigabyte, for tests/e2e and a bench. Not `npm ci`: it wants every optional package of every
+# platform to be in the registry; `--no-save` keeps to the lock, too.
 clients: bench/clients/.ready
 
 bench/clients/.ready: bench/clients/package-lock.json bench/clients/aider.txt | setup-dev
-	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error --no-update-notifier --prefix bench/clients
+	npm install --no-save --ignore-scripts --no-audit --no-fund --loglevel=error --no-update-notifier --prefix bench/clients
 	$(BIN)/uv venv -q --clear --python $(BIN)/python bench/clients/.aider
 	$(BIN)/uv pip install -q --python bench/clients/.aider/bin/python --require-hashes -r bench/clients/aider.txt
 	@touch $@

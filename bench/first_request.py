@@ -82,7 +82,7 @@ def _install() -> None:
         if shutil.which("npm") is None:
             raise SystemExit("first_request needs npm for the clients beside it: install Node.js 20 or newer")
         quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--no-update-notifier"]
-        subprocess.run(["npm", "ci", *quiet, "--prefix", str(_CLIENTS)], check=True)
+        subprocess.run(["npm", "install", "--no-save", *quiet, "--prefix", str(_CLIENTS)], check=True)
 
 
 async def _first_request(client: Client, folder: Path) -> dict[str, Any]:
