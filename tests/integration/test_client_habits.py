@@ -78,6 +78,14 @@ async def test_other_refusals_of_a_chat_stay_what_the_model_server_said(engine: 
     assert status == 400 and answer["error"]["code"] == 400, "llama-server's own numbers"
 
 
+@pytest.mark.parametrize(("name", "tier"), [("haiku", "fast"), ("sonnet", "balanced"), ("opus", "deep-coder")])
+async def test_openclaude_s_names_for_its_helpers_are_tiers(engine: EngineProcess, name: str, tier: str) -> None:
+    """Version 0.1.8 sends the key of its `agentModels` as the model's name."""
+    status, answer = await engine.post("/v1/chat/completions", chat(name, tokens=2))
+    assert status == 200, answer
+    assert (await engine.get("/engine/requests"))["recent"][0]["tier"] == tier
+
+
 async def test_three_tiers_asked_for_at_once_are_all_served(engine: EngineProcess) -> None:
     """As helpers of one turn do: one model at a time is resident here."""
     asked = [
