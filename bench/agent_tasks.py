@@ -1,8 +1,7 @@
-"""`python -m bench.agent_tasks [TASK ...] [--seeds 1,2,3] [--tier deep-coder] [--escalation TIER]
-[--out FOLDER]`: `variet code` and a real
-model on the embedded engine, in repositories whose tests fail (bench/tasks). Appends a line per run to runs.jsonl in
-the folder, with the transcript beside it; a run that is there already is not repeated. `--page FILE` writes what they
-show: a table of all runs, and the first of each task that passed.
+"""`python -m bench.agent_tasks [TASK ...] [--seeds 1,2,3] [--tier deep-coder] [--escalation TIER] [--out FOLDER]`:
+`variet code` and a real model on the embedded engine, in repositories whose tests fail (bench/tasks). Appends a line
+per run to runs.jsonl in the folder, with the transcript beside it; a run that is there already is not repeated.
+`--page FILE` writes what they show: a table of all runs, and the first of each task that passed.
 """
 
 from __future__ import annotations

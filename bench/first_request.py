@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.support import other_clients
 from tests.support.agent import scripted
 from tests.support.engine import EngineProcess, embedded_config
 from tests.support.small_tasks import TASKS
@@ -27,27 +27,26 @@ from tests.support.small_tasks import TASKS
 from bench.results import Results
 from variet import paths
 
-_CLIENTS = Path(__file__).resolve().parent / "clients"
 _PROMPT = "The tests of stats.py fail. Make them pass."
-_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
 _MOST_S = 120
 _TOKENIZER = "balanced"  # a tier of the embedded engine; its model is Qwen2.5-Coder
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """`files`: what it wants in its home, by path; `<url>` in words and files is the model server's."""
+    """`key`: as tests/support/other_clients.py knows it; `files`: what it wants in its home, by path; `<url>` in words
+    and files is the model server's."""
 
     name: str
+    key: str
     words: tuple[str, ...]
     env: Mapping[str, str]
     files: Mapping[str, str]
 
 
 def _clients() -> list[Client]:
-    pinned = json.loads((_CLIENTS / "package.json").read_text(encoding="utf-8"))["dependencies"]
+    pinned = json.loads((other_clients.FOLDER / "package.json").read_text(encoding="utf-8"))["dependencies"]
     opencode_name, qwen_name = f"OpenCode {pinned['opencode-ai']}", f"Qwen Code {pinned['@qwen-code/qwen-code']}"
-    bin_ = _CLIENTS / "node_modules" / ".bin"
     opencode = {
         "provider": {
             "local": {
@@ -58,31 +57,22 @@ def _clients() -> list[Client]:
         "autoupdate": False, "share": "disabled",
     }  # fmt: skip
     return [
-        Client("variet code", (sys.executable, "-m", "variet", "code", "--tier", "balanced", _PROMPT),
+        Client("variet code", "", (sys.executable, "-m", "variet", "code", "--tier", "balanced", _PROMPT),
                {"VARIET_ENGINE_URL": "<url>", "VARIET_HOME": "<home>/variet"}, {}),
-        Client(opencode_name, (str(_opencode()), "run", "--format", "json", "-m", "local/balanced", _PROMPT),
+        Client(opencode_name, "opencode", ("opencode", "run", "--format", "json", "-m", "local/balanced", _PROMPT),
                {}, {".config/opencode/opencode.json": json.dumps(opencode)}),
-        Client(qwen_name, (str(bin_ / "qwen"), "-p", _PROMPT, "--auth-type", "openai", "--yolo",
+        Client(qwen_name, "qwen-code", ("qwen", "-p", _PROMPT, "--auth-type", "openai", "--yolo",
                "--output-format", "stream-json"),
-               {**dict.fromkeys(_PROXIES, ""), "OPENAI_BASE_URL": "<url>/v1", "OPENAI_API_KEY": "none",
+               {"OPENAI_BASE_URL": "<url>/v1", "OPENAI_API_KEY": "none",
                 "OPENAI_MODEL": "balanced"},
                {".qwen/settings.json": json.dumps({"privacy": {"usageStatisticsEnabled": False}})}),
     ]  # fmt: skip
 
 
-def _opencode() -> Path:
-    """The program for this machine: the package's own entry is put in place by a script, and none is run here."""
-    system = {"win32": "windows"}.get(sys.platform, sys.platform)
-    arch = {"x86_64": "x64", "AMD64": "x64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
-    return _CLIENTS / "node_modules" / f"opencode-{system}-{arch}" / "bin" / "opencode"
-
-
 def _install() -> None:
-    if not (_CLIENTS / "node_modules" / ".bin" / "qwen").exists():
-        if shutil.which("npm") is None:
-            raise SystemExit("first_request needs npm for the clients beside it: install Node.js 20 or newer")
-        quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--no-update-notifier"]
-        subprocess.run(["npm", "install", "--no-save", *quiet, "--prefix", str(_CLIENTS)], check=True)
+    """Raises SystemExit."""
+    if subprocess.run(["make", "clients"], cwd=other_clients.ROOT).returncode != 0:
+        raise SystemExit("first_request needs the clients beside it: `make clients` failed, its own message is above")
 
 
 async def _first_request(client: Client, folder: Path) -> dict[str, Any]:
@@ -94,19 +84,16 @@ async def _first_request(client: Client, folder: Path) -> dict[str, Any]:
         def filled(text: str) -> str:
             return text.replace("<url>", server.url).replace("<home>", str(home))
 
-        home.mkdir()
-        for name, text in client.files.items():
-            (home / name).parent.mkdir(parents=True)
-            (home / name).write_text(filled(text))
         env = {
-            "PATH": os.environ["PATH"], "HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config"),
-            "XDG_DATA_HOME": str(home / ".data"), "XDG_CACHE_HOME": str(home / ".cache"),
-            "XDG_STATE_HOME": str(home / ".state"), "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1",
-            **dict.fromkeys(_PROXIES, "http://127.0.0.1:9"),
+            **other_clients.environment(client.key, home),
             **{name: filled(value) for name, value in client.env.items()},
-        }  # fmt: skip
+        }
+        for name, text in client.files.items():
+            (home / name).parent.mkdir(parents=True, exist_ok=True)
+            (home / name).write_text(filled(text))
+        words = [shutil.which(client.words[0], path=env["PATH"]) or client.words[0], *map(filled, client.words[1:])]
         process = await asyncio.create_subprocess_exec(
-            *map(filled, client.words), cwd=work, env=env, stdin=asyncio.subprocess.DEVNULL,
+            *words, cwd=work, env=env, stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
         try:

@@ -8,12 +8,10 @@ through them with a conversation in each, and back.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import tempfile
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,8 +27,9 @@ from variet.engine.sources.base import ModelPaths
 from variet.tiers import TIERS
 
 _SMALL_GPU_MIB = 12_288
-_PROMPT_TOKENS, _OUTPUT_TOKENS = 2_000, 16
-_LOAD_S = 300
+_PROMPT, _OUTPUT_TOKENS = [1000 + number % 5000 for number in range(2_000)], 16
+_LOAD_S, _BACK_S = 300.0, 10.0
+_SETTLED_MIB = 16
 _ROUND = ("gemma-4-26b-a4b", "qwen3.5-35b-a3b", "qwen3.5-27b", "gemma-4-26b-a4b", "qwen3.5-35b-a3b", "qwen3.5-27b")
 
 
@@ -84,10 +83,9 @@ async def _swaps(results: Results) -> None:
         path = Path(folder, "engine_models.json")
         path.write_text(json.dumps(told), encoding="utf-8")
         async with servers.configured(path, Path(folder)) as peer, aiohttp.ClientSession(peer.url) as session:
-            for name in _ROUND:
-                case = f"{name} {'again' if results.have('gpu_swap', name) else ''}".strip()
-                prompt = [1000 + number % 5000 for number in range(_PROMPT_TOKENS)]
-                body = {"model": name, "prompt": prompt, "n_predict": 4, "ignore_eos": True, "cache_prompt": True}
+            for order, name in enumerate(_ROUND):
+                case = f"{name} again" if name in _ROUND[:order] else name
+                body = {"model": name, "prompt": _PROMPT, "n_predict": 4, "ignore_eos": True, "cache_prompt": True}
                 began = time.monotonic()
                 async with session.post("/completion", json=body) as answer:
                     got = await answer.json()
@@ -120,7 +118,7 @@ async def _case(
     flags = command_line.flags(
         name, model, ModelPaths((file,), None, None, ()), placement.split, None, swa_full=shape.swa_full
     )
-    taken = await _measured(binary, flags, placement)
+    taken = await _measured(binary, flags, placement, here)
     planned = {device: size for device, size in placement.demand_mib.items() if device != HOST}
     results.add(
         "gpu_memory", case, "MiB",
@@ -134,67 +132,29 @@ async def _case(
     )  # fmt: skip
 
 
-async def _measured(binary: llama_server.LlamaServer, flags: tuple[str, ...], placement: Placement) -> _Taken:
-    before = _used()
-    port = servers.free_port()
-    began = time.monotonic()
-    async with _child(binary, flags, placement, port) as process, aiohttp.ClientSession() as session:
-        await _answering(session, port, process)
-        load_s = time.monotonic() - began
-        began = time.monotonic()
-        prompt = [1000 + number % 5000 for number in range(_PROMPT_TOKENS)]
-        body = {"prompt": prompt, "n_predict": _OUTPUT_TOKENS, "ignore_eos": True}
-        async with session.post(f"http://127.0.0.1:{port}/completion", json=body) as answer:
+async def _measured(
+    binary: llama_server.LlamaServer, flags: tuple[str, ...], placement: Placement, machine: hardware.Hardware
+) -> _Taken:
+    before, port, began = _free(machine), servers.free_port(), time.monotonic()
+    env = {**binary.environment(os.environ), **command_line.visible_gpus(placement.split)}
+    command = (binary.path, *flags, "--port", str(port))
+    async with servers.running("llama-server", command, env, port, _LOAD_S) as peer, aiohttp.ClientSession() as session:
+        load_s, began = time.monotonic() - began, time.monotonic()
+        body = {"prompt": _PROMPT, "n_predict": _OUTPUT_TOKENS, "ignore_eos": True}
+        async with session.post(f"{peer.url}/completion", json=body) as answer:
             told = await answer.text()
             if answer.status != 200:
                 raise SystemExit(f"the prompt was refused: {told[:300]}")
         prompt_s = time.monotonic() - began
-        gpu = _used() - before
-        memory = psutil.Process(process.pid).memory_info()
-        host = memory.rss >> 20
+        gpu = before - _free(machine)
+        host = psutil.Process(peer.pid).memory_info().rss >> 20
     began = time.monotonic()
-    while _used() - before > 16 and time.monotonic() - began < 10:
+    while before - _free(machine) > _SETTLED_MIB and time.monotonic() - began < _BACK_S:
         await asyncio.sleep(0.02)
     return _Taken(gpu, host, load_s, prompt_s, time.monotonic() - began)
 
 
-@contextlib.asynccontextmanager
-async def _child(
-    binary: llama_server.LlamaServer, flags: tuple[str, ...], placement: Placement, port: int
-) -> AsyncIterator[asyncio.subprocess.Process]:
-    env = {**binary.environment(os.environ), **command_line.visible_gpus(placement.split)}
-    process = await asyncio.create_subprocess_exec(
-        binary.path, *flags, "--port", str(port), env=env,
-        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        await process.wait()
-
-
-async def _answering(session: aiohttp.ClientSession, port: int, process: asyncio.subprocess.Process) -> None:
-    deadline = time.monotonic() + _LOAD_S
-    while time.monotonic() < deadline:
-        if process.returncode is not None:
-            raise SystemExit(f"llama-server ended with {process.returncode} while it loaded")
-        with contextlib.suppress(aiohttp.ClientError):
-            async with session.get(f"http://127.0.0.1:{port}/health") as answer:
-                if answer.status == 200:
-                    return
-        await asyncio.sleep(0.05)
-    raise SystemExit("llama-server did not load in time")
-
-
-def _used() -> int:
-    """MiB in use on the first GPU, by NVML."""
-    import pynvml
-
-    pynvml.nvmlInit()
-    try:
-        used: int = pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).used
-        return used >> 20
-    finally:
-        pynvml.nvmlShutdown()
+def _free(machine: hardware.Hardware) -> int:
+    """MiB of the first GPU."""
+    assert machine.free_vram is not None
+    return machine.free_vram()[machine.gpus[0].device]

@@ -57,7 +57,9 @@ def model_file(model: str) -> Path:
 
 
 @contextlib.asynccontextmanager
-async def _running(name: str, command: tuple[str, ...], env: dict[str, str], port: int) -> AsyncIterator[Peer]:
+async def running(
+    name: str, command: tuple[str, ...], env: dict[str, str], port: int, limit_s: float = 60
+) -> AsyncIterator[Peer]:
     """A process, once it answers /health; it ends with the block."""
     url = f"http://127.0.0.1:{port}"
     process = await asyncio.create_subprocess_exec(
@@ -66,7 +68,7 @@ async def _running(name: str, command: tuple[str, ...], env: dict[str, str], por
     )  # fmt: skip
     try:
         async with aiohttp.ClientSession() as session:
-            for _ in range(1200):
+            for _ in range(int(limit_s / 0.05)):
                 with contextlib.suppress(aiohttp.ClientError):
                     async with session.get(f"{url}/health") as answer:
                         if answer.status == 200:
@@ -75,7 +77,7 @@ async def _running(name: str, command: tuple[str, ...], env: dict[str, str], por
                     raise SystemExit(f"{name} ended with {process.returncode}: {' '.join(command)}")
                 await asyncio.sleep(0.05)
             else:
-                raise SystemExit(f"{name} did not come up within a minute")
+                raise SystemExit(f"{name} did not come up within {limit_s:.0f} s")
         yield Peer(name, url, process.pid)
     finally:
         if process.returncode is None:
@@ -99,7 +101,7 @@ async def router(
         flags = ("-c", str(context_tokens * SLOTS), *SAME, *(PLANNED if planned else ()))
         command = (server.path, "--models-dir", folder, "--models-max", "1", "--port", str(port), *flags)
         name = "router, engine's flags" if planned else "router"
-        async with _running(name, command, server.environment(dict(os.environ)), port) as peer:
+        async with running(name, command, server.environment(dict(os.environ)), port) as peer:
             yield peer
 
 
@@ -135,7 +137,7 @@ async def configured(config: Path, home: Path, name: str = "Variet") -> AsyncIte
     port = free_port()
     env = {**os.environ, "VARIET_HOME": str(home), "VARIET_MODELS": str(paths.models_dir())}
     command = (sys.executable, "-m", "variet", "up", "--config", str(config), "--port", str(port))
-    async with _running(name, command, env, port) as peer:
+    async with running(name, command, env, port) as peer:
         yield peer
 
 
@@ -154,5 +156,5 @@ async def child_of(engine: Peer, name: str, model: str) -> Peer:
 async def plain_relay(upstream: Peer) -> AsyncIterator[Peer]:
     port = free_port()
     command = (sys.executable, str(ROOT / "bench" / "plain_relay.py"), str(port), upstream.url)
-    async with _running("plain relay", command, dict(os.environ), port) as peer:
+    async with running("plain relay", command, dict(os.environ), port) as peer:
         yield peer

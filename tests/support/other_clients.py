@@ -91,14 +91,15 @@ def _script(answers: list[Answer]) -> Answer:
 
 
 def environment(client: str, home: Path) -> dict[str, str]:
-    """Of a person with an empty home who has this client. (Codex wants a home that is not in the folder for temporary
-    files.) What is not on loopback meets a proxy that is not there; Qwen
-    Code asks a proxy for loopback, too, and is told to keep its statistics instead."""
+    """Of a person with an empty home who has this client (or none of them: ""). What is not on loopback meets a proxy
+    that is not there; Qwen Code asks a proxy for loopback, too, and is told to keep its statistics instead. Codex wants
+    a home that is not in the folder for temporary files."""
     (home / "tmp").mkdir(parents=True, exist_ok=True)
     folders = {f"XDG_{name}_HOME": str(home / f".{name.lower()}") for name in ("DATA", "CACHE", "STATE")}
     closed = "" if client == "qwen-code" else "http://127.0.0.1:9"
     return {
-        "PATH": f"{_PLACES[client]}{os.pathsep}{os.environ['PATH']}", "HOME": str(home), **folders,
+        "PATH": os.pathsep.join(filter(None, (str(_PLACES.get(client, "")), os.environ["PATH"]))),
+        "HOME": str(home), **folders,
         "XDG_CONFIG_HOME": str(home / ".config"), "TMPDIR": str(home / "tmp"),
         "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1",
         **dict.fromkeys(_PROXIES, closed), "DISABLE_TELEMETRY": "1", "QWEN_TELEMETRY_ENABLED": "0",

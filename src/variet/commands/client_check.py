@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from variet.connect.clients import Client, Where
     from variet.connect.trial import Verdict
 
-_MOST_ROWS = 1000
 _ASK_S = 1800.0
 
 
@@ -25,19 +24,16 @@ class _Engine:
     """What a trial asks, over HTTP."""
 
     def requests(self, since: float) -> list[dict[str, Any]]:
-        return self._rows("request", since)
+        recent = engine.call("GET", "/engine/requests").json()["recent"]
+        return [row for row in recent if row["began_at"] >= since]
 
     def swaps(self, since: float) -> list[dict[str, Any]]:
-        return self._rows("swap", since)
+        return [row for row in engine.call("GET", "/engine/status").json()["swaps"] if row["at"] >= since]
 
     def ask(self, model: str) -> None:
         engine.call(
             "POST", "/v1/completions", {"model": model, "prompt": "Hello", "max_tokens": 1}, timeout_s=_ASK_S
         ).json()
-
-    def _rows(self, kind: str, since: float) -> list[dict[str, Any]]:
-        rows = engine.call("GET", f"/engine/history/{kind}?limit={_MOST_ROWS}").json()["rows"]
-        return [row for row in rows if row["at"] >= since]
 
 
 def check(client: Client, found: Catalogue, where: Where, limit_s: float, as_json: bool) -> None:

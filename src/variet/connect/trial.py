@@ -20,8 +20,8 @@ from typing import Any, Protocol
 
 from variet.errors import VarietError
 
-FILE, WRONG, RIGHT = "greeting.py", '    return "Hello"\n', "Hello, world"
-_TEXT = f"def greeting() -> str:\n{WRONG}"
+FILE, RIGHT = "greeting.py", "Hello, world"
+_TEXT = 'def greeting() -> str:\n    return "Hello"\n'
 PROMPT = (
     f'In the file {FILE}, the function greeting() returns "Hello". Change the file so that it returns "{RIGHT}". '
     "Change nothing else, and then stop."
