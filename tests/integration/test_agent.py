@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -554,6 +555,30 @@ async def test_the_smallest_models_change_no_tests_and_are_asked_openly_where_th
         bodies = [json.loads(body) for body in await server.bodies()]
     assert ended(events).reason == "done" and not any("response_format" in body for body in bodies)
     assert "pass" not in (work / "test_sums.py").read_text()
+
+
+async def test_the_smallest_models_are_held_to_a_file_by_its_own_first_line_once_they_strayed(
+    tmp_path: Path, work: Path
+) -> None:
+    """What a check says is the same each time: no durations, no folder."""
+    tests = "from sums import add\n\n\ndef test_add():\n    assert add(1, 2) == 3\n"
+    (work / "test_sums.py").write_text(tests)
+    answers = [
+        cause("sums.py"), {"say": f"{tests}```"},  # not what is to stand in it
+        cause("sums.py"), {"say": "    return a + b\n```"},
+    ]  # fmt: skip
+    async with scripted(tmp_path, answers) as server:
+        opened = await open_session(
+            server.url, work, check=f"{sys.executable} -m pytest -q -p no:cacheprovider", profile="blocks"
+        )
+        events = await turn(opened, "fix add")
+        await opened.close()
+        bodies = [json.loads(body) for body in await server.bodies()]
+    assert ended(events).reason == "done" and (work / "sums.py").read_text() == "def add(a, b):\n    return a + b\n"
+    first, second = (bodies[number]["messages"][-1]["content"] for number in (1, 3))
+    assert first.endswith("sums.py\n```python\n") and second.endswith("sums.py\n```python\ndef add(a, b):\n")
+    said = bodies[0]["messages"][1]["content"]
+    assert "1 failed" in said and not re.search(r"\d\.\d+s", said) and str(work) not in said
 
 
 async def test_a_small_model_that_only_talks_is_led_to_a_file_which_it_may_decline(tmp_path: Path, work: Path) -> None:

@@ -296,6 +296,16 @@ def test_a_guide_offers_programs_and_holds_to_them(workspace: Workspace) -> None
     assert guide(workspace, "") is None, "it has not seen what is in it"
 
 
+def test_whoever_strayed_goes_on_from_the_first_line_of_the_file(workspace: Workspace) -> None:
+    (workspace.root / "b.py").write_text('\n"""Words."""\nx = 1\n')
+    (workspace.root / "c.py").write_text("")
+    made = guide(workspace, "", strayed=True)
+    assert made is not None and made.files == ("a.py", "b.py", "c.py")
+    for name, begun in (("b.py", '\n"""Words."""\n'), ("c.py", "")):
+        told = json.dumps({"why": "x", "file": name, "change": "y"})
+        assert made.opening(told) == f"x `y`\n\n{name}\n```python\n{begun}"
+
+
 def test_a_function_that_nobody_wrote_yet_is_written_before_anything_is_asked(workspace: Workspace) -> None:
     (workspace.root / "leap.py").write_text('def leap(year):\n    """29?"""\n    raise NotImplementedError\n')
     for words, failure in (("Write leap in leap.py", ""), ("Make the tests pass", "leap.py:3: in leap")):

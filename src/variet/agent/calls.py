@@ -35,7 +35,7 @@ _MOST_CONTENT = 32_000  # characters of a result that the model reads
 
 class Calls:
     """Of one agent. `written`: files of this turn, in order; `fruitless`: those that were written as they are, since
-    the last that was not."""
+    the last that was not; `strayed`: a file was refused since then."""
 
     def __init__(self, kit: Kit, teller: Teller) -> None:
         self._kit = kit
@@ -43,6 +43,7 @@ class Calls:
         self._tell = teller.emit
         self.written: dict[str, None] = {}
         self.fruitless: list[str] = []
+        self.strayed = False
 
     async def run(self, calls: Sequence[CallPart]) -> list[tuple[CallPart, ToolEnded]]:
         """Neighbours that change nothing run side by side, the others in order."""
@@ -103,11 +104,13 @@ class Calls:
         except ToolFailed as error:
             return self._ended(call, "error", str(error))
         if refusal:
+            self.strayed = self.strayed or sink.kind == "write"
             return self._ended(call, "denied", refusal)
         result = await self._carry_out(call, tool, args, sink, by_person=by_person)
         if sink.kind == "write" and not result.failed:
             self.written.update(dict.fromkeys(sink.targets))
             self.fruitless = [] if result.diffs else [*self.fruitless, *sink.targets]
+            self.strayed = self.strayed and not result.diffs
         if isinstance(args, PlanArgs):
             self._tell(PlanChanged(entries=args.entries()))
         return self._ended(call, "error" if result.failed else "ok", result.content, result)

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from variet.agent.durations import without_durations
 from variet.agent.events import CallPart, ToolEnded
 from variet.agent.formats.base import Draft
 
@@ -129,7 +130,7 @@ class LoopGuard:
         if any(end.diffs for _, end in results):
             self._seen.clear()  # it got on: the same command may well be run again
         for call, end in results:
-            told = json.dumps([call.tool, call.args, end.status, end.content], sort_keys=True)
+            told = json.dumps([call.tool, call.args, end.status, without_durations(end.content)], sort_keys=True)
             key = hashlib.sha256(told.encode()).hexdigest()
             self._seen[key] += 1
             if worst is None or self._seen[key] > worst[0]:

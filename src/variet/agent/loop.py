@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import AsyncGenerator, Coroutine
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,7 @@ from variet.agent import compaction
 from variet.agent.answers import Answers
 from variet.agent.attempts import Attempts, LimitMet
 from variet.agent.calls import Calls
+from variet.agent.durations import without_durations
 from variet.agent.events import (
     CallPart,
     Compacted,
@@ -123,7 +125,7 @@ class Agent:
 
     async def _turn(self, text: str, context: str) -> None:
         self._input, self._failure = text, ""
-        self._calls.written, self._calls.fruitless = {}, []
+        self._calls.written, self._calls.fruitless, self._calls.strayed = {}, [], False
         self._tell(TurnStarted(input=text, context=context))
         try:
             await self._get_to_know()
@@ -262,7 +264,8 @@ class Agent:
         kit = self._kit
         if not kit.form.guided or not ((kit.check and self._failure) or idle):
             return None
-        way = guide(kit.workspace, self._input, self._calls.written, self._calls.fruitless, self._failure)
+        calls = self._calls
+        way = guide(kit.workspace, self._input, calls.written, calls.fruitless, self._failure, strayed=calls.strayed)
         return replace(way, may_decline=True) if way is not None and not kit.check else way
 
     async def _check_passes(self, *, start_over: bool = False, nudge: Nudge | None = None) -> bool:
@@ -274,9 +277,11 @@ class Agent:
         if end.status == "ok":
             self._failure = ""
             return True
+        # As it is said every time: files by the names that a model writes.
+        said = without_durations(end.content).replace(f"{kit.workspace.root}{os.sep}", "")
         # Others heard it at the edit.
         wrong = lint.of_files(kit.workspace, self._calls.written) if kit.form.small else ""
-        parts = (f"$ {kit.check}\n{end.content}", wrong, self._named(kit.form.check_failed))
+        parts = (f"$ {kit.check}\n{said}", wrong, self._named(kit.form.check_failed))
         told = "\n\n".join(part for part in parts if part)
         self._failure = told
         if start_over:

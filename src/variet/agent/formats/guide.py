@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -35,11 +35,12 @@ _NAMED = re.compile(r"(?<![\w/.])[\w-]+(?:/[\w-]+)*\.[a-z]{1,4}(?![\w/])")
 @dataclass(frozen=True, slots=True)
 class Guide:
     """`files`: those that may be chosen. `may_decline`: so may none, where one need not be written. `asks`: the first
-    question; the file is known already without."""
+    question; the file is known already without. `leads`: the first line of each as it stands, from which it goes on."""
 
     files: tuple[str, ...]
     may_decline: bool = False
     asks: bool = True
+    leads: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def request(self) -> dict[str, Any]:
@@ -56,7 +57,7 @@ class Guide:
         """How the second answer begins, behind the first, if it `asks`. Raises ValueError where no file is to be
         written, and for what does not follow the schema: not every server that is asked to hold a model to it does."""
         if not self.asks:
-            return _begun(self.files[0])
+            return self._begun(self.files[0])
         try:
             told = json.loads(answer)
         except RecursionError:
@@ -64,21 +65,22 @@ class Guide:
         if not isinstance(told, dict) or told.get("file") not in self.files:
             raise ValueError(f"none of {', '.join(self.files)}: {answer[:200]}")
         why, change = (_FENCE.sub("", str(told.get(key, ""))).strip() for key in ("why", "change"))
-        return f"{why} `{change}`".lstrip() + f"\n\n{_begun(told['file'])}"
+        return f"{why} `{change}`".lstrip() + f"\n\n{self._begun(told['file'])}"
 
-
-def _begun(name: str) -> str:
-    return f"{name}\n```{LANGUAGES.get(PurePosixPath(name).suffix, '')}\n"
+    def _begun(self, name: str) -> str:
+        return f"{name}\n```{LANGUAGES.get(PurePosixPath(name).suffix, '')}\n{self.leads.get(name, '')}"
 
 
 def guide(
-    workspace: Workspace, words: str, written: Collection[str] = (), fruitless: Sequence[str] = (), failure: str = ""
-) -> Guide | None:
+    workspace: Workspace, words: str, written: Collection[str] = (), fruitless: Sequence[str] = (), failure: str = "",
+    *, strayed: bool = False,
+) -> Guide | None:  # fmt: skip
     """For the programs of a small workspace, all of which the model was shown, and those that a person's words say are
     to be there. Once something was `written`, those that the person named come first until they were, too: such a
     model stays in the file where it is. Then without the `fruitless`, those that it last wrote as they are, where
     others are left. One that holds a function of which the words or the `failure` speak, and which nobody wrote yet, is
-    written before anything is asked. None where there are too many, or none."""
+    written before anything is asked. Where it `strayed` into a file that it may not write, as into the tests, each goes
+    on from its own first line. None where there are too many, or none."""
     held = [name for name in code_files(workspace.root) if path_of(name) == name]
     if held and not texts(workspace.root):
         return None  # it would write files anew that it has not seen
@@ -98,7 +100,15 @@ def guide(
     left = tuple(name for name in there if name not in fruitless)
     other = tuple(name for name in there if name not in fruitless[-1:])  # in turn, where all of them were
     chosen = pending or left or other or there
-    return Guide(chosen) if 0 < len(chosen) <= _MOST_FILES else None
+    if not 0 < len(chosen) <= _MOST_FILES:
+        return None
+    return replace(Guide(chosen), leads=_first_lines(workspace)) if strayed else Guide(chosen)
+
+
+def _first_lines(workspace: Workspace) -> dict[str, str]:
+    held = texts(workspace.root)
+    found = {name: re.match(r"\s*\S[^\n]*\n", text) for name, text in held.items() if text is not None}
+    return {name: line[0] for name, line in found.items() if line is not None}
 
 
 def _may_be_new(name: str) -> bool:

@@ -23,9 +23,11 @@ INSTRUCTIONS = ("AGENTS.md", "CLAUDE.md")
 
 
 def preface(root: Path, *, trusted: bool, with_files: bool = False) -> str:
-    """Where a folder is not trusted its instructions are left out. `with_files`: what files hold, if that is little."""
+    """Where a folder is not trusted its instructions are left out. `with_files`: what files hold, if that is little;
+    then neither where nor when: the smallest models, for whom that is, make nothing of it."""
+    here = "" if with_files else f"Workspace: {root}\nDate: {time.strftime('%Y-%m-%d')}\n"
     parts = [
-        f"Workspace: {root}\nDate: {time.strftime('%Y-%m-%d')}\nSystem: {platform.system()}",
+        f"{here}System: {platform.system()}",
         _git(root) if trusted else "",
         (files(root) if with_files else "") or f"Files:\n{tree(root)}",
         instructions(root) if trusted else "",
