@@ -21,11 +21,13 @@ DEFAULT_URL = "http://127.0.0.1:8000"
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """An engine's address, the key for it, and the PEM file of the one authority trusted there (None: the system's)."""
+    """An engine's address, the key for it, and the PEM file of the one authority trusted there (None: the system's).
+    `key_lasts`: it is valid beyond this run of the engine."""
 
     url: str
     key: str | None = None
     authority: Path | None = None
+    key_lasts: bool = True
 
     def tls(self) -> ssl.SSLContext | bool:
         """What an HTTP client verifies with. Raises TrustError for an authority that cannot be read."""
@@ -50,9 +52,25 @@ def find() -> Connection:
     url = (os.environ.get("VARIET_ENGINE_URL") or paired.get("url") or running.get("url") or DEFAULT_URL).rstrip("/")
     stored = next((one for one in (paired, running) if one.get("url") == url), {})
     authority = os.environ.get("VARIET_ENGINE_CA") or stored.get("authority")
-    return Connection(
-        url, os.environ.get("VARIET_API_KEY") or stored.get("key"), Path(authority) if authority else None
-    )
+    given = os.environ.get("VARIET_API_KEY")
+    lasts = bool(given) or stored is paired
+    return Connection(url, given or stored.get("key"), Path(authority) if authority else None, lasts)
+
+
+def key_of(url: str) -> str | None:
+    """The key for the engine at an address; None where it wants none. Raises TrustError where this machine does not
+    know that engine."""
+    found = find()
+    if found.url == url:
+        return found.key
+    known = next((one for one in (_read(_paired_file()), _read(_running_file())) if one.get("url") == url), None)
+    if known is None:
+        raise TrustError(
+            "this machine has no key for it",
+            where=url,
+            next_step="Pair with it: variet pair URL CODE, and connect again",
+        )
+    return known.get("key")
 
 
 def save_pairing(url: str, key: str, authority_pem: str) -> Path:

@@ -52,13 +52,13 @@ async def _engine(folder: Path, script: Answer, monkeypatch: pytest.MonkeyPatch)
         await engine.wait()
 
 
-async def _checked(engine: EngineProcess, client: str, folder: Path, *, limit_s: int = 120) -> dict[str, Any]:
-    """What `variet connect CLIENT --check` finds."""
+async def _checked(engine: EngineProcess, client: str, folder: Path, *words: str, limit_s: int = 120) -> dict[str, Any]:
+    """What `variet connect CLIENT --check` finds, with more `words`."""
     env: dict[str, Any] = environment(client, folder / "home")
     code, told = await engine.variet("connect", client, **env)
     assert code == 0, told
     _, told = await engine.variet(
-        "connect", client, "--check", "--limit", str(limit_s), "--json", timeout_s=3 * limit_s, **env
+        "connect", client, "--check", "--limit", str(limit_s), "--json", *words, timeout_s=3 * limit_s, **env
     )
     found: dict[str, Any] = json.loads(told)
     return found
@@ -71,13 +71,28 @@ async def test_a_client_reads_edits_and_runs_a_command_also_when_models_swap(
     # Slow enough that somebody else can ask in between.
     script = other_clients.script(client, first_ms=1500)
     async with _engine(tmp_path, script, monkeypatch) as engine:
-        found = await _checked(engine, client, tmp_path)
+        found = await _checked(engine, client, tmp_path, "--commands")
     assert found["good"], found["runs"][-1]["said"]
     alone, swapped = found["runs"]
     assert alone["failed"] == swapped["failed"] == 0
     assert swapped["other"] == "fast"
     if client != "aider":  # its first answer is its last
         assert alone["requests"] >= 4 and swapped["swaps"] >= 2
+
+
+@pytest.mark.parametrize("client", [name for name in CLIENTS if name != "aider"])
+async def test_a_client_that_is_tried_edits_and_runs_nothing_unless_that_is_wished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: str
+) -> None:
+    """Codex edits by commands, in its own sandbox: what is outside stays out of its reach."""
+    ran = tmp_path / "ran"
+    async with _engine(tmp_path, other_clients.reaching_out(client, f"touch {ran}"), monkeypatch) as engine:
+        found = await _checked(engine, client, tmp_path)
+        assert found["good"], found["runs"][-1]["said"]
+        assert found["runs"][0]["requests"] >= 4 and not ran.exists()
+        if client != "codex":
+            await _checked(engine, client, tmp_path, "--commands")
+            assert ran.exists(), "it would have"
 
 
 @pytest.mark.parametrize("client", CLIENTS)
@@ -87,10 +102,10 @@ async def test_a_client_goes_on_when_its_model_dies_in_mid_stream(
     died = tmp_path / "died"
     script = other_clients.script(client, die_after=2, once=str(died))
     async with _engine(tmp_path, script, monkeypatch) as engine:
-        found = await _checked(engine, client, tmp_path)
+        found = await _checked(engine, client, tmp_path, "--commands")
         if client == "qwen-code":  # it takes the error for an answer, and ends; the engine is there for the next turn
             assert not found["good"] and "the model server ended in mid-answer" in found["runs"][0]["said"]
-            found = await _checked(engine, client, tmp_path)
+            found = await _checked(engine, client, tmp_path, "--commands")
         elif client == "aider":  # it asked for no stream: the engine asks its model once more by itself
             assert found["runs"][0]["failed"] == 0
         else:
@@ -115,7 +130,7 @@ async def test_helpers_of_one_turn_ask_three_tiers_at_once(tmp_path: Path, monke
     script["conversations"][1]["answers"] = [helpers, read, edit, look, done]
     script["conversations"].insert(0, own)
     async with _engine(tmp_path, script, monkeypatch) as engine:
-        found = await _checked(engine, "claude-code", tmp_path)
+        found = await _checked(engine, "claude-code", tmp_path, "--commands")
         rows = (await engine.get("/engine/history/request?limit=1000"))["rows"]
     assert found["good"] and found["runs"][0]["failed"] == 0, found["runs"][-1]["said"]
     asked = {row["tier"] for row in rows if row["path"] == "/v1/messages"}
@@ -135,7 +150,7 @@ async def test_a_client_knows_that_its_conversation_is_too_long(
     script = other_clients.script(client, **wrong)
     script["conversations"].insert(0, {"when": "summary process", "repeat": True, "answers": [{"say": "A greeting."}]})
     async with _engine(tmp_path, script, monkeypatch) as engine:
-        run = (await _checked(engine, client, tmp_path))["runs"][0]
+        run = (await _checked(engine, client, tmp_path, "--commands"))["runs"][0]
     assert run["failed"] == 1 and run["requests"] < 8, "refused once; it does not go round in circles"
     assert sign in run["said"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import sys
@@ -82,6 +83,14 @@ def script(client: str, **second: Any) -> Answer:
     read, edit, *rest = steps(client)
     before = [{"say": "?"}] if client == "qwen-code" else []  # it puts a word into the model's mouth
     return _script([*before, read, {**edit, **second}, *rest])
+
+
+def reaching_out(client: str, command: str) -> Answer:
+    """A model that edits, and then runs something that is nobody's wish."""
+    read, edit, look = steps(client)[:3]
+    call = json.loads(json.dumps(look).replace("cat greeting.py", command))
+    before = [{"say": "?"}] if client == "qwen-code" else []
+    return _script([*before, read, edit, call, {"say": "Done."}])
 
 
 def _script(answers: list[Answer]) -> Answer:

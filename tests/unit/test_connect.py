@@ -14,7 +14,7 @@ from variet.connect import changes
 from variet.connect.catalogue import Catalogue, catalogue
 from variet.connect.clients import CLIENTS, Where
 from variet.connect.clients.claude_code import key_words
-from variet.connect.documents import ABSENT, DocumentProblem, Place, document
+from variet.connect.documents import ABSENT, DocumentProblem, Place, Spot, document
 from variet.connection import Connection
 from variet.errors import ConnectionFailed, VarietError
 from variet.tiers import TIERS
@@ -45,9 +45,13 @@ JSONC = """\
         (JSONC, ("agent", "kind"), 1, JSONC.replace('"x",\n', '"x",\n    "kind": 1,\n')),
         (JSONC, ("new",), True, JSONC.replace("  },\n}", '  },\n  "new": true,\n}')),
         ('{"a": 1, "a": 2}', ("a",), 3, '{"a": 1, "a": 3}'),
+        ('{ "a": 1 /* one */ }', ("b",), 2, '{ "a": 1, /* one */\n  "b": 2\n}'),
+        ('{"a": [\n    1, // one\n    2\n  ]\n}\n', ("a", 1), 3, '{"a": [\n    1, // one\n    3\n  ]\n}\n'),
+        ('{\n  "a": [\n    1 // one\n  ]\n}\n', ("a", 1), 3, '{\n  "a": [\n    1, // one\n    3\n  ]\n}\n'),
+        ('{\n  "a": []\n}\n', ("a", 0), {"b": 1}, '{\n  "a": [\n    {\n      "b": 1\n    }\n  ]\n}\n'),
     ],
 )
-def test_json_keeps_all_that_is_not_changed(text: str, at: Place, value: Any, after: str) -> None:
+def test_json_keeps_all_that_is_not_changed(text: str, at: Spot, value: Any, after: str) -> None:
     changed = document("json", text)
     changed.set(at, value)
     assert changed.text == after and changed.get(at) == value
@@ -64,9 +68,12 @@ def test_json_keeps_all_that_is_not_changed(text: str, at: Place, value: Any, af
         ('{\n  "a": 1,\n  "b": {"c": {"d": 1}}\n}\n', ("b", "c", "d"), '{\n  "a": 1\n}\n'),
         (JSONC, ("agent", "model"), JSONC.replace('  "agent": {\n    "model": "x",\n  },\n', "")),
         ('{\n  "b": {\n    // keep me\n    "c": 1\n  }\n}\n', ("b", "c"), '{\n  "b": {\n    // keep me\n  }\n}\n'),
+        ('{\n  "a": [\n    // one\n    1,\n    2\n  ]\n}\n', ("a", 1), '{\n  "a": [\n    // one\n    1\n  ]\n}\n'),
+        ('{"a": [1]}', ("a", 0), '{"a": []}'),
+        ('{"a": [1]}', ("a", 1), '{"a": [1]}'),
     ],
 )
-def test_what_is_removed_from_json_leaves_no_trace(text: str, at: Place, after: str) -> None:
+def test_what_is_removed_from_json_leaves_no_trace(text: str, at: Spot, after: str) -> None:
     changed = document("json", text)
     changed.remove(at)
     assert changed.text == after and changed.get(at) is ABSENT
@@ -130,6 +137,61 @@ def test_what_was_set_and_removed_leaves_the_file_as_it_was(kind: str, text: str
 
 
 @pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("yaml", "---\na: 1\nb:\n    c: 2\n    d:\n      - x\n"),
+        ("yaml", "\ufeffa:   1\r\nb: [ 1,2 ]\r\n"),
+        ("yaml", "# top\n---\nd:\n- x   # one\n- 'y'\n\n# trailing\nother:   {a: 1,b: 2}\n"),
+        ("yaml", "a: 1"),
+        ("yaml", 'long: "' + "word " * 60 + '"\nfolded: >\n   one\n   two\n\nd:\n-   x\n'),
+        ("toml", '# mine\r\nmodel = "gpt"\r\n'),
+        ("toml", "\ufeffd = [ 1,2 ]\n"),
+        ("env", "\ufeffB=1\r\n# mine\r\n"),
+        ("json", '\ufeff{\r\n\t"d": [ 1,2 ] /* two */\r\n}\r\n'),
+    ],
+)
+def test_what_stood_there_keeps_its_every_byte(kind: str, text: str) -> None:
+    changed = document(kind, text)
+    changed.set(("x",) if kind == "env" else ("x", "y"), "z" if kind == "env" else {"k": [1, {"z": 2}]})
+    ends = "" if text.endswith("\n") else "\n"
+    if kind != "json":
+        assert changed.text.startswith(text + ends)
+    assert changed.text.count("\n") == changed.text.count("\r\n") or "\r\n" not in text
+    again = document(kind, changed.text)
+    again.remove(("x",) if kind == "env" else ("x", "y"))
+    if kind == "toml":  # it keeps the empty line before a table
+        assert again.text.rstrip() == text.rstrip()
+    else:
+        assert again.text == text + ("" if kind == "json" else ends)
+
+
+@pytest.mark.parametrize("kind", ["json", "toml", "yaml"])
+def test_items_of_a_list_come_and_go_and_the_others_stay(kind: str) -> None:
+    texts = {
+        "json": '{\n  "m": [\n    {"n": "a"} // mine\n  ]\n}\n',
+        "toml": '# mine\n[[m]]\nn = "a" # one\n',
+        "yaml": "m:\n  # mine\n  - n: a   # one\n",
+    }
+    changed = document(kind, texts[kind])
+    changed.set(("m", 1), {"n": "b"})
+    changed.set(("m", 2), {"n": "c"})
+    assert changed.get(("m",)) == [{"n": "a"}, {"n": "b"}, {"n": "c"}] and "mine" in changed.text
+    again = document(kind, changed.text)
+    again.set(("m", 1), {"n": "d"})
+    assert document(kind, again.text).get(("m", 1)) == {"n": "d"}
+    again.remove(("m", 1))
+    again.remove(("m", 1))
+    assert again.text == texts[kind] and again.get(("m", 1)) is ABSENT
+
+
+def test_a_change_within_lines_of_another_way_is_refused() -> None:
+    changed = document("yaml", "a:   {b:   1}\n")
+    changed.set(("a", "b"), 2)
+    with pytest.raises(ValueError, match="written in another way"):
+        _ = changed.text
+
+
+@pytest.mark.parametrize(
     ("kind", "text"), [("json", '{"a": 1}'), ("toml", "a = 1\n"), ("yaml", "a: 1\n"), ("yaml", "- a\n")]
 )
 def test_a_value_is_never_made_a_table(kind: str, text: str) -> None:
@@ -148,13 +210,13 @@ def test_what_cannot_be_read_is_said(kind: str, text: str) -> None:
 CONNECTION = Connection("http://127.0.0.1:8000")
 
 
-def offered(connection: Connection = CONNECTION, *, lasting_key: bool = True, **more: Any) -> Catalogue:
+def offered(connection: Connection = CONNECTION, **more: Any) -> Catalogue:
     """An engine as its `/v1/models` describes it."""
     entries = [
         {"id": name, "description": name, "context_length": 32768, "max_output_tokens": 8192, "capabilities": ["chat"]}
         for name in (*TIERS, "auto", "resident")
     ]
-    return catalogue(connection, {"data": entries, **more}, lasting_key=lasting_key)
+    return catalogue(connection, {"data": entries, **more})
 
 
 @pytest.fixture
@@ -205,7 +267,7 @@ def test_no_key_comes_into_a_project(client: str, where: Where, tmp_path: Path) 
 
 
 def test_a_key_of_one_run_is_in_nobody_s_file(where: Where) -> None:
-    engine = offered(Connection("http://127.0.0.1:8000", "sk-of-this-run"), lasting_key=False)
+    engine = offered(Connection("http://127.0.0.1:8000", "sk-of-this-run", key_lasts=False))
     for client in CLIENTS:
         connect(client, where, engine)
     assert not any("sk-of-this-run" in text for text in (*tree(where.home).values(), *tree(where.ours).values()))
@@ -277,7 +339,7 @@ def test_what_was_cut_short_can_be_put_back(where: Where, monkeypatch: pytest.Mo
 def test_a_tier_that_has_gone_goes_and_a_mask_hides_the_key(where: Where) -> None:
     engine = offered(Connection("http://10.0.0.2:8000", "sk-secret"))
     made = changes.plan("openclaude", None, CLIENTS["openclaude"].files(engine, where))
-    told = "".join(one.diff(["sk-secret"]) for one in made.changes)
+    told = "".join(one.diff for one in made.changes)
     assert "sk-secret" not in told and '"api_key": "…"' in told
     changes.apply(made)
     moved = offered(Connection("http://10.0.0.3:8000", "sk-secret"))
@@ -317,7 +379,7 @@ def test_what_would_move_somebody_s_values_is_not_written(where: Where, text: st
 
 
 def test_a_command_for_the_key_runs_nothing_of_the_folder_it_is_run_in() -> None:
-    assert key_words()[1] == "-P"
+    assert key_words(offered())[1] == "-P"
 
 
 def test_a_file_of_comments_alone_keeps_them(where: Where) -> None:
@@ -362,3 +424,162 @@ def test_a_tier_chosen_in_the_client_s_own_menu_stays_and_goes_with_the_rest(whe
     assert connected() == "variet/deep-coder"
     connect("opencode", where, None)
     assert settings.read_text() == before
+
+
+QWEN_LIST = """\
+{
+  "modelProviders": {
+    "openai": [
+      // the one at work
+      { "id": "gpt", "baseUrl": "https://api.example.com" } /* keep */
+    ]
+  }
+}
+"""
+
+
+def test_a_list_keeps_comments_and_what_a_person_made_of_ours(where: Where) -> None:
+    path = where.home / ".qwen" / "settings.json"
+    path.parent.mkdir()
+    path.write_text(QWEN_LIST)
+    connect("qwen-code", where, offered())
+    assert "// the one at work" in path.read_text() and "/* keep */" in path.read_text()
+    connect("qwen-code", where, None)
+    assert path.read_text() == QWEN_LIST
+    connect("qwen-code", where, offered())
+    mine = path.read_text().replace('"Variet fast"', '"Quick"')
+    path.write_text(mine)
+    left = connect("qwen-code", where, None)
+    assert len(left) == 1 and "modelProviders.openai was changed since" in left[0]
+    assert '"Quick"' in path.read_text() and '"Variet balanced"' not in path.read_text()
+
+
+def test_a_model_of_the_same_name_comes_back_where_it_stood(where: Where) -> None:
+    path = where.home / ".continue" / "config.yaml"
+    path.parent.mkdir()
+    mine = "models:\n- name: Variet fast\n  provider: ollama   # mine\n- name: other\n  provider: x\nname: Mine\n"
+    path.write_text(mine)
+    for _ in range(2):
+        connect("continue", where, offered())
+        names = [one["name"] for one in document("yaml", path.read_text()).get(("models",))]
+        assert names[:3] == ["Variet fast", "other", "Variet balanced"]
+    connect("continue", where, None)
+    held = document("yaml", path.read_text()).get(())
+    assert held == document("yaml", mine).get(())
+
+
+def test_what_was_removed_or_empty_before_stays_so(where: Where) -> None:
+    path = where.home / ".claude" / "settings.json"
+    path.parent.mkdir()
+    path.write_text('{\n  "env": {}\n}\n')
+    connect("claude-code", where, offered())
+    connect("claude-code", where, None)
+    assert json.loads(path.read_text()) == {"env": {}}
+    connect("claude-code", where, offered())
+    path.unlink()
+    assert connect("claude-code", where, None) == [] and not path.exists()
+    connect("claude-code", where, offered())
+    path.unlink()
+    connect("claude-code", where, offered())
+    assert "ANTHROPIC_BASE_URL" in path.read_text(), "whoever connects again wants it again"
+    connect("claude-code", where, None)
+    assert not path.exists(), "it was ours alone"
+
+
+def test_a_file_that_was_closed_for_a_key_is_opened_again(where: Where, tmp_path: Path) -> None:
+    path = where.home / ".qwen" / "settings.json"
+    path.parent.mkdir()
+    path.write_text('{"theme": "dark"}\n')
+    path.chmod(0o644)
+    places = [where, replace(where, project=tmp_path / "project")]
+    for place in (*places, *places):
+        connect("qwen-code", place, offered())
+        assert path.stat().st_mode & 0o777 == 0o600
+    connect("qwen-code", places[0], None)
+    assert path.stat().st_mode & 0o777 == 0o600, "the project's key is still in it"
+    connect("qwen-code", places[1], None)
+    assert path.stat().st_mode & 0o777 == 0o644 and json.loads(path.read_text()) == {"theme": "dark"}
+
+
+def test_what_was_changed_meanwhile_is_not_written_over(where: Where) -> None:
+    path = where.home / ".codex" / "config.toml"
+    path.parent.mkdir()
+    path.write_text('model = "gpt"\n')
+    made = changes.plan("codex", None, CLIENTS["codex"].files(offered(), where))
+    path.write_text('model = "o9"\n')
+    with pytest.raises(VarietError, match="was changed meanwhile"):
+        changes.apply(made)
+    assert path.read_text() == 'model = "o9"\n' and not changes.recall("codex", None).files
+
+
+def test_a_place_that_goes_is_put_back_though_that_was_cut_short(where: Where, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Codex asks for the key with one engine, and needs none with the next: its table goes."""
+    path = where.home / ".codex" / "config.toml"
+    path.parent.mkdir()
+    path.write_text('model = "gpt"\n')
+    connect("codex", where, offered(Connection("http://10.0.0.2:8000", "sk-secret")))
+    write = paths.write_whole
+
+    def full(path: Path, content: str | bytes, mode: int = 0o644) -> None:
+        if path.name == "config.toml":
+            raise OSError(28, "No space left on device")
+        write(path, content, mode)
+
+    monkeypatch.setattr(paths, "write_whole", full)
+    with pytest.raises(VarietError, match="No space left"):
+        connect("codex", where, offered(Connection("http://10.0.0.2:8000")))
+    monkeypatch.setattr(paths, "write_whole", write)
+    assert connect("codex", where, None) == [] and path.read_text() == 'model = "gpt"\n'
+
+
+def test_a_project_s_file_may_be_a_link_to_the_person_s(where: Where, tmp_path: Path) -> None:
+    mine, project = where.home / ".qwen" / "settings.json", tmp_path / "project"
+    mine.parent.mkdir()
+    mine.write_text('{"theme": "dark"}\n')
+    (project / ".qwen").mkdir(parents=True)
+    (project / ".qwen" / "settings.json").symlink_to(mine)
+    inside = replace(where, project=project)
+    connect("qwen-code", inside, offered(Connection("http://10.0.0.2:8000", "sk-secret")))
+    held = json.loads(mine.read_text())
+    assert held["env"] == {"VARIET_ENGINE_KEY": "sk-secret"} and held["modelProviders"]["openai"]
+    assert mine.stat().st_mode & 0o777 == 0o600
+    connect("qwen-code", inside, None)
+    assert mine.read_text() == '{"theme": "dark"}\n'
+
+
+def test_a_project_s_file_says_not_where_a_home_is(where: Where, tmp_path: Path) -> None:
+    inside = replace(where, project=tmp_path / "project", ours=where.home / ".config" / "variet" / "clients")
+    connect("opencode", inside, offered(Connection("http://10.0.0.2:8000", "sk-secret")))
+    held = (tmp_path / "project" / "opencode.json").read_text()
+    assert '"{file:~/.config/variet/clients/engine.key}"' in held and str(where.home) not in held
+
+
+def test_no_key_is_shown_neither_a_former_one_nor_another_s(where: Where) -> None:
+    path = where.home / ".continue" / ".env"
+    path.parent.mkdir()
+    path.write_text("OTHER_API_KEY=sk-of-another\nDATABASE=postgres://me:pass@db\n")
+    connect("continue", where, offered(Connection("http://10.0.0.2:8000", "sk-former-key")))
+    files = CLIENTS["continue"].files(offered(Connection("http://10.0.0.2:8000", "sk-present-key")), where)
+    shown = "".join(one.diff for one in changes.plan("continue", None, files).changes)
+    assert "VARIET_ENGINE_KEY=…" in shown
+    assert not any(one in shown for one in ("sk-former-key", "sk-present-key", "sk-of-another", "postgres"))
+    made = changes.plan(
+        "opencode", None, CLIENTS["opencode"].files(offered(Connection("http://h:1", "sk-here-12")), where)
+    )
+    assert "sk-here-12" not in "".join(one.diff for one in made.changes)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_whoever_is_tried_runs_no_commands_unless_that_is_wished(client: str) -> None:
+    plain, free = (CLIENTS[client].headless("do it", "a.py", commands=commands) for commands in (False, True))
+    if plain is None or free is None:
+        assert client in ("continue", "zed")
+        return
+    told = " ".join([*plain.words, *plain.env.values()])
+    assert "Bash" not in told and "yolo" not in told and "dangerously" not in told
+    assert plain == free or client not in ("codex", "aider")
+
+
+def test_a_key_in_the_environment_that_wins_is_told(where: Where) -> None:
+    told = CLIENTS["claude-code"].notes(offered(), replace(where, env={"ANTHROPIC_AUTH_TOKEN": "x"}))
+    assert any("ANTHROPIC_AUTH_TOKEN is set here" in one for one in told)

@@ -13,6 +13,8 @@ from variet.commands import client as engine
 from variet.commands.common import print_json
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from variet.connect.catalogue import Catalogue
     from variet.connect.clients import Client, Where
     from variet.connect.trial import Verdict
@@ -36,12 +38,13 @@ class _Engine:
         ).json()
 
 
-def check(client: Client, found: Catalogue, where: Where, limit_s: float, as_json: bool) -> None:
-    """Raises SystemExit with 1 where the client did not do what it was asked, VarietError where it cannot be tried."""
+def check(client: Client, found: Catalogue, where: Where, limit_s: float, as_json: bool, *, commands: bool) -> None:
+    """`commands`: it may run some, too. Raises SystemExit with 1 where the client did not do what it was asked,
+    VarietError where it cannot be tried."""
     from variet.connect import trial
 
-    words = _words(client)
-    env = {**os.environ, **client.environment(found, where)}
+    words, own = _words(client, commands=commands)
+    env = {**os.environ, **client.environment(found, where), **own}
     verdicts: list[Verdict] = []
     for other in (None, _another_tier()):
         if verdicts and other is None:
@@ -68,20 +71,21 @@ def check(client: Client, found: Catalogue, where: Where, limit_s: float, as_jso
         raise SystemExit(1)
 
 
-def _words(client: Client) -> list[str]:
+def _words(client: Client, *, commands: bool) -> tuple[list[str], Mapping[str, str]]:
+    """Its command, and what is to be in its environment. Raises VarietError."""
     from variet.connect import trial
     from variet.connect.changes import recall
     from variet.errors import VarietError
 
-    words = client.headless(trial.PROMPT, trial.FILE)
-    if not words:
+    run = client.headless(trial.PROMPT, trial.FILE, commands=commands)
+    if run is None:
         raise VarietError(f"{client.title} has no way to run without a person", next_step="Try it by hand")
     program = shutil.which(client.program)
     if program is None:
         raise VarietError(f"`{client.program}` is not on the search path", next_step=f"Install {client.title}")
     if not recall(client.name, None).files:
         raise VarietError(f"{client.title} is not connected", next_step=f"Run: variet connect {client.name}")
-    return [program, *words]
+    return [program, *run.words], run.env
 
 
 def _another_tier() -> str | None:

@@ -41,11 +41,12 @@ Examples:
     "--limit", "limit_s", default=900.0, show_default=True, help="With --check: the most seconds a run takes."
 )
 @click.option("--list", "listing", is_flag=True, help="List the clients.")
-@click.option("--key", is_flag=True, hidden=True, help="Print the engine's key, for clients that ask for it.")
+@click.option("--commands", is_flag=True, help="With --check: let it run commands, too. They run as you, unasked.")
+@click.option("--key-of", metavar="URL", hidden=True, help="Print an engine's key, for clients that ask for it.")
 @json_option
 def connect(
-    client: str | None, scope: str, show: bool, undo: bool, checking: bool, limit_s: float, listing: bool, key: bool,
-    as_json: bool,
+    client: str | None, scope: str, show: bool, undo: bool, checking: bool, limit_s: float, commands: bool,
+    listing: bool, key_of: str | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Let CLIENT use this engine: its own configuration is changed, a copy is kept, and --undo puts it back.
 
@@ -54,8 +55,10 @@ def connect(
     """
     from variet.connect.clients import CLIENTS
 
-    if key:
-        _print_key()
+    if key_of:
+        _print_key(key_of)
+    elif commands and not checking:
+        raise click.UsageError("--commands goes with --check")
     elif client is None and (undo or show or checking):
         raise click.UsageError("of which client? `variet connect --list` shows them")
     elif listing or client is None:
@@ -65,7 +68,7 @@ def connect(
             raise click.UsageError("--check tries what stands in your own configuration: run it without --project")
         from variet.commands.client_check import check
 
-        check(CLIENTS[client], _catalogue(), _where(CLIENTS[client], "user"), limit_s, as_json)
+        check(CLIENTS[client], _catalogue(), _where(CLIENTS[client], "user"), limit_s, as_json, commands=commands)
     elif undo:
         _carry_out(CLIENTS[client], scope, None, show, as_json)
     else:
@@ -82,8 +85,7 @@ def _catalogue() -> Catalogue:
     from variet.connect.catalogue import catalogue
 
     listed = engine.call("GET", "/v1/models").json()
-    lasting = connection.paired() or bool(os.environ.get("VARIET_API_KEY"))
-    return catalogue(connection.find(), listed, lasting_key=lasting)
+    return catalogue(connection.find(), listed)
 
 
 def _where(client: Client, scope: str) -> Where:
@@ -98,7 +100,6 @@ def _where(client: Client, scope: str) -> Where:
 
 def _carry_out(client: Client, scope: str, engine: Catalogue | None, show: bool, as_json: bool) -> None:
     """Without an engine: put back."""
-    from variet import connection
     from variet.connect import changes
 
     where = _where(client, scope)
@@ -114,7 +115,7 @@ def _carry_out(client: Client, scope: str, engine: Catalogue | None, show: bool,
             "environment": environment, "notes": notes,
         })  # fmt: skip
         return
-    _tell(made, show, [key] if (key := connection.find().key) else [])
+    _tell(made, show)
     if engine is None:
         return
     if environment:
@@ -127,11 +128,11 @@ def _carry_out(client: Client, scope: str, engine: Catalogue | None, show: bool,
         click.echo(f"{client.title} uses {engine.url}. Back: variet connect {client.name} --undo" + _scoped(scope))
 
 
-def _tell(made: Plan, show: bool, secrets: list[str]) -> None:
+def _tell(made: Plan, show: bool) -> None:
     different = [one for one in made.changes if one.different]
     for change in different:
         if show:
-            click.echo(change.diff(secrets), nl=False)
+            click.echo(change.diff, nl=False)
         else:
             click.echo(f"{'removed' if change.after is None else 'wrote'} {change.path}")
     for left in made.left:
@@ -144,11 +145,11 @@ def _scoped(scope: str) -> str:
     return " --project" if scope == "project" else ""
 
 
-def _print_key() -> None:
+def _print_key(url: str) -> None:
     from variet import connection
     from variet.connect.catalogue import NO_KEY
 
-    click.echo(connection.find().key or NO_KEY)
+    click.echo(connection.key_of(url) or NO_KEY)
 
 
 def _list(as_json: bool) -> None:

@@ -71,9 +71,9 @@ class Catalogue:
         return min(model.output_tokens for model in self.tiers)
 
 
-def catalogue(connection: Connection, listed: Mapping[str, Any], *, lasting_key: bool = True) -> Catalogue:
-    """From what `/v1/models` says. `lasting_key`: not one that is valid for this run of the engine only, which must be
-    in nobody's file. Raises ConnectionFailed where that is no engine of ours."""
+def catalogue(connection: Connection, listed: Mapping[str, Any]) -> Catalogue:
+    """From what `/v1/models` says. A key that is valid for this run of the engine only must be in nobody's file. Raises
+    ConnectionFailed where that is no engine of ours."""
     try:
         models = {entry["id"]: _model(entry) for entry in listed["data"]}
         lacking = [name for name in (*TIERS, "auto", "resident") if name not in models]
@@ -82,7 +82,7 @@ def catalogue(connection: Connection, listed: Mapping[str, Any], *, lasting_key:
     if lacking:
         raise ConnectionFailed(f"is no Variet Engine: {', '.join(lacking)} is not there", where=connection.url)
     authority = connection.authority if connection.url.startswith("https:") else None
-    return Catalogue(connection.url, (connection.key or "") if lasting_key else "", authority, models)
+    return Catalogue(connection.url, (connection.key or "") if connection.key_lasts else "", authority, models)
 
 
 def _model(entry: Mapping[str, Any]) -> Model:

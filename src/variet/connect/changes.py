@@ -14,7 +14,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,24 +32,26 @@ _PRIVATE = 0o600
 
 class Edit(BaseModel):
     """A value of ours. `wrote`: digests of it, and of what it was the time before, should this time be cut short;
-    `before`: what stood there, where anything `was` there. `names`, `keys`: of tables in a list, by which ours are
-    found again."""
+    `before`: what stood there, where anything `was` there; `around`: how many of the tables around it were there.
+    `names`, `keys`: of tables in a list, by which ours are found again; `before` are those then that ours replaced."""
 
     at: Place
     wrote: list[str] = []
     was: bool = False
     before: Any = None
+    around: int = 0
     names: tuple[str, ...] = ()
     keys: list[list[Any]] = []
 
 
 class Written(BaseModel):
-    """`made`: by us; it goes once nothing else is in it."""
+    """`made`: by us; it goes once nothing else is in it. `mode`: what it had, where we closed it to others."""
 
     path: Path
     kind: Kind
     made: bool
     edits: list[Edit]
+    mode: int | None = None
 
 
 class Remembered(BaseModel):
@@ -70,16 +72,19 @@ class Change:
     after: str | None
     secret: bool = False
     new: bool = False  # nothing of ours was in it
+    mode: int | None = None  # that it is to have
+    masked: tuple[str, ...] = ()  # what is not shown of it
 
     @property
     def different(self) -> bool:
         return self.before != self.after
 
-    def diff(self, secrets: Sequence[str]) -> str:
-        """Unified, with the secrets masked."""
+    @property
+    def diff(self) -> str:
+        """Unified, with keys masked; where there are some, without the lines around, which may be others'."""
         old, new = ((text or "").splitlines(keepends=True) for text in (self.before, self.after))
-        told = "".join(difflib.unified_diff(old, new, str(self.path), str(self.path)))
-        for secret in secrets:
+        told = "".join(difflib.unified_diff(old, new, str(self.path), str(self.path), n=0 if self.secret else 3))
+        for secret in self.masked:
             told = told.replace(secret, "…")
         return told
 
@@ -91,14 +96,19 @@ class Plan:
     changes: list[Change]
     remembered: Remembered
     left: list[str] = field(default_factory=list)
+    known: Remembered | None = None  # of what is there now
     others: list[Remembered] = field(default_factory=list)  # of the same client, in other folders or in all
 
 
 def plan(client: str, folder: Path | None, files: Sequence[File]) -> Plan:
     """Without any, all is put back. Raises VarietError for a file that cannot be read or changed."""
     known = recall(client, folder)
-    made = Plan([], Remembered(client=client, folder=str(folder or ""), when=time.time()), others=_others_of(known))
-    wanted = {_real(one.path): one for one in files}
+    remembered = Remembered(client=client, folder=str(folder or ""), when=time.time())
+    made = Plan([], remembered, known=known, others=_others_of(known))
+    wanted: dict[Path, File] = {}
+    for file in files:
+        path = _real(file.path)
+        wanted[path] = _together(wanted[path], file) if path in wanted else file
     for path in dict.fromkeys([*(_real(one.path) for one in known.files), *wanted]):
         old = next((one for one in known.files if _real(one.path) == path), None)
         _one(path, old, wanted.get(path), made)
@@ -107,10 +117,12 @@ def plan(client: str, folder: Path | None, files: Sequence[File]) -> Plan:
 
 def apply(made: Plan) -> None:
     """Raises VarietError, and says how far it came: what is remembered by then is enough to put it back."""
-    _remember(made.remembered, made.others, [change for change in made.changes if change.different])
-    for change in made.changes:
-        if not change.different:
-            continue
+    changes = [change for change in made.changes if change.different]
+    for change in changes:
+        if _read(change.path) != change.before:
+            raise VarietError("was changed meanwhile", where=str(change.path), next_step="Run it again")
+    _remember(_both(made.remembered, made.known), made.others, changes)
+    for change in changes:
         try:
             if change.after is None:
                 change.path.unlink(missing_ok=True)
@@ -122,8 +134,36 @@ def apply(made: Plan) -> None:
         except OSError as error:
             told = f"`variet connect {made.remembered.client} --undo` puts back what was written before it"
             raise VarietError(f"cannot be written: {error.strerror}", where=str(change.path), next_step=told) from None
-    if not made.remembered.files:
+    if made.remembered.files:
+        _remember(made.remembered, (), ())
+    else:
         _file_of(made.remembered).unlink(missing_ok=True)
+
+
+def _together(one: File, other: File) -> File:
+    """Two that are one: a project's that is a link to its user's."""
+    if one.kind != other.kind or one.kind == "whole":
+        raise VarietError("would have to be two files at once", where=str(other.path), next_step="Make it no link")
+    return File(
+        one.path, one.kind, {**one.values, **other.values}, one.secret or other.secret, {**one.first, **other.first}
+    )
+
+
+def _both(new: Remembered, old: Remembered | None) -> Remembered:
+    """What is written now and what was before, should this be cut short between them."""
+    both = new.model_copy(deep=True)
+    for file in old.files if old is not None else ():
+        same = next((one for one in both.files if _real(one.path) == _real(file.path)), None)
+        if same is None:
+            both.files.append(file)
+            continue
+        for edit in file.edits:
+            again = next((one for one in same.edits if one.at == edit.at), None)
+            if again is None:
+                same.edits.append(edit)
+            else:
+                again.keys += [key for key in edit.keys if key not in again.keys]
+    return both
 
 
 def _others_of(known: Remembered) -> list[Remembered]:
@@ -151,7 +191,9 @@ def _recalled(path: Path) -> Remembered | None:
 def _one(path: Path, old: Written | None, file: File | None, made: Plan) -> None:
     kind = file.kind if file is not None else old.kind if old is not None else "whole"
     before = _read(path)
-    was_made = old.made if old is not None else before is None
+    if before is None and file is None:
+        return  # somebody removed it: nothing of ours is in it
+    was_made = old.made if old is not None and before is not None else before is None
     try:
         if kind == "whole":
             after, edits = _whole(path, before, old, file, made)
@@ -159,14 +201,64 @@ def _one(path: Path, old: Written | None, file: File | None, made: Plan) -> None
             values = {**(file.first if was_made else {}), **file.values} if file is not None else {}
             after, edits = _merged(path, before, kind, old, values, made)
             if not edits and after is not None:
-                after = _as_kept(made.remembered, path, after)
+                after = _as_kept(made.remembered, path, kind, after)
     except DocumentProblem as problem:
         raise VarietError(problem.what, where=str(path), next_step="Mend or move it, and connect again") from None
     if not edits and was_made and after is not None and not _held(kind, after):
         after = None
-    made.changes.append(Change(path, before, after, file.secret if file is not None else False, old is None))
+    secret = file.secret if file is not None else False
+    mode = _mode_before(path, old) if secret else None
+    again = _mode_again(path, old, made) if file is None and old is not None else None
+    masked = _masked(kind, before, secret) | _masked(kind, after, secret)
+    made.changes.append(Change(path, before, after, secret, old is None, again, tuple(sorted(masked, key=len))[::-1]))
     if edits:
-        made.remembered.files.append(Written(path=path, kind=kind, made=was_made, edits=edits))
+        made.remembered.files.append(Written(path=path, kind=kind, made=was_made, edits=edits, mode=mode))
+
+
+def _mode_before(path: Path, old: Written | None) -> int | None:
+    """Of a file that is closed to others now, where it was not."""
+    if old is not None:
+        return old.mode
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except OSError:
+        return None
+    return mode if mode != _PRIVATE else None
+
+
+def _mode_again(path: Path, old: Written, made: Plan) -> int | None:
+    """What it had before, once nobody needs it closed; else whoever still does knows it from now on."""
+    still = [file for other in made.others for file in other.files if _real(file.path) == path]
+    for one in still:
+        one.mode = old.mode if old.mode is not None else one.mode
+    return None if still else old.mode
+
+
+# Names of keys, but not of what names a key.
+_SECRET_NAME = re.compile(r"(?:key|token|secret|password)\Z", re.IGNORECASE)
+_NO_SECRET = re.compile(r"[A-Z][A-Z0-9_]*\Z|\$?\{")
+_LEAST_SECRET = 8  # characters
+
+
+def _masked(kind: Kind, text: str | None, secret: bool) -> set[str]:
+    """Keys in a file, ours and others'."""
+    if text is None:
+        return set()
+    if kind == "whole":
+        return {text.strip()} if secret and len(text.strip()) >= _LEAST_SECRET else set()
+
+    def found(value: Any, name: str = "") -> Iterator[str]:
+        if isinstance(value, Mapping):
+            for key, one in value.items():
+                yield from found(one, str(key))
+        elif isinstance(value, list):
+            for one in value:
+                yield from found(one)
+        elif isinstance(value, str) and _SECRET_NAME.search(name):
+            yield value
+
+    values = found(document(kind, text).get(()))
+    return {one for one in values if len(one) >= _LEAST_SECRET and not _NO_SECRET.match(one)}
 
 
 def _whole(
@@ -196,23 +288,25 @@ def _edited(
 ) -> tuple[str, list[Edit]]:
     held = document(kind, before or "")
     ours = old.edits if old is not None else []
-    stood = {at: held.get(at) for at in wanted}
     for edit in reversed(ours):
-        if edit.at not in wanted and _sharing(path, edit.at, made):
+        if edit.at in wanted or _sharing(path, edit.at, made):
             continue  # it is needed still
-        if not _put_back(held, edit) and edit.at not in wanted:
+        if not _put_back(held, edit):
             made.left.append(f"{path}: {'.'.join(edit.at)} was changed since")
     edits = []
     for at, value in wanted.items():
+        known = next((one for one in ours if one.at == at), None)
+        around = _around(held, at, path, made)
         if isinstance(value, Entries):
-            edit = _entered(held, at, value)
+            edit = _entered(held, at, value, known)
         elif isinstance(value, Choice):
-            edit = _set(held, at, stood[at] if stood[at] in value.among else value.value)
+            stands = held.get(at)
+            edit = _set(held, at, stands if stands in value.among else value.value, known)
             edit.wrote += [_digest(one) for one in value.among]
         else:
-            edit = _set(held, at, value)
+            edit = _set(held, at, value, known)
+        edit.around = around if known is None else known.around
         _shared(edit, _sharing(path, at, made))
-        edit.wrote += next((one.wrote[:1] for one in ours if one.at == at), [])
         edits.append(edit)
     if not edits and old is None:
         return before or "", edits
@@ -233,10 +327,24 @@ def _sharing(path: Path, at: Place, made: Plan) -> list[Edit]:
 
 def _shared(edit: Edit, sharing: Sequence[Edit]) -> None:
     """What stood there before any of them is what comes back when the last of them goes."""
-    for one in sharing:
+    for one in sharing if not edit.names else ():
         if edit.was and _digest(edit.before) in one.wrote:
             edit.was, edit.before = one.was, one.before
         one.wrote = list(dict.fromkeys([*edit.wrote[:1], *one.wrote]))
+
+
+def _around(held: Document, at: Place, path: Path, made: Plan) -> int:
+    """How many of the tables around a place are there, and not for our sake."""
+    there = 0
+    while there < len(at) - 1 and isinstance(held.get(at[: there + 1]), Mapping):
+        there += 1
+    for one in (
+        edit for other in made.others for file in other.files if _real(file.path) == path for edit in file.edits
+    ):
+        common = next((n for n, (a, b) in enumerate(zip(at[:-1], one.at[:-1], strict=False)) if a != b), None)
+        common = min(len(at), len(one.at)) - 1 if common is None else common
+        there = min(there, one.around) if one.around < common else there
+    return there
 
 
 def _others(held: Document, places: set[Place]) -> Any:
@@ -251,38 +359,81 @@ def _others(held: Document, places: set[Place]) -> Any:
     return pruned(held.get(()), ())
 
 
-def _set(held: Document, at: Place, value: Any) -> Edit:
-    stood = held.get(at)
-    if stood is ABSENT or stood != value:
+def _set(held: Document, at: Place, value: Any, known: Edit | None) -> Edit:
+    """What stood there before ours, where ours stands; else what stands."""
+    stands = held.get(at)
+    if stands is ABSENT or stands != value:
         held.set(at, value)
-    return Edit(at=at, wrote=[_digest(value)], was=stood is not ABSENT, before=None if stood is ABSENT else stood)
+    if known is not None and stands is not ABSENT and _digest(stands) in known.wrote:
+        return Edit(at=at, wrote=[_digest(value), *known.wrote[:1]], was=known.was, before=known.before)
+    was = stands is not ABSENT
+    return Edit(at=at, wrote=[_digest(value)], was=was, before=stands if was else None)
 
 
-def _entered(held: Document, at: Place, entries: Entries) -> Edit:
+def _entered(held: Document, at: Place, entries: Entries, known: Edit | None) -> Edit:
+    """Each where it stands already; new ones go last."""
     stood = held.get(at)
     if stood is not ABSENT and not isinstance(stood, list):
         raise DocumentProblem(f"there is something else than a list at {'.'.join(at)}")
-    listed: list[Any] = stood if isinstance(stood, list) else []
-    others = [one for one in listed if _names(one, entries.names) not in _keys(entries)]
-    replaced = [one for one in listed if one not in others]
-    value = [*others, *entries.tables]
-    if stood != value:
-        held.set(at, value)
-    return Edit(at=at, was=stood is not ABSENT, before=replaced, names=entries.names, keys=_keys(entries))
+    ours = known.wrote if known is not None else []
+    edit = Edit(
+        at=at, wrote=[_digest(table) for table in entries.tables], was=known.was if known else stood is not ABSENT,
+        before=list(known.before or []) if known else [], names=entries.names, keys=_keys(entries),
+    )  # fmt: skip
+    if known is not None:
+        _taken_out(held, known, keep=edit.keys)
+    for table in entries.tables:
+        listed = held.get(at)
+        if listed is ABSENT:
+            held.set(at, [])
+            listed = []
+        number = _find(listed, _names(table, entries.names), entries.names)
+        if number == len(listed):
+            held.set((*at, number), table)
+        elif listed[number] != table:
+            if _digest(listed[number]) not in ours:
+                key = _names(table, entries.names)
+                edit.before = [one for one in edit.before if _names(one, entries.names) != key] + [listed[number]]
+            held.set((*at, number), table)
+    edit.wrote = list(dict.fromkeys([*edit.wrote, *ours]))
+    return edit
+
+
+def _taken_out(held: Document, edit: Edit, keep: Sequence[list[Any]] = ()) -> list[list[Any]]:
+    """Those of ours from a list, but for some; what they replaced comes back. Keys of those that a person changed
+    since, which stay."""
+    changed = []
+    for key in edit.keys:
+        listed = held.get(edit.at)
+        if not isinstance(listed, list):
+            break
+        number = _find(listed, key, edit.names)
+        if key in keep or number == len(listed):
+            continue
+        if _digest(listed[number]) not in edit.wrote:
+            changed.append(key)
+            continue
+        replaced = [one for one in edit.before if _names(one, edit.names) == key]
+        if replaced:
+            held.set((*edit.at, number), replaced[0])
+        else:
+            held.remove((*edit.at, number))
+    return changed
+
+
+def _find(listed: Sequence[Any], key: list[Any], names: Sequence[str]) -> int:
+    """The number of the table with these keys; the length where there is none."""
+    return next((number for number, one in enumerate(listed) if _names(one, names) == key), len(listed))
 
 
 def _put_back(held: Document, edit: Edit) -> bool:
     """Whether nothing of ours is left there, and nothing of anybody else's was touched."""
-    stands = held.get(edit.at)
     if edit.names:
-        if not isinstance(stands, list):
-            return stands is ABSENT
-        rest = [one for one in stands if _names(one, edit.names) not in edit.keys] + list(edit.before or [])
-        if rest or edit.was:
-            held.set(edit.at, rest)
-        else:
-            held.remove(edit.at)
-        return True
+        changed = _taken_out(held, edit)
+        if held.get(edit.at) == [] and not edit.was:
+            held.remove(edit.at, keep=edit.around)
+        return not changed
+    stands = held.get(edit.at)
     if (stands == edit.before) if edit.was else (stands is ABSENT):
         return True
     if stands is ABSENT or _digest(stands) not in edit.wrote:
@@ -290,7 +441,7 @@ def _put_back(held: Document, edit: Edit) -> bool:
     if edit.was:
         held.set(edit.at, edit.before)
     else:
-        held.remove(edit.at)
+        held.remove(edit.at, keep=edit.around)
     return True
 
 
@@ -331,6 +482,8 @@ def _real(path: Path) -> Path:
 def _mode(change: Change) -> int:
     if change.secret:
         return _PRIVATE
+    if change.mode is not None:
+        return change.mode
     try:
         return stat.S_IMODE(change.path.stat().st_mode)
     except OSError:
@@ -352,11 +505,12 @@ def _remember(remembered: Remembered, others: Sequence[Remembered], changes: Seq
             paths.write_whole(folder / _file_of(one).name, one.model_dump_json(indent=1), _PRIVATE)
 
 
-def _as_kept(remembered: Remembered, path: Path, text: str) -> str:
-    """A file from which all of ours was taken, with the empty lines that it had."""
+def _as_kept(remembered: Remembered, path: Path, kind: Kind, text: str) -> str:
+    """A file from which all of ours was taken, with the line ends that it had where nothing else differs."""
     kept = _read(_copy_of(remembered, path))
-    same = kept is not None and [*filter(str.strip, kept.splitlines())] == [*filter(str.strip, text.splitlines())]
-    return kept if kept is not None and same else text
+    if kept is None or "".join(kept.split()) != "".join(text.split()):
+        return text
+    return kept if document(kind, kept).get(()) == document(kind, text).get(()) else text
 
 
 def _copy_of(remembered: Remembered, path: Path) -> Path:

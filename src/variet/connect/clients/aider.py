@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 
 from variet.connect.catalogue import Catalogue
-from variet.connect.clients.base import BACKGROUND, MAIN, PATIENCE_MS, Where
+from variet.connect.clients.base import BACKGROUND, MAIN, PATIENCE_MS, Headless, Where
 from variet.connect.wishes import File, Values, whole
 
 _QUIET = (
@@ -41,8 +41,8 @@ class Aider:
     def notes(self, engine: Catalogue, where: Where) -> list[str]:
         return ["another tier: aider --model openai/deep-coder"]
 
-    def headless(self, prompt: str, file: str) -> list[str]:
-        return [*_QUIET, "--message", prompt, file]
+    def headless(self, prompt: str, file: str, *, commands: bool) -> Headless | None:
+        return Headless([*_QUIET, "--message", prompt, file])  # it never runs any by itself
 
 
 def _metadata(engine: Catalogue) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -34,6 +34,14 @@ class Where:
         return Path(self.env[variable]).expanduser() if self.env.get(variable) else otherwise
 
 
+@dataclass(frozen=True, slots=True)
+class Headless:
+    """How a client is run without a person: `words` follow its program's name."""
+
+    words: list[str]
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
 class Client(Protocol):
     name: str
     title: str
@@ -52,9 +60,9 @@ class Client(Protocol):
         """What its user should know, or do."""
         ...
 
-    def headless(self, prompt: str, file: str) -> list[str]:
-        """What follows its program's name so that it does `prompt`, which is about `file`, in the current folder and
-        asks nobody; empty where that cannot be."""
+    def headless(self, prompt: str, file: str, *, commands: bool) -> Headless | None:
+        """So that it does `prompt`, which is about `file`, in the current folder and asks nobody: it may edit there,
+        and with `commands` it may run some. None where it always wants a person."""
         ...
 
 

@@ -7,12 +7,11 @@ import shlex
 import sys
 
 from variet.connect.catalogue import Catalogue
-from variet.connect.clients.base import BACKGROUND, MAIN, PATIENCE_MS, Where, node_trusts
+from variet.connect.clients.base import BACKGROUND, MAIN, PATIENCE_MS, Headless, Where, node_trusts
 from variet.connect.wishes import Choice, File, Values
 
 _HARD = "deep-coder"
 _NAMES = ("haiku", "sonnet", "opus")  # of its menu: they are tiers here
-TOOLS = "Read,Edit,Write,Bash"
 
 
 class ClaudeCode:
@@ -40,7 +39,7 @@ class ClaudeCode:
         values: Values = {("env", name): value for name, value in env.items()}
         asks: Values = {
             ("model",): Choice(MAIN, _NAMES + engine.names),
-            ("apiKeyHelper",): key_command(windows=where.windows),
+            ("apiKeyHelper",): key_command(engine, windows=where.windows),
         }
         state = (folder if where.env.get("CLAUDE_CONFIG_DIR") else where.home) / ".claude.json"
         return [
@@ -52,23 +51,34 @@ class ClaudeCode:
         return node_trusts(engine)
 
     def notes(self, engine: Catalogue, where: Where) -> list[str]:
+        told = [
+            f"{name} is set here, and wins over the key of this engine: unset it where you start Claude Code"
+            for name in ("ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY") if where.env.get(name)
+        ]  # fmt: skip
         least = engine.least_context_tokens
         if least >= 48_000:
-            return []
+            return told
         return [
+            *told,
             f"its own prompt takes about 18,000 tokens, and it keeps 33,000 free; your smallest tier holds {least:,}: "
-            "give the tiers you use 65,536 (context_tokens), or start it with --bare"
+            "give the tiers you use 65,536 (context_tokens), or start it with --bare",
         ]
 
-    def headless(self, prompt: str, file: str) -> list[str]:
-        return ["-p", prompt, "--output-format", "stream-json", "--verbose", "--allowedTools", TOOLS]
+    def headless(self, prompt: str, file: str, *, commands: bool) -> Headless | None:
+        return headless(prompt, commands=commands)
 
 
-def key_command(*, windows: bool) -> str:
+def headless(prompt: str, *, commands: bool) -> Headless:
+    tools = ["Read", "Edit", "Write", *(["Bash"] if commands else [])]
+    return Headless(["-p", prompt, "--output-format", "stream-json", "--verbose", "--allowedTools", ",".join(tools)])
+
+
+def key_command(engine: Catalogue, *, windows: bool) -> str:
     """Prints the key; for a shell."""
-    words = [*key_words()]
+    words = [*key_words(engine)]
     return " ".join(f'"{one}"' for one in words) if windows else shlex.join(words)
 
 
-def key_words() -> tuple[str, ...]:
-    return (sys.executable, "-P", "-m", "variet", "connect", "--key")  # -P: nothing of the folder it is run in
+def key_words(engine: Catalogue) -> tuple[str, ...]:
+    # -P: nothing of the folder it is run in.
+    return (sys.executable, "-P", "-m", "variet", "connect", "--key-of", engine.url)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from variet.connect.catalogue import Catalogue
-from variet.connect.clients.base import MAIN, PATIENCE_MS, Where
+from variet.connect.clients.base import MAIN, PATIENCE_MS, Headless, Where
 from variet.connect.clients.claude_code import key_words
 from variet.connect.wishes import Choice, File, Values
 
@@ -18,7 +18,7 @@ class Codex:
     only_user = "Codex takes providers from your own configuration alone"
 
     def files(self, engine: Catalogue, where: Where) -> list[File]:
-        command, *words = key_words()
+        command, *words = key_words(engine)
         provider: dict[str, Any] = {
             "name": "Variet",
             "base_url": engine.v1,
@@ -42,5 +42,6 @@ class Codex:
     def notes(self, engine: Catalogue, where: Where) -> list[str]:
         return ["another tier: codex -m deep-coder", "it says that it has no metadata for the model: that is harmless"]
 
-    def headless(self, prompt: str, file: str) -> list[str]:
-        return ["exec", "--json", "--skip-git-repo-check", "--sandbox", "workspace-write", prompt]
+    def headless(self, prompt: str, file: str, *, commands: bool) -> Headless | None:
+        # Commands are how it looks and edits: in a sandbox of its own, without a network.
+        return Headless(["exec", "--json", "--skip-git-repo-check", "--sandbox", "workspace-write", prompt])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from variet.connect.catalogue import Catalogue, Model
-from variet.connect.clients.base import KEY, PATIENCE_MS, Where
+from variet.connect.clients.base import KEY, PATIENCE_MS, Headless, Where
 from variet.connect.wishes import Entries, File, Values
 
 
@@ -28,8 +28,8 @@ class Continue:
     def notes(self, engine: Catalogue, where: Where) -> list[str]:
         return []
 
-    def headless(self, prompt: str, file: str) -> list[str]:
-        return []
+    def headless(self, prompt: str, file: str, *, commands: bool) -> Headless | None:
+        return None
 
 
 def _model(engine: Catalogue, model: Model) -> dict[str, Any]:

@@ -11,8 +11,8 @@ import json
 from urllib.parse import urlsplit
 
 from variet.connect.catalogue import Catalogue
-from variet.connect.clients.base import BACKGROUND, MAIN, PATIENCE_MS, Where, node_trusts
-from variet.connect.clients.claude_code import TOOLS
+from variet.connect.clients.base import BACKGROUND, MAIN, PATIENCE_MS, Headless, Where, node_trusts
+from variet.connect.clients.claude_code import headless
 from variet.connect.wishes import File, Values, whole
 
 _HELPERS = {"haiku": BACKGROUND, "sonnet": MAIN, "opus": "deep-coder"}
@@ -73,8 +73,8 @@ class OpenClaude:
             told.append(f"a provider that was saved there may win over these settings: {saved}")
         return told
 
-    def headless(self, prompt: str, file: str) -> list[str]:
-        return ["-p", prompt, "--output-format", "stream-json", "--verbose", "--allowedTools", TOOLS]
+    def headless(self, prompt: str, file: str, *, commands: bool) -> Headless | None:
+        return headless(prompt, commands=commands)
 
 
 def _route(engine: Catalogue, tier: str) -> dict[str, str]:

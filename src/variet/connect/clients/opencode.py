@@ -3,11 +3,12 @@ user's."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 from variet.connect.catalogue import Catalogue, Model
-from variet.connect.clients.base import BACKGROUND, MAIN, Where, key_file, node_trusts
+from variet.connect.clients.base import BACKGROUND, MAIN, Headless, Where, key_file, node_trusts
 from variet.connect.wishes import Choice, File, Values
 
 _PROVIDER = "variet"
@@ -24,7 +25,7 @@ class OpenCode:
             "name": "Variet",
             "options": {
                 "baseURL": engine.v1,
-                "apiKey": f"{{file:{key.path}}}",
+                "apiKey": f"{{file:{_from_home(key.path, where)}}}",
                 "timeout": False,  # a tier that loads takes as long as it takes; its default is five minutes
             },
             "models": {model.name: _model(model) for model in engine.offered},
@@ -43,8 +44,15 @@ class OpenCode:
     def notes(self, engine: Catalogue, where: Where) -> list[str]:
         return []
 
-    def headless(self, prompt: str, file: str) -> list[str]:
-        return ["run", "--format", "json", "-m", f"{_PROVIDER}/{MAIN}", "--auto", prompt]
+    def headless(self, prompt: str, file: str, *, commands: bool) -> Headless | None:
+        kept = {"external_directory": "deny", **({} if commands else {"bash": "deny"})}  # all else it allows by itself
+        words = ["run", "--format", "json", "-m", f"{_PROVIDER}/{MAIN}", "--auto", prompt]
+        return Headless(words, {"OPENCODE_PERMISSION": json.dumps(kept)})
+
+
+def _from_home(path: Path, where: Where) -> str:
+    """As a project's file may say it to others: not where somebody's home is. OpenCode knows `~/`."""
+    return f"~/{path.relative_to(where.home).as_posix()}" if path.is_relative_to(where.home) else str(path)
 
 
 def _file(where: Where) -> Path:

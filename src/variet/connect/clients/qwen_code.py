@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from variet.connect.catalogue import Catalogue, Model
-from variet.connect.clients.base import BACKGROUND, KEY, MAIN, PATIENCE_MS, Where, node_trusts
+from variet.connect.clients.base import BACKGROUND, KEY, MAIN, PATIENCE_MS, Headless, Where, node_trusts
 from variet.connect.wishes import Choice, Entries, File, Values
 
 
@@ -34,8 +34,9 @@ class QwenCode:
     def notes(self, engine: Catalogue, where: Where) -> list[str]:
         return ["it asks HTTP_PROXY for addresses on this machine, too: leave that unset, or set NO_PROXY"]
 
-    def headless(self, prompt: str, file: str) -> list[str]:
-        return ["-p", prompt, "--yolo", "--output-format", "stream-json"]
+    def headless(self, prompt: str, file: str, *, commands: bool) -> Headless | None:
+        mode = "yolo" if commands else "auto-edit"
+        return Headless(["-p", prompt, "--approval-mode", mode, "--output-format", "stream-json"])
 
 
 def _model(engine: Catalogue, model: Model) -> dict[str, Any]:

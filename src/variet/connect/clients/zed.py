@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from variet.connect.catalogue import Catalogue
-from variet.connect.clients.base import Where
+from variet.connect.clients.base import Headless, Where
 from variet.connect.wishes import File
 
 
@@ -24,8 +24,8 @@ class Zed:
     def notes(self, engine: Catalogue, where: Where) -> list[str]:
         return ["open its agent panel, and start a Variet thread"]
 
-    def headless(self, prompt: str, file: str) -> list[str]:
-        return []
+    def headless(self, prompt: str, file: str, *, commands: bool) -> Headless | None:
+        return None
 
 
 def _settings(where: Where) -> Path:

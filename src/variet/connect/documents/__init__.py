@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from variet.connect.documents.base import ABSENT, Document, DocumentProblem, Place
+from variet.connect.documents.base import ABSENT, Document, DocumentProblem, Place, Spot
 
-__all__ = ["ABSENT", "Document", "DocumentProblem", "Place", "document"]
+__all__ = ["ABSENT", "Document", "DocumentProblem", "Place", "Spot", "document"]
 
 
 def document(kind: str, text: str) -> Document:

@@ -1,17 +1,20 @@
 """One configuration file of somebody else, changed value by value: whatever else stands in it stays as it was written,
 comments too.
 
-A value's place is a tuple of keys. All raise DocumentProblem for a text that cannot be read, or that has something else
-than a table where one is wanted: nothing is guessed in somebody's file.
+A value's place is a tuple of keys; a spot may go on into a list, by the number of its item. All raise DocumentProblem
+for a text that cannot be read, or that has something else than a table where one is wanted: nothing is guessed in
+somebody's file.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from variet.errors import VarietError
 
 Place = tuple[str, ...]
+Spot = tuple[str | int, ...]
 
 
 class DocumentProblem(VarietError):
@@ -32,18 +35,37 @@ class Document(Protocol):
     @property
     def text(self) -> str: ...
 
-    def get(self, at: Place) -> Any:
+    def get(self, at: Spot) -> Any:
         """A value as plain data; ABSENT where there is none."""
         ...
 
-    def set(self, at: Place, value: Any) -> None:
-        """Tables that lack are made."""
+    def set(self, at: Spot, value: Any) -> None:
+        """Tables that lack are made. The number behind the last item of a list adds one."""
         ...
 
-    def remove(self, at: Place) -> None:
-        """And each table around it that holds nothing else then. Nothing where there is none."""
+    def remove(self, at: Spot, *, keep: int = 0) -> None:
+        """And each table around it that holds nothing else then, but for the first `keep`; of a list the item alone.
+        Nothing where there is none."""
         ...
 
 
-def no_table(at: Place) -> DocumentProblem:
-    return DocumentProblem(f"there is something else than a table at {'.'.join(at) or 'its top'}")
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """How a text begins and ends its lines, so that it can be worked on without."""
+
+    mark: str
+    newline: str
+
+    @classmethod
+    def of(cls, text: str) -> Frame:
+        return cls("\ufeff" if text.startswith("\ufeff") else "", "\r\n" if "\r\n" in text else "\n")
+
+    def bare(self, text: str) -> str:
+        return text.removeprefix(self.mark).replace("\r\n", "\n")
+
+    def around(self, bare: str) -> str:
+        return self.mark + (bare if self.newline == "\n" else bare.replace("\n", self.newline))
+
+
+def no_table(at: Spot) -> DocumentProblem:
+    return DocumentProblem(f"there is something else than a table at {'.'.join(map(str, at)) or 'its top'}")

@@ -5,18 +5,23 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from variet.connect.documents.base import ABSENT, Place
+from variet.connect.documents.base import ABSENT, Frame, Spot
 
-_LINE = re.compile(r"^[ \t]*(?:export[ \t]+)?(?P<name>[A-Za-z_]\w*)[ \t]*=[ \t]*(?P<value>[^\n\r]*)", re.MULTILINE)
+_LINE = re.compile(r"^[ \t]*(?:export[ \t]+)?(?P<name>[A-Za-z_]\w*)[ \t]*=[ \t]*(?P<value>[^\n]*)", re.MULTILINE)
 
 
 class EnvDocument:
     def __init__(self, text: str) -> None:
-        self.text = text
+        self._frame = Frame.of(text)
+        self._bare = self._frame.bare(text)
 
-    def get(self, at: Place) -> Any:
+    @property
+    def text(self) -> str:
+        return self._frame.around(self._bare)
+
+    def get(self, at: Spot) -> Any:
         if not at:
-            return {one["name"]: self.get((one["name"],)) for one in _LINE.finditer(self.text)}
+            return {one["name"]: self.get((one["name"],)) for one in _LINE.finditer(self._bare)}
         line = self._line(at[0])
         if line is None:
             return ABSENT
@@ -25,24 +30,23 @@ class EnvDocument:
             return value[1:-1]
         return value.split(" #", 1)[0].strip()
 
-    def set(self, at: Place, value: Any) -> None:
+    def set(self, at: Spot, value: Any) -> None:
         written = f"{at[0]}={_quoted(str(value))}"
         line = self._line(at[0])
         if line is not None:
-            self.text = self.text[: line.start()] + written + self.text[line.end() :]
+            self._bare = self._bare[: line.start()] + written + self._bare[line.end() :]
             return
-        broken = "" if not self.text or self.text.endswith("\n") else "\n"
-        self.text = f"{self.text}{broken}{written}\n"
+        broken = "" if not self._bare or self._bare.endswith("\n") else "\n"
+        self._bare = f"{self._bare}{broken}{written}\n"
 
-    def remove(self, at: Place) -> None:
+    def remove(self, at: Spot, *, keep: int = 0) -> None:
         line = self._line(at[0])
         if line is not None:
-            rest = re.sub(r"\A\r?\n", "", self.text[line.end() :])
-            self.text = self.text[: line.start()] + rest
+            self._bare = self._bare[: line.start()] + self._bare[line.end() :].removeprefix("\n")
 
-    def _line(self, name: str) -> re.Match[str] | None:
+    def _line(self, name: str | int) -> re.Match[str] | None:
         """The last of that name, which is the one that counts."""
-        found = [one for one in _LINE.finditer(self.text) if one["name"] == name]
+        found = [one for one in _LINE.finditer(self._bare) if one["name"] == name]
         return found[-1] if found else None
 
 

@@ -8,7 +8,7 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from variet.connect.documents.base import ABSENT, DocumentProblem, Place, no_table
+from variet.connect.documents.base import ABSENT, DocumentProblem, Spot, no_table
 
 if TYPE_CHECKING:
     from tree_sitter import Node, Parser
@@ -24,24 +24,21 @@ class JsonDocument:
             self.text = text + ("" if not text or text.endswith("\n") else self._newline) + "{}" + self._newline
         _value(self._root())
 
-    def get(self, at: Place) -> Any:
+    def get(self, at: Spot) -> Any:
         node: Node | None = self._root()
         for key in at:
-            node = self._member(node, key) if node is not None and node.type == "object" else None
-            if node is None:
-                return ABSENT
-            node = node.child_by_field_name("value")
+            node = self._held(node, key) if node is not None else None
         return ABSENT if node is None else _value(node)
 
-    def set(self, at: Place, value: Any) -> None:
+    def set(self, at: Spot, value: Any) -> None:
         node, depth = self._root(), 0
         while depth < len(at):
-            if node.type != "object":
+            if node.type != ("object" if isinstance(at[depth], str) else "array"):
                 raise no_table(at[:depth])
-            pair = self._member(node, at[depth])
-            if pair is None:
+            held = self._held(node, at[depth])
+            if held is None:
                 break
-            node, depth = _field(pair, "value"), depth + 1
+            node, depth = held, depth + 1
         if depth == len(at):
             self._splice(node.start_byte, node.end_byte, self._written(value, len(at)))
             return
@@ -49,17 +46,12 @@ class JsonDocument:
             value = {key: value}
         self._insert(node, at[depth], value, depth + 1)
 
-    def remove(self, at: Place) -> None:
+    def remove(self, at: Spot, *, keep: int = 0) -> None:
         if self.get(at) is ABSENT:
             return
-        while len(at) > 1 and self.get(at[:-1]) == {at[-1]: self.get(at)} and not self._commented(at[:-1]):
+        while len(at) > keep + 1 and self.get(at[:-1]) == {at[-1]: self.get(at)} and not self._commented(at[:-1]):
             at = at[:-1]
-        node = self._root()
-        for key in at[:-1]:
-            pair = self._member(node, key)
-            assert pair is not None
-            node = _field(pair, "value")
-        self._cut(node, at[-1])
+        self._cut(self._at(at[:-1]), at[-1])
 
     def _root(self) -> Node:
         bare = self.text.removeprefix("\ufeff")
@@ -68,59 +60,74 @@ class JsonDocument:
             raise DocumentProblem("it is not JSON, not with comments either")
         return root
 
-    def _commented(self, at: Place) -> bool:
-        """Whether somebody wrote a comment into a table."""
+    def _at(self, at: Spot) -> Node:
         node = self._root()
         for key in at:
-            pair = self._member(node, key)
-            assert pair is not None
-            node = _field(pair, "value")
-        return any(child.type == "comment" for child in node.children)
+            held = self._held(node, key)
+            assert held is not None
+            node = held
+        return node
 
-    def _member(self, table: Node, key: str) -> Node | None:
-        """The last of that name, which is the one that counts."""
-        pairs = [one for one in table.named_children if one.type == "pair"]
-        return next((one for one in reversed(pairs) if _value(_field(one, "key")) == key), None)
+    def _commented(self, at: Spot) -> bool:
+        """Whether somebody wrote a comment into a table."""
+        return any(child.type == "comment" for child in self._at(at).children)
 
-    def _insert(self, table: Node, key: str, value: Any, depth: int) -> None:
+    def _held(self, node: Node, key: str | int) -> Node | None:
+        """A value of a table or a list."""
+        item = self._item(node, key)
+        return _field(item, "value") if item is not None and item.type == "pair" else item
+
+    def _item(self, node: Node, key: str | int) -> Node | None:
+        """With its name, in a table; there the last of that name, which is the one that counts."""
+        if node.type == "object" and isinstance(key, str):
+            return next((one for one in reversed(_items(node)) if _value(_field(one, "key")) == key), None)
+        if node.type == "array" and isinstance(key, int):
+            return next(iter(_items(node)[key : key + 1]), None)
+        return None
+
+    def _insert(self, around: Node, key: str | int, value: Any, depth: int) -> None:
         pad = self._indent * depth
-        line = f"{pad}{json.dumps(key, ensure_ascii=False)}: {self._written(value, depth)}"
-        pairs = [one for one in table.named_children if one.type == "pair"]
-        close = table.children[-1].start_byte
-        if not pairs:
-            held = self._slice(table.start_byte + 1, close).rstrip()
+        name = f"{json.dumps(key, ensure_ascii=False)}: " if isinstance(key, str) else ""
+        line = f"{pad}{name}{self._written(value, depth)}"
+        items = _items(around)
+        close = around.children[-1].start_byte
+        if not items:
+            held = self._slice(around.start_byte + 1, close).rstrip()
             inner = f"{held}{self._newline}{line}{self._newline}{self._indent * (depth - 1)}"
-            self._splice(table.start_byte + 1, close, inner)
+            self._splice(around.start_byte + 1, close, inner)
             return
-        after = next((one for one in table.children if one.type == "," and one.start_byte >= pairs[-1].end_byte), None)
-        end = after.end_byte if after is not None else pairs[-1].end_byte
-        comma = "," if after is None else ""
+        after = next((one for one in around.children if one.type == "," and one.start_byte >= items[-1].end_byte), None)
+        end = after.end_byte if after is not None else items[-1].end_byte
         rest = self._slice(end, close)
-        note = re.match(r"[ \t]*//[^\n\r]*", rest)  # behind the last value, on its line
-        at = end + (len(note[0].encode()) if note else 0)
+        found = re.match(r"(?:[ \t]*/\*[^\n]*?\*/)*(?:[ \t]*//[^\n\r]*)?", rest)  # behind the last value, on its line
+        note = found[0] if found else ""
+        at = end + len(note.encode())
         tail = "," if after is not None else ""  # whoever ends with a comma goes on so
-        on_one_line = "\n" not in rest[len(note[0]) if note else 0 :]
-        broken = self._newline + self._indent * (depth - 1) if on_one_line else ""
-        self._splice(at, close if on_one_line else at, f"{self._newline}{line}{tail}{broken}")
-        if comma:
-            self._splice(end, end, comma)
+        behind = rest[len(note) :]
+        if "\n" in behind:
+            self._splice(at, at, f"{self._newline}{line}{tail}")
+        else:  # it closes on the same line
+            broken = self._newline + self._indent * (depth - 1)
+            self._splice(at, close, f"{behind.rstrip()}{self._newline}{line}{tail}{broken}")
+        if after is None:
+            self._splice(end, end, ",")
 
-    def _cut(self, table: Node, key: str) -> None:
-        pair = self._member(table, key)
-        assert pair is not None
-        commas = [one for one in table.children if one.type == ","]
-        behind = next((one for one in commas if one.start_byte >= pair.end_byte), None)
-        others = [one for one in table.named_children if one.type == "pair" and one.id != pair.id]
-        following = any(one.start_byte > pair.end_byte for one in others)
-        begin, end = pair.start_byte, behind.end_byte if behind is not None else pair.end_byte
-        before = self._slice(table.start_byte + 1, begin)
+    def _cut(self, around: Node, key: str | int) -> None:
+        item = self._item(around, key)
+        assert item is not None
+        commas = [one for one in around.children if one.type == ","]
+        behind = next((one for one in commas if one.start_byte >= item.end_byte), None)
+        others = [one for one in _items(around) if one.id != item.id]
+        following = any(one.start_byte > item.end_byte for one in others)
+        begin, end = item.start_byte, behind.end_byte if behind is not None else item.end_byte
+        before = self._slice(around.start_byte + 1, begin)
         begin -= len(before.encode()) - len(before.rstrip(" \t").encode())
-        line_end = re.match(r"[ \t]*\r?\n", self._slice(end, table.end_byte))
+        line_end = re.match(r"[ \t]*\r?\n", self._slice(end, around.end_byte))
         if line_end and before.rstrip(" \t").endswith("\n"):
             end += len(line_end[0].encode())
-        if not others and not any(one.type == "comment" for one in table.children):
-            begin, end = table.start_byte + 1, table.end_byte - 1
-        earlier = [one for one in commas if one.end_byte <= pair.start_byte]
+        if not others and not any(one.type == "comment" for one in around.children):
+            begin, end = around.start_byte + 1, around.end_byte - 1
+        earlier = [one for one in commas if one.end_byte <= item.start_byte]
         self._splice(begin, end, "")
         if not following and behind is None and earlier:  # it was the last, without a comma: so is the one before it
             last = earlier[-1]
@@ -151,16 +158,21 @@ def _field(node: Node, name: str) -> Node:
     return found
 
 
+def _items(node: Node) -> list[Node]:
+    """Pairs of a table, values of a list."""
+    return [one for one in node.named_children if one.type != "comment"]
+
+
 def _value(node: Node) -> Any:
     """Raises DocumentProblem for what JavaScript knows and JSON does not."""
     text = (node.text or b"").decode()
     if node.type == "object":
-        pairs = [one for one in node.named_children if one.type != "comment"]
+        pairs = _items(node)
         if any(one.type != "pair" for one in pairs):
             raise DocumentProblem(f"it is not JSON in line {node.start_point.row + 1}")
         return {_key(_field(one, "key")): _value(_field(one, "value")) for one in pairs}
     if node.type == "array":
-        return [_value(one) for one in node.named_children if one.type != "comment"]
+        return [_value(one) for one in _items(node)]
     try:
         return json.loads(text)
     except ValueError:

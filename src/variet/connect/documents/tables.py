@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import io
+import re
 from abc import ABC, abstractmethod
-from collections.abc import MutableMapping
+from collections.abc import MutableMapping, MutableSequence
 from typing import Any
 
 import tomlkit
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 from ruamel.yaml.error import YAMLError
-from ruamel.yaml.util import load_yaml_guess_indent
 from tomlkit.exceptions import TOMLKitError
 
-from variet.connect.documents.base import ABSENT, DocumentProblem, Place, no_table
+from variet.connect.documents.base import ABSENT, DocumentProblem, Frame, Spot, no_table
+from variet.connect.documents.patch import carried_over
 
 
 class _Tables(ABC):
@@ -22,35 +23,41 @@ class _Tables(ABC):
 
     _data: MutableMapping[str, Any]
 
-    def get(self, at: Place) -> Any:
+    def get(self, at: Spot) -> Any:
         here: Any = self._data
         for key in at:
-            if not isinstance(here, MutableMapping) or key not in here:
+            if isinstance(key, int):
+                if not isinstance(here, MutableSequence) or key >= len(here):
+                    return ABSENT
+            elif not isinstance(here, MutableMapping) or key not in here:
                 return ABSENT
             here = here[key]
         return _plain(here)
 
-    def set(self, at: Place, value: Any) -> None:
-        here = self._data
+    def set(self, at: Spot, value: Any) -> None:
+        here: Any = self._data
         for depth, key in enumerate(at[:-1], 1):
             if key not in here:
                 here[key] = self._table(last=depth == len(at) - 1)
             here = here[key]
-            if not isinstance(here, MutableMapping):
+            if not isinstance(here, MutableSequence if isinstance(at[depth], int) else MutableMapping):
                 raise no_table(at[:depth])
-        here[at[-1]] = value
+        if isinstance(here, MutableSequence) and at[-1] == len(here):
+            here.append(value)
+        else:
+            here[at[-1]] = value
 
-    def remove(self, at: Place) -> None:
+    def remove(self, at: Spot, *, keep: int = 0) -> None:
         if self.get(at) is ABSENT:
             return
-        tables: list[MutableMapping[str, Any]] = [self._data]
+        around: list[Any] = [self._data]
         for key in at[:-1]:
-            tables.append(tables[-1][key])
-        del tables[-1][at[-1]]
-        for table, key in zip(reversed(tables[:-1]), reversed(at[:-1]), strict=True):
-            if table[key]:
+            around.append(around[-1][key])
+        del around[-1][at[-1]]
+        for depth in range(len(at) - 1, keep, -1):
+            if isinstance(at[depth], int) or around[depth]:
                 break
-            del table[key]
+            del around[depth - 1][at[depth - 1]]
 
     @abstractmethod
     def _table(self, *, last: bool) -> MutableMapping[str, Any]: ...
@@ -58,14 +65,15 @@ class _Tables(ABC):
 
 class TomlDocument(_Tables):
     def __init__(self, text: str) -> None:
+        self._frame = Frame.of(text)
         try:
-            self._data = tomlkit.parse(text)
+            self._data = tomlkit.parse(self._frame.bare(text))
         except TOMLKitError as error:
             raise DocumentProblem(f"it is not TOML: {error}") from None
 
     @property
     def text(self) -> str:
-        return tomlkit.dumps(self._data)
+        return self._frame.around(tomlkit.dumps(self._data))
 
     def _table(self, *, last: bool) -> MutableMapping[str, Any]:
         return tomlkit.table(is_super_table=not last)
@@ -73,34 +81,62 @@ class TomlDocument(_Tables):
 
 class YamlDocument(_Tables):
     def __init__(self, text: str) -> None:
+        self._frame = Frame.of(text)
+        self._held = self._frame.bare(text)
         self._yaml = YAML()
         self._yaml.preserve_quotes = True
         self._yaml.width = 10_000  # nobody's lines are broken
+        self._yaml.indent(**_indents(self._held))
         try:
-            _, indent, offset = load_yaml_guess_indent(text)
-            self._yaml.indent(mapping=2, sequence=indent or 2, offset=offset or 0)
-            data = self._yaml.load(text)
+            data = self._yaml.load(self._held)
         except YAMLError as error:
             where = getattr(error, "problem_mark", None)
             line = f" in line {where.line + 1}" if where is not None else ""
             raise DocumentProblem(f"it is not YAML{line}") from None
         if data is not None and not isinstance(data, MutableMapping):
             raise no_table(())
-        self._held, self._data = text, data if data is not None else CommentedMap()
         self._new = data is None
+        self._data = CommentedMap() if data is None else data
+        self._before = self._dumped()
 
     @property
     def text(self) -> str:
+        return self._frame.around(self._written())
+
+    def _written(self) -> str:
+        """Raises ValueError where what is to be changed is written in a way of its own."""
         if not self._data:
             lines = self._held.splitlines(keepends=True)
             return "".join(line for line in lines if line.lstrip().startswith("#") or not line.strip())
+        if self._new:
+            broken = "" if not self._held or self._held.endswith("\n") else "\n"
+            return self._held + broken + self._dumped()
+        return carried_over(self._held, self._before, self._dumped())
+
+    def _dumped(self) -> str:
         stream = io.StringIO()
         self._yaml.dump(self._data, stream)
-        written = stream.getvalue()
-        return self._held + written if self._new else written
+        return stream.getvalue()
 
     def _table(self, *, last: bool) -> MutableMapping[str, Any]:
         return CommentedMap()
+
+
+_KEY_AND = re.compile(
+    r"^(?P<key> *)[^\s#-][^#\n]*:[ ]*(?:#[^\n]*)?\n(?:[ ]*(?:#[^\n]*)?\n)*(?P<next> *)(?P<item>-[ ]+)?", re.M
+)
+
+
+def _indents(text: str) -> dict[str, int]:
+    """How tables and lists are set in, by the first of each."""
+    mapping, sequence, offset = 2, 2, 0
+    for match in reversed(list(_KEY_AND.finditer(text))):
+        deeper = len(match["next"]) - len(match["key"])
+        if match["item"] and deeper >= 0:
+            sequence, offset = deeper + len(match["item"]), deeper
+        elif not match["item"] and deeper > 0:
+            mapping = deeper
+    return {"mapping": mapping, "sequence": sequence, "offset": offset}
 
 
 def _plain(value: Any) -> Any:
