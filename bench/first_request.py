@@ -1,8 +1,9 @@
-"""What a model must read before a coding agent's first word: ours beside OpenCode and Qwen Code, the same prompt in the
-same small repository. A scripted model records each request; a real tokenizer counts it.
+"""What a model must read before a coding agent's first word: ours beside other people's, the same prompt in the same
+small repository. Each is connected by `variet connect` and run as its `--check` runs it, through the engine; a scripted
+model behind it writes down what it is asked; a real tokenizer counts that.
 
-The clients come from npm (bench/clients) and have homes of their own. OpenCode is kept to loopback by a proxy that is
-not there; Qwen Code asks a proxy for loopback, too, so that its statistics are switched off instead.
+The clients come from npm and PyPI (bench/clients) and have homes of their own, which `tests/support/other_clients.py`
+keeps to loopback.
 """
 
 from __future__ import annotations
@@ -14,59 +15,36 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.support import other_clients
-from tests.support.agent import scripted
 from tests.support.engine import EngineProcess, embedded_config
+from tests.support.scripted_engine import asked, scripted_engine
 from tests.support.small_tasks import TASKS
 
 from bench.results import Results
 from variet import paths
+from variet.connect.clients import CLIENTS
 
 _PROMPT = "The tests of stats.py fail. Make them pass."
+_FILE = "stats.py"
 _MOST_S = 120
 _TOKENIZER = "balanced"  # a tier of the embedded engine; its model is Qwen2.5-Coder
+_OURS = "variet code"
+_PACKAGES = {
+    "opencode": "opencode-ai", "qwen-code": "@qwen-code/qwen-code", "claude-code": "@anthropic-ai/claude-code",
+    "codex": "@openai/codex",
+}  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
-    """`key`: as tests/support/other_clients.py knows it; `files`: what it wants in its home, by path; `<url>` in words
-    and files is the model server's."""
-
-    name: str
-    key: str
-    words: tuple[str, ...]
-    env: Mapping[str, str]
-    files: Mapping[str, str]
-
-
-def _clients() -> list[Client]:
+def _names() -> dict[str, str]:
+    """Each client with its version, as the bench's cases are called."""
     pinned = json.loads((other_clients.FOLDER / "package.json").read_text(encoding="utf-8"))["dependencies"]
-    opencode_name, qwen_name = f"OpenCode {pinned['opencode-ai']}", f"Qwen Code {pinned['@qwen-code/qwen-code']}"
-    opencode = {
-        "provider": {
-            "local": {
-                "npm": "@ai-sdk/openai-compatible", "options": {"baseURL": "<url>/v1", "apiKey": "none"},
-                "models": {"balanced": {"limit": {"context": 32768, "output": 4096}}},
-            }
-        },
-        "autoupdate": False, "share": "disabled",
-    }  # fmt: skip
-    return [
-        Client("variet code", "", (sys.executable, "-m", "variet", "code", "--tier", "balanced", _PROMPT),
-               {"VARIET_ENGINE_URL": "<url>", "VARIET_HOME": "<home>/variet"}, {}),
-        Client(opencode_name, "opencode", ("opencode", "run", "--format", "json", "-m", "local/balanced", _PROMPT),
-               {}, {".config/opencode/opencode.json": json.dumps(opencode)}),
-        Client(qwen_name, "qwen-code", ("qwen", "-p", _PROMPT, "--auth-type", "openai", "--yolo",
-               "--output-format", "stream-json"),
-               {"OPENAI_BASE_URL": "<url>/v1", "OPENAI_API_KEY": "none",
-                "OPENAI_MODEL": "balanced"},
-               {".qwen/settings.json": json.dumps({"privacy": {"usageStatisticsEnabled": False}})}),
-    ]  # fmt: skip
+    versions = {client: pinned[package] for client, package in _PACKAGES.items()}
+    aider = (other_clients.FOLDER / "aider.in").read_text(encoding="utf-8")
+    versions["aider"] = aider.split("aider-chat==")[1].split()[0]
+    return {"": _OURS, **{client: f"{CLIENTS[client].title} {versions[client]}" for client in other_clients.CLIENTS}}
 
 
 def _install() -> None:
@@ -75,36 +53,44 @@ def _install() -> None:
         raise SystemExit("first_request needs the clients beside it: `make clients` failed, its own message is above")
 
 
-async def _first_request(client: Client, folder: Path) -> dict[str, Any]:
-    """Of the requests that a client sends for one prompt, the first that offers tools, or the first."""
-    home, work = folder / "home", folder / "work"
+async def _first_request(client: str, folder: Path) -> dict[str, Any]:
+    """Of the requests that reach a model for one prompt, the first that offers tools, or the first."""
+    work = folder / "work"
     shutil.copytree(TASKS / "totals", work, ignore=shutil.ignore_patterns("task.json"))
-    async with scripted(folder, {"answers": [{"say": "Done."}], "repeat": True}) as server:
-
-        def filled(text: str) -> str:
-            return text.replace("<url>", server.url).replace("<home>", str(home))
-
-        env = {
-            **other_clients.environment(client.key, home),
-            **{name: filled(value) for name, value in client.env.items()},
-        }
-        for name, text in client.files.items():
-            (home / name).parent.mkdir(parents=True, exist_ok=True)
-            (home / name).write_text(filled(text))
-        words = [shutil.which(client.words[0], path=env["PATH"]) or client.words[0], *map(filled, client.words[1:])]
-        process = await asyncio.create_subprocess_exec(
-            *words, cwd=work, env=env, stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, start_new_session=True,
-        )  # fmt: skip
-        try:
-            said, _ = await asyncio.wait_for(process.communicate(), _MOST_S)
-        except TimeoutError:
-            os.killpg(process.pid, 9)
-            said, _ = await process.communicate()
-        bodies = [json.loads(body) for body in await server.bodies()]
+    env: dict[str, Any] = other_clients.environment(client, folder / "home")
+    async with scripted_engine(
+        folder, {"context_length": 65536, "answers": [{"say": "Done."}], "repeat": True}
+    ) as engine:
+        if client:
+            code, told = await engine.variet("connect", client, **env)
+            if code:
+                raise RuntimeError(told)
+            run = CLIENTS[client].headless(_PROMPT, _FILE, commands=True)
+            assert run is not None
+            words, env = [CLIENTS[client].program, *run.words], {**env, **run.env}
+        else:
+            words = [sys.executable, "-m", "variet", "code", "--tier", "balanced", _PROMPT]
+            env |= {"VARIET_ENGINE_URL": engine.url, "VARIET_HOME": str(folder / "home" / "variet")}
+        said = await _said(words, work, env)
+        bodies = asked(folder)
     if not bodies:
-        raise RuntimeError(f"{client.name} sent no request:\n{said.decode(errors='replace')[-2000:]}")
+        raise RuntimeError(f"{client or _OURS} sent no request:\n{said[-2000:]}")
     return next((body for body in bodies if body.get("tools")), bodies[0])
+
+
+async def _said(words: list[str], work: Path, env: dict[str, Any]) -> str:
+    """What a command prints, ended where it takes too long."""
+    program = shutil.which(words[0], path=env["PATH"]) or words[0]
+    process = await asyncio.create_subprocess_exec(
+        program, *words[1:], cwd=work, env={**env, "PWD": str(work)}, stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+    try:
+        said, _ = await asyncio.wait_for(process.communicate(), _MOST_S)
+    except TimeoutError:
+        os.killpg(process.pid, 9)
+        said, _ = await process.communicate()
+    return said.decode(errors="replace")
 
 
 async def _tokens(engine: EngineProcess, body: dict[str, Any]) -> int:
@@ -125,7 +111,7 @@ def _text(content: Any) -> str:
 
 async def run(results: Results, rounds: int) -> None:
     """One case a client; its size hardly varies, so `rounds` are not needed."""
-    lacking = [client for client in _clients() if not results.have("first request", client.name)]
+    lacking = {client: name for client, name in _names().items() if not results.have("first request", name)}
     if not lacking:
         return
     _install()
@@ -133,12 +119,12 @@ async def run(results: Results, rounds: int) -> None:
         engine = EngineProcess(Path(name) / "engine", paths.models_dir())
         try:
             await engine.start(embedded_config())
-            for number, client in enumerate(lacking):
+            for number, (client, called) in enumerate(lacking.items()):
                 folder = Path(name) / str(number)
                 folder.mkdir()
                 body = await _first_request(client, folder)
                 results.add(
-                    "first request", client.name, "tokens",
+                    "first request", called, "tokens",
                     median={
                         "whole": await _tokens(engine, body),
                         "system": await _tokens(engine, {"messages": body["messages"][:1]}),
@@ -147,3 +133,4 @@ async def run(results: Results, rounds: int) -> None:
                 )  # fmt: skip
         finally:
             engine.kill()
+            await engine.wait()

@@ -5,51 +5,18 @@ real, its model is scripted, so that every answer is known; once it is a real on
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support import other_clients
-from tests.support.engine import ROOT, EngineProcess, embedded_config
-from tests.support.other_clients import CLIENTS, Answer, environment
+from tests.support.engine import EngineProcess, embedded_config
+from tests.support.other_clients import CLIENTS, environment
+from tests.support.scripted_engine import asked, scripted_engine
 from variet import paths
 
 pytestmark = [pytest.mark.models, pytest.mark.clients, pytest.mark.timeout(600)]
-_TIERS = {"fast": "small", "balanced": "one", "deep-coder": "two", "deep-logic": "two", "ultra": "two"}
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    """Three models of which one is there at a time, all scripted."""
-    child = folder / "llama-server"
-    program = (ROOT / "tests" / "support" / "scripted_child.py").read_text().partition("\n")[2]
-    child.write_text(f"#!{sys.executable}\n{program}")
-    child.chmod(0o755)
-    file = next((paths.models_dir() / "smollm2-135m").glob("*.gguf"))
-    model = {"files": {"model": f"path:{file}"}, "context_tokens": 65536}
-    return {
-        "llama_server": {"path": str(child)},
-        "models": {name: dict(model) for name in ("small", "one", "two")},
-        "tiers": {tier: {"model": name} for tier, name in _TIERS.items()},
-        "scheduling": {"preload": [], "max_resident": 1, "min_residency_s": 0},
-    }
-
-
-@asynccontextmanager
-async def _engine(folder: Path, script: Answer, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[EngineProcess]:
-    file = folder / "script.json"
-    file.write_text(json.dumps(script))
-    monkeypatch.setenv("SCRIPT_FILE", str(file))
-    engine = EngineProcess(folder / "engine", paths.models_dir())
-    try:
-        await engine.start(_config(folder))
-        yield engine
-    finally:
-        engine.kill()
-        await engine.wait()
 
 
 async def _checked(engine: EngineProcess, client: str, folder: Path, *words: str, limit_s: int = 120) -> dict[str, Any]:
@@ -65,12 +32,10 @@ async def _checked(engine: EngineProcess, client: str, folder: Path, *words: str
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-async def test_a_client_reads_edits_and_runs_a_command_also_when_models_swap(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: str
-) -> None:
+async def test_a_client_reads_edits_and_runs_a_command_also_when_models_swap(tmp_path: Path, client: str) -> None:
     # Slow enough that somebody else can ask in between.
     script = other_clients.script(client, first_ms=1500)
-    async with _engine(tmp_path, script, monkeypatch) as engine:
+    async with scripted_engine(tmp_path, script) as engine:
         found = await _checked(engine, client, tmp_path, "--commands")
     assert found["good"], found["runs"][-1]["said"]
     alone, swapped = found["runs"]
@@ -81,27 +46,22 @@ async def test_a_client_reads_edits_and_runs_a_command_also_when_models_swap(
 
 
 @pytest.mark.parametrize("client", [name for name in CLIENTS if name != "aider"])
-async def test_a_client_that_is_tried_edits_and_runs_nothing_unless_that_is_wished(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: str
-) -> None:
-    """Codex edits by commands, in its own sandbox: what is outside stays out of its reach."""
-    ran = tmp_path / "ran"
-    async with _engine(tmp_path, other_clients.reaching_out(client, f"touch {ran}"), monkeypatch) as engine:
+async def test_a_client_that_is_tried_edits_and_runs_nothing_unless_that_is_wished(tmp_path: Path, client: str) -> None:
+    """Codex looks and edits by commands, in its own sandbox."""
+    run, shown = "cp greeting.py copied.py && wc -c copied.py", "49 copied.py"
+    async with scripted_engine(tmp_path, other_clients.reaching_out(client, run)) as engine:
         found = await _checked(engine, client, tmp_path)
-        assert found["good"], found["runs"][-1]["said"]
-        assert found["runs"][0]["requests"] >= 4 and not ran.exists()
-        if client != "codex":
-            await _checked(engine, client, tmp_path, "--commands")
-            assert ran.exists(), "it would have"
+        assert found["good"] and found["runs"][0]["requests"] >= 4, found["runs"][-1]["said"]
+        assert client == "codex" or shown not in json.dumps(asked(tmp_path))
+        await _checked(engine, client, tmp_path, "--commands")
+    assert shown in json.dumps(asked(tmp_path)), "it would have"
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-async def test_a_client_goes_on_when_its_model_dies_in_mid_stream(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: str
-) -> None:
+async def test_a_client_goes_on_when_its_model_dies_in_mid_stream(tmp_path: Path, client: str) -> None:
     died = tmp_path / "died"
     script = other_clients.script(client, die_after=2, once=str(died))
-    async with _engine(tmp_path, script, monkeypatch) as engine:
+    async with scripted_engine(tmp_path, script) as engine:
         found = await _checked(engine, client, tmp_path, "--commands")
         if client == "qwen-code":  # it takes the error for an answer, and ends; the engine is there for the next turn
             assert not found["good"] and "the model server ended in mid-answer" in found["runs"][0]["said"]
@@ -113,7 +73,7 @@ async def test_a_client_goes_on_when_its_model_dies_in_mid_stream(
     assert died.exists() and found["good"], found["runs"][-1]["said"]
 
 
-async def test_helpers_of_one_turn_ask_three_tiers_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_helpers_of_one_turn_ask_three_tiers_at_once(tmp_path: Path) -> None:
     """Claude Code's haiku, sonnet and opus are the resident, `balanced` and `deep-coder`: two models, one at a time."""
     read, edit, look, done = other_clients.steps("claude-code")
     helpers = {
@@ -129,7 +89,7 @@ async def test_helpers_of_one_turn_ask_three_tiers_at_once(tmp_path: Path, monke
     own = {"when": "helper (haiku|sonnet|opus)", "by_turn": True, "repeat": True, "answers": [{"say": "All is well."}]}
     script["conversations"][1]["answers"] = [helpers, read, edit, look, done]
     script["conversations"].insert(0, own)
-    async with _engine(tmp_path, script, monkeypatch) as engine:
+    async with scripted_engine(tmp_path, script) as engine:
         found = await _checked(engine, "claude-code", tmp_path, "--commands")
         rows = (await engine.get("/engine/history/request?limit=1000"))["rows"]
     assert found["good"] and found["runs"][0]["failed"] == 0, found["runs"][-1]["said"]
@@ -140,16 +100,14 @@ async def test_helpers_of_one_turn_ask_three_tiers_at_once(tmp_path: Path, monke
 @pytest.mark.parametrize(
     ("client", "sign"), [("opencode", '"compaction_continue":true'), ("claude-code", '"compact_result":')]
 )
-async def test_a_client_knows_that_its_conversation_is_too_long(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, client: str, sign: str
-) -> None:
+async def test_a_client_knows_that_its_conversation_is_too_long(tmp_path: Path, client: str, sign: str) -> None:
     """llama-server's refusal, as the engine tells it: OpenCode asks for a summary and goes on; Claude Code sets about
     it, and finds a conversation of one turn too short to be made shorter."""
     told = "request (70000 tokens) exceeds the available context size (65536 tokens), try increasing it"
     wrong = {"status": 400, "code": "exceed_context_size_error", "message": told, "once": str(tmp_path / "refused")}
     script = other_clients.script(client, **wrong)
     script["conversations"].insert(0, {"when": "summary process", "repeat": True, "answers": [{"say": "A greeting."}]})
-    async with _engine(tmp_path, script, monkeypatch) as engine:
+    async with scripted_engine(tmp_path, script) as engine:
         run = (await _checked(engine, client, tmp_path, "--commands"))["runs"][0]
     assert run["failed"] == 1 and run["requests"] < 8, "refused once; it does not go round in circles"
     assert sign in run["said"]

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """The scripted model (variet.dev.scripted_model) where the engine expects a llama-server: child protocol and slots.
 
-Its script is the file that SCRIPT_FILE names in the environment of the engine. Which answer a request gets is told by
-how many answers it repeats ("by_turn"), so that it goes on where it was after a swap or a crash.
+Its script is the file that SCRIPT_FILE names in the environment of the engine; what it is asked goes to SCRIPT_LOG.
+Which answer a request gets is told by how many answers it repeats ("by_turn"), so that it goes on where it was after a
+swap or a crash.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ async def main(arguments: list[str]) -> None:
             )
             await send({"type": "http.response.body", "body": json.dumps(told).encode()})
             return
-        await model(scope, receive, send)
+        await model(scope, _logged(scope, receive), send)
 
     host = options["--host"]
     config = uvicorn.Config(app, uds=host, log_level="critical", lifespan="off", timeout_keep_alive=5)
@@ -53,6 +54,28 @@ async def main(arguments: list[str]) -> None:
     await stdin.readline()  # an order to exit, or the end of whoever started us
     server.should_exit = server.force_exit = True
     await task
+
+
+def _logged(scope: Any, receive: Any) -> Any:
+    """Writes down a chat once it is there whole."""
+    if scope["type"] != "http" or scope["path"] != "/v1/chat/completions" or "SCRIPT_LOG" not in os.environ:
+        return receive
+    held = bytearray()
+
+    async def heard() -> Any:
+        event = await receive()
+        if event["type"] == "http.request":
+            held.extend(event["body"])
+            if not event.get("more_body"):
+                _write_down(json.dumps(json.loads(held)))
+        return event
+
+    return heard
+
+
+def _write_down(line: str) -> None:
+    with Path(os.environ["SCRIPT_LOG"]).open("a") as file:
+        file.write(f"{line}\n")
 
 
 if __name__ == "__main__":
