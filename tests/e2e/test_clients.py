@@ -98,19 +98,29 @@ async def test_helpers_of_one_turn_ask_three_tiers_at_once(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("client", "sign"), [("opencode", '"compaction_continue":true'), ("claude-code", '"compact_result":')]
-)
+    ("client", "sign"),
+    [
+        ("opencode", '"compaction_continue":true'), ("claude-code", '"compact_result":'),
+        ("qwen-code", "generate the <state_snapshot>"),
+        ("codex", "ran out of room in the model's context window"), ("aider", "has hit a token limit"),
+    ],
+)  # fmt: skip
 async def test_a_client_knows_that_its_conversation_is_too_long(tmp_path: Path, client: str, sign: str) -> None:
-    """llama-server's refusal, as the engine tells it: OpenCode asks for a summary and goes on; Claude Code sets about
-    it, and finds a conversation of one turn too short to be made shorter."""
+    """llama-server's refusal, as the engine tells it: OpenCode asks for a summary and goes on; Claude Code and Qwen
+    Code set about it, and find a conversation of one turn too short to be made shorter; Codex and aider say it."""
     told = "request (70000 tokens) exceeds the available context size (65536 tokens), try increasing it"
     wrong = {"status": 400, "code": "exceed_context_size_error", "message": told, "once": str(tmp_path / "refused")}
     script = other_clients.script(client, **wrong)
-    script["conversations"].insert(0, {"when": "summary process", "repeat": True, "answers": [{"say": "A greeting."}]})
+    summaries = [
+        {"when": "summary process", "repeat": True, "answers": [{"say": "A greeting."}]},
+        {"when": "state_snapshot", "repeat": True, "answers": [{"say": "<state_snapshot>Hm.</state_snapshot>"}]},
+    ]
+    if "conversations" in script:
+        script["conversations"] = [*summaries, *script["conversations"]]
     async with scripted_engine(tmp_path, script) as engine:
         run = (await _checked(engine, client, tmp_path, "--commands"))["runs"][0]
     assert run["failed"] == 1 and run["requests"] < 8, "refused once; it does not go round in circles"
-    assert sign in run["said"]
+    assert sign in run["said"] + json.dumps(asked(tmp_path))
 
 
 @pytest.mark.timeout(1500)
