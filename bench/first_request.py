@@ -69,7 +69,7 @@ async def _first_request(client: str, folder: Path) -> dict[str, Any]:
             assert run is not None
             words, env = [CLIENTS[client].program, *run.words], {**env, **run.env}
         else:
-            words = [sys.executable, "-m", "variet", "code", "--tier", "balanced", _PROMPT]
+            words = [sys.executable, "-m", "variet", "code", "--tier", "balanced", "--profile", "native", _PROMPT]
             env |= {"VARIET_ENGINE_URL": engine.url, "VARIET_HOME": str(folder / "home" / "variet")}
         said = await _said(words, work, env)
         bodies = asked(folder)

@@ -7,6 +7,7 @@ export interface Tier {
   context_length: number;
   problem: string | null;
   expected_tokens_per_s: number | null;
+  prefill_tokens_per_s: number | null; // measured, if it ever was
 }
 
 export interface Instance {

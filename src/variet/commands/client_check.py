@@ -60,13 +60,18 @@ def check(client: Client, found: Catalogue, where: Where, limit_s: float, as_jso
             _tell(verdict)
         if not verdict.good:
             break
+    largest = max(one.largest_tokens for one in verdicts)
+    reading = _reading_s(largest)
     if as_json:
         print_json({
-            "client": client.name, "good": all(one.good for one in verdicts),
-            "runs": [{**asdict(one), "good": one.good} for one in verdicts],
+            "client": client.name, "good": all(one.good for one in verdicts), "largest_tokens": largest,
+            "reading_s": reading, "runs": [{**asdict(one), "good": one.good} for one in verdicts],
         })  # fmt: skip
     elif len(verdicts) == 1 and verdicts[0].good:
         click.echo("no second run with a swap: all tiers of this engine are one model")
+    if largest and not as_json:
+        told = ", ".join(f"{tier} {'not measured yet' if s is None else f'{s:.0f} s'}" for tier, s in reading.items())
+        click.echo(f"its largest request was {largest:,} tokens; where none of it is known, to read it takes: {told}")
     if not all(one.good for one in verdicts):
         raise SystemExit(1)
 
@@ -86,6 +91,13 @@ def _words(client: Client, *, commands: bool) -> tuple[list[str], Mapping[str, s
     if not recall(client.name, None).files:
         raise VarietError(f"{client.title} is not connected", next_step=f"Run: variet connect {client.name}")
     return [program, *run.words], run.env
+
+
+def _reading_s(tokens: int) -> dict[str, float | None]:
+    """Seconds that each tier takes to read so much anew, where this engine has measured it."""
+    tiers = engine.call("GET", "/engine/status").json()["tiers"]
+    speeds = {name: one.get("prefill_tokens_per_s") for name, one in tiers.items()}
+    return {name: round(tokens / speed, 1) if speed else None for name, speed in speeds.items()}
 
 
 def _another_tier() -> str | None:

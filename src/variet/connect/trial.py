@@ -48,7 +48,8 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`changed`: the file is as the task wants it; `other`: who was asked in between, None without a swap."""
+    """`changed`: the file is as the task wants it; `largest_tokens`: the most that a model was to know for one answer;
+    `other`: who was asked in between, None without a swap."""
 
     changed: bool
     exit_code: int | None  # None: it was ended, for it took too long
@@ -56,6 +57,7 @@ class Verdict:
     requests: int
     failed: int
     prompt_tokens: int
+    largest_tokens: int
     cached_tokens: int
     output_tokens: int
     other: str | None
@@ -108,6 +110,7 @@ def run(
             requests=len(rows),
             failed=sum(row.get("outcome") != "done" for row in rows),
             prompt_tokens=sum(row.get("prompt_tokens") or 0 for row in rows),
+            largest_tokens=max((row.get("prompt_tokens") or 0 for row in rows), default=0),
             cached_tokens=sum(row.get("cached_tokens") or 0 for row in rows),
             output_tokens=sum(row.get("output_tokens") or 0 for row in rows),
             other=other if between is not None else None,

@@ -64,6 +64,7 @@ class View:
                     "context_length": config.models[config.tiers[tier].model].context_tokens,
                     "problem": self.problem_of(config.tiers[tier].model),
                     "expected_tokens_per_s": config.tiers[tier].expected_tokens_per_s,
+                    "prefill_tokens_per_s": self._prefill(config.tiers[tier].model),
                 }
                 for tier in TIERS
             },
@@ -95,6 +96,11 @@ class View:
                 for m in list(engine.fleet.journal)[-_LATEST:]
             ],
         }
+
+    def _prefill(self, model: str) -> float | None:
+        """As it was measured when the model ran last, to three digits."""
+        measured = self._engine.contexts.measured(model)[0].prefill_tokens_per_s
+        return float(f"{measured:.3g}") if measured else None
 
     def _prefetch(self) -> dict[str, Any] | None:
         one = self._engine.housekeeping.prefetcher.current

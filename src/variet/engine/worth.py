@@ -36,6 +36,10 @@ class Speeds:
         return replace(self, write_ms_per_token=_mean(self.write_ms_per_token, ms / tokens))
 
     @property
+    def prefill_tokens_per_s(self) -> float | None:
+        return 1000 / self.read_ms_per_token if self.read_ms_per_token else None
+
+    @property
     def tokens_per_s(self) -> float | None:
         return 1000 / self.write_ms_per_token if self.write_ms_per_token else None
 
