@@ -96,6 +96,12 @@ class AnswerFailed(VarietError):
         return self.status in (400, 404, 422, 500, 501)
 
 
+class CheckFailed(VarietError):
+    """A person's check cannot be run."""
+
+    code = "check"
+
+
 class StreamBroken(AnswerFailed):
     """An answer that broke off, or an engine that went away."""
 

@@ -557,6 +557,17 @@ async def test_the_smallest_models_change_no_tests_and_are_asked_openly_where_th
     assert "pass" not in (work / "test_sums.py").read_text()
 
 
+async def test_a_check_that_cannot_be_run_is_told_before_any_model_is_asked(tmp_path: Path, work: Path) -> None:
+    async with scripted(tmp_path, [{"say": "Done."}]) as server:
+        opened = await open_session(server.url, work, check="no-such-program-xyz -q")
+        events = await turn(opened, "fix add")
+        await opened.close()
+        assert not await server.bodies()
+    assert (ended(events).reason, ended(events).detail) == ("error", "check")
+    (told,) = [event for event in of(events, Notice) if event.level == "error"]
+    assert "no-such-program-xyz is not there" in told.text and "Run it yourself" in told.next
+
+
 async def test_the_smallest_models_are_held_to_a_file_by_its_own_first_line_once_they_strayed(
     tmp_path: Path, work: Path
 ) -> None:

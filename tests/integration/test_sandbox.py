@@ -194,6 +194,12 @@ async def test_a_virtual_environment_beside_the_workspace_can_be_used(places: Sa
     assert folder.parent in programs(str(folder), places.root, places.home)
 
 
+def test_shims_are_shown_with_what_they_lead_to(tmp_path: Path) -> None:
+    (tmp_path / "pyenv" / "shims").mkdir(parents=True)
+    shown = programs(str(tmp_path / "pyenv" / "shims"), tmp_path / "work", tmp_path / "home")
+    assert shown == [tmp_path / "pyenv"]
+
+
 def test_nothing_that_holds_a_home_is_shown(tmp_path: Path) -> None:
     home = tmp_path / "home"
     (home / "work" / "bin").mkdir(parents=True)

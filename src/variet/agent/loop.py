@@ -18,6 +18,7 @@ from variet.agent import compaction
 from variet.agent.answers import Answers
 from variet.agent.attempts import Attempts, LimitMet
 from variet.agent.calls import Calls
+from variet.agent.checks import cannot_run
 from variet.agent.durations import without_durations
 from variet.agent.events import (
     CallPart,
@@ -43,7 +44,7 @@ from variet.agent.prompt.preface import code_files
 from variet.agent.rendering import Rendering
 from variet.agent.teller import Teller
 from variet.agent.tools import lint
-from variet.errors import AnswerFailed, ContextFull, SessionError
+from variet.errors import AnswerFailed, CheckFailed, ContextFull, SessionError
 
 log = logging.getLogger("variet.agent")
 
@@ -136,10 +137,10 @@ class Agent:
             self._end("cancelled")
         except LimitMet as limit:
             self._end("limit", str(limit))
-        except (AnswerFailed, SessionError) as error:
-            code = error.code if isinstance(error, AnswerFailed) else "session"
-            self._tell(Notice(level="error", code=code or "failed", text=error.what, next=error.next_step))
-            self._end("error", code or "failed")
+        except (AnswerFailed, CheckFailed, SessionError) as error:
+            code = "session" if isinstance(error, SessionError) else error.code or "failed"
+            self._tell(Notice(level="error", code=code, text=error.what, next=error.next_step))
+            self._end("error", code)
         except Exception:
             self._end("error", "defect")
             raise
@@ -220,6 +221,11 @@ class Agent:
         full = reminded = False  # the context was, at the last answer; it was reminded that it only talked
         if kit.check and await self._check_passes():
             return
+        if cannot_run(kit.check, self._failure):
+            raise CheckFailed(
+                f"the check cannot be run: {kit.check.split()[0]} is not there for commands, or does not start",
+                next_step="Run it yourself in this folder; it may lie where the sandbox does not look (docs/agent.md)",
+            )
         for _ in range(kit.limits.steps):
             steered = self._take_steering()
             if compaction.due(self._answers.used_tokens, kit.facts.context_tokens):

@@ -83,14 +83,14 @@ async def open_sandbox(root: Path) -> tuple[Sandbox | None, str]:
 
 def programs(path: str, root: Path, home: Path) -> list[Path]:
     """Folders of the search path that are not part of the system, with what belongs to them: virtual environments and
-    their interpreter. Nothing that holds a home or the workspace."""
+    their interpreter, what shims lead to. Nothing that holds a home or the workspace."""
     found: list[Path] = []
     for name in path.split(os.pathsep):
         folder = Path(name)
         if not folder.is_absolute() or not folder.is_dir() or any(name.startswith(f"{one}/") for one in _SYSTEM):
             continue
         venv = (folder.parent / "pyvenv.cfg").is_file()
-        found.append(folder.parent if venv else folder)
+        found.append(folder.parent if venv or folder.name == "shims" else folder)
         python = (folder / "python").resolve() if venv else None
         if python is not None and python.is_file():
             found.append(python.parent.parent)
