@@ -6,7 +6,7 @@ LOCKS := requirements/bootstrap.txt requirements/engine.txt requirements/dev.txt
 
 WEB := $(wildcard web/src/*) web/build.mjs web/package.json web/package-lock.json
 
-.PHONY: clients web check-web contract test-tools up setup setup-client setup-dev check format test test-unit test-integration test-e2e bench lock clean models
+.PHONY: clients web check-web contract searxng test-tools up setup setup-client setup-dev check format test test-unit test-integration test-e2e bench lock clean models
 
 up: .venv/.engine-ready
 	@$(BIN)/variet up
@@ -55,6 +55,14 @@ format: setup-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# A whole SearXNG, pinned, for the tests of the search tools.
+searxng: .searxng/.ready
+
+.searxng/.ready: requirements/searxng.txt | setup-dev
+	$(BIN)/uv venv -q --clear --python $(BIN)/python .searxng
+	$(BIN)/uv pip install -q --python .searxng/bin/python --require-hashes -r requirements/searxng.txt
+	@touch $@
+
 # Other people's clients, pinned: a gigabyte, for tests/e2e and a bench. Not `npm ci`: it wants every optional package of every
 # platform to be in the registry; `--no-save` keeps to the lock, too.
 clients: bench/clients/.ready
@@ -65,17 +73,19 @@ bench/clients/.ready: bench/clients/package-lock.json bench/clients/aider.txt | 
 	$(BIN)/uv pip install -q --python bench/clients/.aider/bin/python --require-hashes -r bench/clients/aider.txt
 	@touch $@
 
-test: setup-dev models test-tools
+test: setup-dev models test-tools searxng
 	$(BIN)/pytest tests -m "not clients"
 
 test-unit: setup-dev
 	$(BIN)/pytest tests/unit
 
-test-integration: setup-dev models test-tools
+test-integration: setup-dev models test-tools searxng
 	$(BIN)/pytest tests/integration
 
-test-e2e: setup-dev models clients
-	$(BIN)/pytest tests/e2e
+# Other people's clients are shut in: they see loopback alone.
+test-e2e: setup-dev models test-tools clients
+	$(BIN)/pytest tests/e2e -m "not clients"
+	$(BIN)/python -m tests.support.loopback $(BIN)/pytest tests/e2e -m clients
 
 bench: setup-dev models
 	$(BIN)/python -m bench
@@ -85,6 +95,7 @@ lock:
 	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links requirements/bootstrap.in -o requirements/bootstrap.txt
 	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links --extra engine --extra llama-server --group build pyproject.toml -o requirements/engine.txt
 	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links bench/clients/aider.in -o bench/clients/aider.txt
+	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links requirements/searxng.in -o requirements/searxng.txt
 	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links --extra agent --extra engine --extra llama-server --group build --group dev pyproject.toml -o requirements/dev.txt
 
 clean:

@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "acp": ("variet.commands.acp", "Serve the coding agent to an editor."),
     "sessions": ("variet.commands.sessions", "List the agent's sessions."),
     "connect": ("variet.commands.connect", "Let other coding clients use this engine."),
+    "mcp": ("variet.commands.mcp", "Serve the assistant's tools to any client that speaks MCP."),
     "rules": ("variet.commands.rules", "Say what the agent may always do, or never."),
     "status": ("variet.commands.status", "Show tiers, models, memory and queue."),
     "swap": ("variet.commands.control", "Make a tier resident; what must give way does."),

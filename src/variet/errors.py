@@ -11,6 +11,7 @@ VarietError
 ├── AnswerFailed         a model was asked and there is no answer; carries the status and code it came with
 │   ├── StreamBroken     the answer broke off; asking again may help
 │   └── ContextFull      what was asked is longer than the model's context
+├── CheckFailed          a person's check cannot be run
 ├── ToolFailed           a tool could not do what a model asked; the words are for the model
 ├── CheckpointFailed     how things stood could not be kept or put back
 └── SessionError         a session's log is not there, is held by somebody else, or cannot be written

@@ -5,18 +5,26 @@ real, its model is scripted, so that every answer is known; once it is a real on
 from __future__ import annotations
 
 import json
+import os
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support import other_clients
+from tests.support import loopback, other_clients
 from tests.support.engine import EngineProcess, embedded_config
 from tests.support.other_clients import CLIENTS, environment
 from tests.support.scripted_engine import asked, scripted_engine
 from variet import paths
 
 pytestmark = [pytest.mark.models, pytest.mark.clients, pytest.mark.timeout(600)]
+
+
+@pytest.mark.skipif(loopback.ALONE not in os.environ, reason="for `python -m tests.support.loopback pytest`")
+def test_nothing_but_loopback_is_there() -> None:
+    with pytest.raises(OSError, match="unreachable"):
+        socket.create_connection(("192.0.2.1", 80), timeout=5)
 
 
 async def _checked(engine: EngineProcess, client: str, folder: Path, *words: str, limit_s: int = 120) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Search by SearXNG, and pages as clean text, for whoever speaks MCP."""

@@ -1,0 +1,142 @@
+"""One page from the web, at arm's length: each address is looked up once, refused unless it is public, and connected to
+as it was looked up, again at each redirect; what comes is limited in size, kind and time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import codecs
+import contextlib
+import re
+import socket
+from collections.abc import Collection
+from dataclasses import dataclass
+from urllib.parse import urljoin
+
+import httpx
+
+from variet.assistant.problems import ToolProblem
+from variet.assistant.search.addresses import chosen, target
+
+_MOST_BYTES = 3 * 1024 * 1024
+_MOST_REDIRECTS = 5
+_CONNECT_S, _READ_S, _WHOLE_S = 10.0, 15.0, 40.0
+_HTML = ("text/html", "application/xhtml+xml")
+_TEXT = ("text/", "application/json", "application/xml", "application/ld+json", "application/rss+xml",
+         "application/atom+xml", "application/javascript", "application/x-yaml", "application/toml")  # fmt: skip
+_ACCEPT = "text/html,application/xhtml+xml,text/plain;q=0.9,text/markdown;q=0.9,application/json;q=0.8,*/*;q=0.1"
+_CHARSET = re.compile(rb"""<meta[^>]+charset\s*=\s*["']?\s*([\w-]+)""", re.IGNORECASE)
+_AGENT = "Mozilla/5.0 (compatible; Variet/0.1; a person's own reader)"
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """`url`: where it came from in the end; `html`: whether it is; `cut`: more was there."""
+
+    url: str
+    text: str
+    html: bool
+    cut: bool
+
+
+class Fetcher:
+    """`allowed`: `host:port` of what may be private."""
+
+    def __init__(self, allowed: Collection[str] = ()) -> None:
+        self._allowed = frozenset(allowed)
+        limits = httpx.Limits(max_connections=8, max_keepalive_connections=0)  # kept ones would skip the look-up
+        self._transport = httpx.AsyncHTTPTransport(limits=limits, trust_env=False)
+
+    async def get(self, url: str) -> Fetched:
+        """Raises ToolProblem."""
+        try:
+            async with asyncio.timeout(_WHOLE_S):
+                return await self._followed(url)
+        except TimeoutError:
+            raise ToolProblem("timeout", f"{url[:200]} took longer than {_WHOLE_S:.0f} s") from None
+
+    async def close(self) -> None:
+        await self._transport.aclose()
+
+    async def _followed(self, url: str) -> Fetched:
+        for _ in range(_MOST_REDIRECTS + 1):
+            answer = await self._asked(url)
+            try:
+                if not answer.is_redirect:
+                    return await _read(url, answer)
+                url = urljoin(url, answer.headers.get("location", ""))
+            finally:
+                await answer.aclose()
+        raise ToolProblem("unavailable", f"it redirects more than {_MOST_REDIRECTS} times")
+
+    async def _asked(self, url: str) -> httpx.Response:
+        host, port, tls = target(url)
+        address = chosen(host, port, await _looked_up(host, port), self._allowed)
+        where = httpx.URL(url)
+        request = httpx.Request(
+            "GET", where.copy_with(host=address, port=port, fragment=None),
+            headers={
+                "host": where.netloc.decode("ascii"), "accept": _ACCEPT, "user-agent": _AGENT,
+                "accept-encoding": "gzip, deflate", "accept-language": "en, *;q=0.5",
+            },
+            extensions={
+                "timeout": {"connect": _CONNECT_S, "read": _READ_S, "write": _READ_S, "pool": _WHOLE_S},
+                **({"sni_hostname": host} if tls else {}),  # the certificate is to be the name's
+            },
+        )  # fmt: skip
+        try:
+            return await self._transport.handle_async_request(request)
+        except httpx.TimeoutException:
+            raise ToolProblem("timeout", f"{host} does not answer") from None
+        except httpx.HTTPError as error:
+            raise ToolProblem("unavailable", f"{host} cannot be read: {error or type(error).__name__}") from None
+
+
+async def _looked_up(host: str, port: int) -> list[str]:
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return []
+    return [str(one[4][0]) for one in found]
+
+
+async def _read(url: str, answer: httpx.Response) -> Fetched:
+    if answer.status_code == 404 or answer.status_code == 410:
+        raise ToolProblem("not_found", f"there is no such page (HTTP {answer.status_code})")
+    if answer.status_code == 429:
+        wait = answer.headers.get("retry-after", "")
+        raise ToolProblem("rate_limited", "the site wants fewer requests", f"Wait {wait} s" if wait.isdecimal() else "")
+    if answer.status_code >= 400:
+        raise ToolProblem("unavailable", f"the site refused (HTTP {answer.status_code})")
+    kind = answer.headers.get("content-type", "").split(";")[0].strip().lower()
+    html = kind in _HTML or not kind
+    if not html and not kind.startswith(_TEXT):
+        raise ToolProblem("unsupported_type", f"it is no text: {kind}")
+    held = bytearray()
+    cut = False
+    try:
+        async for part in answer.aiter_bytes():
+            held += part
+            if len(held) > _MOST_BYTES:
+                cut = True
+                break
+    except httpx.TimeoutException:
+        raise ToolProblem("timeout", "it stopped in the middle") from None
+    except httpx.HTTPError as error:
+        raise ToolProblem("unavailable", f"it broke off: {error or type(error).__name__}") from None
+    data = bytes(held[:_MOST_BYTES])
+    return Fetched(url, _decoded(data, answer.charset_encoding), html, cut)
+
+
+def _decoded(data: bytes, named: str | None) -> str:
+    """By a byte order mark, the header, the page's own words, else UTF-8, else as old pages are. What is cut within a
+    character loses it."""
+    for mark, encoding in ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
+        if data.startswith(mark):
+            return data.decode(encoding, errors="replace")
+    own = _CHARSET.search(data[:4096])
+    for name in (named, own[1].decode() if own else None, "utf-8"):
+        with contextlib.suppress(LookupError, UnicodeError):
+            if name:
+                return codecs.getincrementaldecoder(name)().decode(data)
+    return data.decode("cp1252", errors="replace")

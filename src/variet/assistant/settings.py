@@ -1,0 +1,43 @@
+"""What a person set for the assistant's tools, in `assistant.json` in Variet's configuration folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from variet import paths
+from variet.errors import ConfigError, Mistake
+
+
+class SearchSettings(BaseModel):
+    """`url`: of a SearXNG that gives JSON; `allow`: `host:port` of pages on one's own network that may be read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str = Field("http://127.0.0.1:8888", pattern=r"^https?://")
+    allow: tuple[str, ...] = ()
+    language: str = Field("auto", description="of the hits, as `en` or `de-AT`")
+
+
+class Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    search: SearchSettings = SearchSettings()
+
+
+def file() -> Path:
+    return paths.config_dir() / "assistant.json"
+
+
+def load() -> Settings:
+    """Raises ConfigError that names each mistake; no file is no mistake."""
+    try:
+        return Settings.model_validate_json(file().read_bytes())
+    except FileNotFoundError:
+        return Settings()
+    except OSError as error:
+        raise ConfigError(str(file()), [Mistake("$", f"cannot be read: {error.strerror}")]) from None
+    except ValidationError as error:
+        mistakes = [Mistake("$" + "".join(f".{part}" for part in one["loc"]), one["msg"]) for one in error.errors()]
+        raise ConfigError(str(file()), mistakes) from None

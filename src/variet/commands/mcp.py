@@ -1,0 +1,25 @@
+"""`variet mcp ...`: the assistant's tools as MCP servers, over standard input and output."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.group(
+    epilog="""\b
+Examples:
+  variet mcp search                                             as an MCP client starts it
+  claude mcp add variet-search -- variet mcp search             in Claude Code
+"""
+)
+def mcp() -> None:
+    """Serve the assistant's tools to any client that speaks MCP (docs/assistant.md)."""
+
+
+@mcp.command()
+def search() -> None:
+    """Search the web by your SearXNG, and read pages as clean text."""
+    from variet.assistant import settings
+    from variet.assistant.search.server import server
+
+    server(settings.load().search).run("stdio")
