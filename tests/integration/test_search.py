@@ -179,6 +179,17 @@ async def test_size_kind_encoding_and_refusals(web_pages: Pages) -> None:
         assert raised.value.code == code
 
 
+async def test_what_a_sheet_from_elsewhere_hides_is_hidden(web_pages: Pages) -> None:
+    _fill(web_pages)
+    sheets = '<link rel="stylesheet" href="/a.css"><link rel=stylesheet href="/none.css">'
+    page = f'{sheets}<p>seen</p><p class="x">{HIDDEN}</p>'
+    web_pages.held |= {"/styled": (page, "text/html"), "/a.css": (".x { display: none }", "text/css")}
+    tools = Search(SearchSettings(allow=(web_pages.host,)))
+    read = await tools.fetch(f"{web_pages.url}/styled", 1)
+    await tools.close()
+    assert read.text == "seen" and read.note == "removed: 1 hidden passage"
+
+
 async def test_the_parts_of_a_page_are_of_one_reading(web_pages: Pages) -> None:
     _fill(web_pages)
     web_pages.held["/long"] = ("\n".join(f"line {n}" for n in range(4_000)), "text/plain")

@@ -53,6 +53,13 @@ def cleaned(html: str, url: str = "", sheets: tuple[str, ...] = ()) -> tuple[Htm
     return body, title, removed
 
 
+def linked_sheets(html: str, url: str) -> list[str]:
+    """The addresses of a page's style sheets from elsewhere: what they hide is hidden, too."""
+    links = [one for one in _tree(html).iter("link") if "stylesheet" in one.get("rel", "").lower().split()]
+    found = [urljoin(url, one.get("href", "")) for one in links if "print" not in one.get("media", "").lower()]
+    return list(dict.fromkeys(one for one in found if one.startswith(("http://", "https://"))))
+
+
 def _tree(html: str) -> HtmlElement:
     """No deeper than 255 elements: libxml2 reads no further, and what comes behind would overrun others' stacks."""
     parser = lxml.html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, huge_tree=False)
