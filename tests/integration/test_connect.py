@@ -21,7 +21,7 @@ async def test_a_client_is_connected_listed_and_put_back(engine: EngineProcess, 
     settings.write_text(mine)
     env: dict[str, Any] = {"HOME": str(person), "XDG_CONFIG_HOME": "", "OPENCODE_CONFIG_DIR": ""}
     code, shown = await engine.variet("connect", "opencode", "--print", **env)
-    assert code == 0 and '+  "model": "variet/balanced"' in shown and settings.read_text() == mine
+    assert code == 0 and '+ model: "variet/balanced"' in shown and settings.read_text() == mine
     code, told = await engine.variet("connect", "opencode", **env)
     assert code == 0 and f"wrote {settings}" in told and engine.url in told and "--undo" in told
     code, told = await engine.variet("connect", "opencode", **env)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -339,7 +340,7 @@ def test_what_was_cut_short_can_be_put_back(where: Where, monkeypatch: pytest.Mo
 def test_a_tier_that_has_gone_goes_and_a_mask_hides_the_key(where: Where) -> None:
     engine = offered(Connection("http://10.0.0.2:8000", "sk-secret"))
     made = changes.plan("openclaude", None, CLIENTS["openclaude"].files(engine, where))
-    told = "".join(one.diff for one in made.changes)
+    told = "".join(one.shown for one in made.changes)
     assert "sk-secret" not in told and '"api_key": "…"' in told
     changes.apply(made)
     moved = offered(Connection("http://10.0.0.3:8000", "sk-secret"))
@@ -560,13 +561,13 @@ def test_no_key_is_shown_neither_a_former_one_nor_another_s(where: Where) -> Non
     path.write_text("OTHER_API_KEY=sk-of-another\nDATABASE=postgres://me:pass@db\n")
     connect("continue", where, offered(Connection("http://10.0.0.2:8000", "sk-former-key")))
     files = CLIENTS["continue"].files(offered(Connection("http://10.0.0.2:8000", "sk-present-key")), where)
-    shown = "".join(one.diff for one in changes.plan("continue", None, files).changes)
-    assert "VARIET_ENGINE_KEY=…" in shown
+    shown = "".join(one.shown for one in changes.plan("continue", None, files).changes)
+    assert '+ VARIET_ENGINE_KEY: "…"' in shown
     assert not any(one in shown for one in ("sk-former-key", "sk-present-key", "sk-of-another", "postgres"))
     made = changes.plan(
         "opencode", None, CLIENTS["opencode"].files(offered(Connection("http://h:1", "sk-here-12")), where)
     )
-    assert "sk-here-12" not in "".join(one.diff for one in made.changes)
+    assert "sk-here-12" not in "".join(one.shown for one in made.changes)
 
 
 @pytest.mark.parametrize("client", CLIENTS)
@@ -583,3 +584,149 @@ def test_whoever_is_tried_runs_no_commands_unless_that_is_wished(client: str) ->
 def test_a_key_in_the_environment_that_wins_is_told(where: Where) -> None:
     told = CLIENTS["claude-code"].notes(offered(), replace(where, env={"ANTHROPIC_AUTH_TOKEN": "x"}))
     assert any("ANTHROPIC_AUTH_TOKEN is set here" in one for one in told)
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, name: str) -> Any:
+    """Writing that file fails, until what this gives is called."""
+    write = paths.write_whole
+
+    def full(path: Path, content: str | bytes, mode: int = 0o644) -> None:
+        if path.name == name:
+            raise OSError(28, "No space left on device")
+        write(path, content, mode)
+
+    monkeypatch.setattr(paths, "write_whole", full)
+    return lambda: monkeypatch.setattr(paths, "write_whole", write)
+
+
+@pytest.mark.parametrize(
+    ("client", "name"), [("aider", ".aider.conf.yml"), ("codex", "config.toml"), ("continue", ".env")]
+)
+def test_several_writes_in_a_row_may_fail(
+    where: Where, monkeypatch: pytest.MonkeyPatch, client: str, name: str
+) -> None:
+    engines = [offered(Connection(f"http://10.0.0.{number}:8000", f"sk-{number}")) for number in range(3)]
+    connect(client, where, engines[0])
+    mend = failing(monkeypatch, name)
+    for engine in (engines[1], engines[1], engines[2]):
+        with pytest.raises(VarietError, match="No space left"):
+            connect(client, where, engine)
+    mend()
+    assert connect(client, where, None) == [] and tree(where.home) == {}
+
+
+@pytest.mark.parametrize(
+    ("client", "name", "before", "added"),
+    [
+        ("aider", ".aider.conf.yml", "read:\n# - a.md\n", ""),
+        ("aider", ".aider.conf.yml", "read: a.md\n", "# my section\nlint: true\n"),
+        ("aider", ".aider.conf.yml", "---\n", ""),
+        ("codex", ".codex/config.toml", "a = 1\n", "# my tui\n[tui]\nx = 1\n"),
+        ("codex", ".codex/config.toml", "a = 1\n", "# my note\n"),
+        ("codex", ".codex/config.toml", "a = 1\n# the end", ""),
+        ("codex", ".codex/config.toml", "model = 'gpt' # c\nmodel_context_window = 1_000\n", ""),
+        ("zed", ".config/zed/settings.json", '{"agent_servers": {"Variet": {"command": "x" /* mine */}}}\n', ""),
+        ("zed", ".config/zed/settings.json", "// only words\n", ""),
+        ("continue", ".continue/.env", "export VARIET_ENGINE_KEY='mine' # c", ""),
+    ],
+)
+def test_nobody_s_comments_and_spellings_are_lost(
+    where: Where, client: str, name: str, before: str, added: str
+) -> None:
+    path = where.home / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(before)
+    connect(client, where, offered(Connection("http://10.0.0.2:8000", "sk-secret")))
+    if added:
+        path.write_text(path.read_text() + added)
+    assert connect(client, where, None) == []
+    if added:
+        assert [*filter(None, path.read_text().split("\n"))] == [*filter(None, (before + added).split("\n"))]
+    else:
+        assert path.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("client", "name", "text", "words"),
+    [
+        ("aider", ".aider.conf.yml", "model: &m gpt\nb: *m\n", "by an anchor"),
+        (
+            "continue",
+            ".continue/config.yaml",
+            "models:\n- &x\n  name: Variet fast\n- <<: *x\n  name: b\n",
+            "by an anchor",
+        ),
+        ("codex", ".codex/config.toml", 'a = """\nx\r\ny\n"""\n', "some of its lines end as on Windows"),
+        ("claude-code", ".claude/settings.json", '{"model": "\\ud800"}', "cannot be changed with care"),
+        ("claude-code", ".claude/settings.json", '{"a": ' + "[" * 3000 + "]" * 3000 + "}", "nested too deeply"),
+        ("claude-code", ".claude/settings.json", "{\"api_key\": 'sk-abc'}", "not JSON in line 1$"),
+    ],
+)
+def test_what_cannot_be_done_with_care_is_not_done(where: Where, client: str, name: str, text: str, words: str) -> None:
+    path = where.home / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode())
+    with pytest.raises(VarietError) as raised:
+        connect(client, where, offered())
+    assert re.search(words, raised.value.what) and path.read_bytes() == text.encode()
+
+
+@pytest.mark.parametrize("client", ["qwen-code", "claude-code"])
+def test_places_undone_in_any_order_leave_nothing(where: Where, tmp_path: Path, client: str) -> None:
+    for order in (0, 1), (1, 0):
+        places = [where, replace(where, project=tmp_path / "project")]
+        for place in places:
+            connect(client, place, offered(Connection("http://10.0.0.2:8000", "sk-secret")))
+        for number in order:
+            assert connect(client, places[number], None) == []
+        assert tree(where.home) == {} and tree(tmp_path / "project") == {}
+
+
+def test_a_key_file_that_was_opened_is_closed_again(where: Where) -> None:
+    connect("aider", where, offered(Connection("http://10.0.0.2:8000", "sk-secret")))
+    path = where.home / ".aider.conf.yml"
+    path.chmod(0o644)
+    connect("aider", where, offered(Connection("http://10.0.0.2:8000", "sk-secret")))
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_one_damaged_file_does_not_keep_the_others(where: Where) -> None:
+    connect("continue", where, offered(Connection("http://10.0.0.2:8000", "sk-secret")))
+    damaged = where.home / ".continue" / "config.yaml"
+    whole = damaged.read_text()
+    damaged.write_text("models: [\n")
+    (left,) = connect("continue", where, None)
+    assert "config.yaml: it is not YAML" in left and not (where.home / ".continue" / ".env").exists()
+    damaged.write_text(whole)
+    assert connect("continue", where, None) == [] and not damaged.exists()
+
+
+def test_a_key_comes_into_no_project_by_a_link_or_an_address(where: Where, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "mine.json").write_text("{}\n")
+    (where.home / ".qwen").mkdir()
+    (where.home / ".qwen" / "settings.json").symlink_to(project / "mine.json")
+    with pytest.raises(VarietError, match="would bring the key into this project"):
+        connect("qwen-code", replace(where, project=project), offered(Connection("http://10.0.0.2:8000", "sk-secret")))
+    with pytest.raises(ConnectionFailed, match="has a password in it"):
+        offered(Connection("http://me:pw@10.0.0.2:8000", "sk-secret"))
+
+
+def test_what_stood_there_already_in_our_words_stays(where: Where) -> None:
+    connect("openclaude", where, offered())
+    agent = where.home / ".openclaude" / "agents" / "fast.md"
+    text = agent.read_text()
+    connect("openclaude", where, None)
+    agent.parent.mkdir(parents=True, exist_ok=True)
+    agent.write_text(text)
+    connect("openclaude", where, offered())
+    connect("openclaude", where, None)
+    assert agent.read_text() == text
+
+
+@pytest.mark.parametrize("value", ["it's", 'say "x"', "a b", "plain"])
+def test_what_an_env_file_holds_is_read_as_it_was_written(value: str) -> None:
+    made = document("env", "")
+    made.set(("A",), value)
+    assert document("env", made.text).get(("A",)) == value

@@ -132,7 +132,7 @@ def _tell(made: Plan, show: bool) -> None:
     different = [one for one in made.changes if one.different]
     for change in different:
         if show:
-            click.echo(change.diff, nl=False)
+            click.echo(change.shown, nl=False)
         else:
             click.echo(f"{'removed' if change.after is None else 'wrote'} {change.path}")
     for left in made.left:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from variet.connection import Connection
 from variet.errors import ConnectionFailed
@@ -81,6 +82,9 @@ def catalogue(connection: Connection, listed: Mapping[str, Any]) -> Catalogue:
         lacking = ["its models"]
     if lacking:
         raise ConnectionFailed(f"is no Variet Engine: {', '.join(lacking)} is not there", where=connection.url)
+    if "@" in urlsplit(connection.url).netloc:
+        told = "Pair with the engine: variet pair URL CODE"
+        raise ConnectionFailed("has a password in it, which would come into files", where="its address", next_step=told)
     authority = connection.authority if connection.url.startswith("https:") else None
     return Catalogue(connection.url, (connection.key or "") if connection.key_lasts else "", authority, models)
 

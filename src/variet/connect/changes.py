@@ -7,14 +7,13 @@ stays. Values of ours are remembered by their digest alone.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
 import re
 import stat
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from variet.connect.wishes import Choice, Entries, File, Kind, Values
 from variet.errors import VarietError
 
 _PRIVATE = 0o600
+_MOST_DIGESTS = 16  # of one value
 
 
 class Edit(BaseModel):
@@ -45,13 +45,18 @@ class Edit(BaseModel):
 
 
 class Written(BaseModel):
-    """`made`: by us; it goes once nothing else is in it. `mode`: what it had, where we closed it to others."""
+    """`made`: by us; it goes once nothing else is in it. `secret`: a key is in it; `mode`: what it had, where we closed
+    it to others for that. `texts`: digests of what it may hold as we left it; `copied`: the copy is what it was before
+    us, for nobody else has changed it since."""
 
     path: Path
     kind: Kind
     made: bool
     edits: list[Edit]
+    secret: bool = False
     mode: int | None = None
+    texts: list[str] = []
+    copied: bool = False
 
 
 class Remembered(BaseModel):
@@ -65,28 +70,21 @@ class Remembered(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One file as it is (None: there is none) and as it will be (None: there will be none)."""
+    """One file as it is (None: there is none) and as it will be (None: there will be none). `shown`: what changes in
+    it, for people: of ours alone, and no key. `loose`: others may read it, and shall not."""
 
     path: Path
     before: str | None
     after: str | None
+    shown: str = ""
     secret: bool = False
     new: bool = False  # nothing of ours was in it
     mode: int | None = None  # that it is to have
-    masked: tuple[str, ...] = ()  # what is not shown of it
+    loose: bool = False
 
     @property
     def different(self) -> bool:
-        return self.before != self.after
-
-    @property
-    def diff(self) -> str:
-        """Unified, with keys masked; where there are some, without the lines around, which may be others'."""
-        old, new = ((text or "").splitlines(keepends=True) for text in (self.before, self.after))
-        told = "".join(difflib.unified_diff(old, new, str(self.path), str(self.path), n=0 if self.secret else 3))
-        for secret in self.masked:
-            told = told.replace(secret, "…")
-        return told
+        return self.before != self.after or self.loose
 
 
 @dataclass
@@ -109,9 +107,17 @@ def plan(client: str, folder: Path | None, files: Sequence[File]) -> Plan:
     for file in files:
         path = _real(file.path)
         wanted[path] = _together(wanted[path], file) if path in wanted else file
+        if folder is not None and file.secret and path.is_relative_to(_real(folder)):
+            raise VarietError("would bring the key into this project", where=str(path), next_step="Make it no link")
     for path in dict.fromkeys([*(_real(one.path) for one in known.files), *wanted]):
         old = next((one for one in known.files if _real(one.path) == path), None)
-        _one(path, old, wanted.get(path), made)
+        try:
+            _one(path, old, wanted.get(path), made)
+        except VarietError as error:
+            if files or old is None:
+                raise
+            made.left.append(str(error))  # the others are put back, and this one is remembered
+            made.remembered.files.append(old)
     return made
 
 
@@ -194,25 +200,48 @@ def _one(path: Path, old: Written | None, file: File | None, made: Plan) -> None
     if before is None and file is None:
         return  # somebody removed it: nothing of ours is in it
     was_made = old.made if old is not None and before is not None else before is None
+    untouched = old is not None and before is not None and _digest(before) in old.texts
+    others = [other for one in made.others for other in one.files if _real(other.path) == path]
     try:
         if kind == "whole":
             after, edits = _whole(path, before, old, file, made)
         else:
             values = {**(file.first if was_made else {}), **file.values} if file is not None else {}
             after, edits = _merged(path, before, kind, old, values, made)
-            if not edits and after is not None:
-                after = _as_kept(made.remembered, path, kind, after)
-    except DocumentProblem as problem:
-        raise VarietError(problem.what, where=str(path), next_step="Mend or move it, and connect again") from None
+            if not edits and untouched and old is not None and old.copied and not others:
+                after = _read(_copy_of(made.remembered, path))
+        shown = _shown(kind, before, after, [*(old.edits if old else ()), *edits])
+    except (DocumentProblem, RecursionError) as problem:
+        what = problem.what if isinstance(problem, DocumentProblem) else "it is nested too deeply"
+        raise VarietError(what, where=str(path), next_step="Mend or move it, and run this again") from None
     if not edits and was_made and after is not None and not _held(kind, after):
         after = None
-    secret = file.secret if file is not None else False
+    if file is None and old is not None:
+        for one in others:  # whoever still needs it puts back the rest
+            one.made = one.made or old.made
+    secret = file.secret if file is not None else old is not None and old.secret
     mode = _mode_before(path, old) if secret else None
-    again = _mode_again(path, old, made) if file is None and old is not None else None
-    masked = _masked(kind, before, secret) | _masked(kind, after, secret)
-    made.changes.append(Change(path, before, after, secret, old is None, again, tuple(sorted(masked, key=len))[::-1]))
+    again = _mode_again(others, old) if file is None and old is not None else None
+    loose = file is not None and secret and _loose(path)
+    closes = secret and file is not None
+    made.changes.append(Change(path, before, after, f"{path}\n{shown}", closes, old is None, again, loose))
     if edits:
-        made.remembered.files.append(Written(path=path, kind=kind, made=was_made, edits=edits, mode=mode))
+        copied = untouched and old is not None and old.copied if old is not None else before is not None
+        made.remembered.files.append(
+            Written(
+                path=path, kind=kind, made=was_made, edits=edits, secret=secret, mode=mode,
+                texts=_known_by([_digest(after), _digest(before), *(old.texts if old and untouched else ())]),
+                copied=copied,
+            )
+        )  # fmt: skip
+
+
+def _loose(path: Path) -> bool:
+    """Whether others may read a file."""
+    try:
+        return os.name == "posix" and bool(path.stat().st_mode & 0o077)
+    except OSError:
+        return False
 
 
 def _mode_before(path: Path, old: Written | None) -> int | None:
@@ -226,39 +255,45 @@ def _mode_before(path: Path, old: Written | None) -> int | None:
     return mode if mode != _PRIVATE else None
 
 
-def _mode_again(path: Path, old: Written, made: Plan) -> int | None:
+def _mode_again(others: Sequence[Written], old: Written) -> int | None:
     """What it had before, once nobody needs it closed; else whoever still does knows it from now on."""
-    still = [file for other in made.others for file in other.files if _real(file.path) == path]
-    for one in still:
+    for one in others:
         one.mode = old.mode if old.mode is not None else one.mode
-    return None if still else old.mode
+    return None if others else old.mode
 
 
 # Names of keys, but not of what names a key.
 _SECRET_NAME = re.compile(r"(?:key|token|secret|password)\Z", re.IGNORECASE)
-_NO_SECRET = re.compile(r"[A-Z][A-Z0-9_]*\Z|\$?\{")
-_LEAST_SECRET = 8  # characters
+_NAMES_A_KEY = re.compile(r"env_?key", re.IGNORECASE)
 
 
-def _masked(kind: Kind, text: str | None, secret: bool) -> set[str]:
-    """Keys in a file, ours and others'."""
-    if text is None:
-        return set()
+def _shown(kind: Kind, before: str | None, after: str | None, edits: Sequence[Edit]) -> str:
+    """What changes at our places, a line each; of what others wrote there, and of keys, nothing."""
     if kind == "whole":
-        return {text.strip()} if secret and len(text.strip()) >= _LEAST_SECRET else set()
+        return "" if before == after else "  - all of it\n" if after is None else "  + all of it\n"
+    old, new = document(kind, before or ""), document(kind, after or "")
+    lines = []
+    for at in dict.fromkeys(edit.at for edit in edits):
+        stood, stands = old.get(at), new.get(at)
+        name = ".".join(at)
+        if stood is not ABSENT and stood != stands:
+            lines.append(f"  - {name}\n")
+        if stands is not ABSENT and stood != stands:
+            ours = stands if not any(edit.names for edit in edits if edit.at == at) else f"{len(stands)} entries"
+            told = json.dumps(_masked(at[-1], ours), indent=2, ensure_ascii=False).replace("\n", "\n    ")
+            lines.append(f"  + {name}: {told}\n")
+    return "".join(lines)
 
-    def found(value: Any, name: str = "") -> Iterator[str]:
-        if isinstance(value, Mapping):
-            for key, one in value.items():
-                yield from found(one, str(key))
-        elif isinstance(value, list):
-            for one in value:
-                yield from found(one)
-        elif isinstance(value, str) and _SECRET_NAME.search(name):
-            yield value
 
-    values = found(document(kind, text).get(()))
-    return {one for one in values if len(one) >= _LEAST_SECRET and not _NO_SECRET.match(one)}
+def _masked(name: str, value: Any) -> Any:
+    """With a picture in place of each key."""
+    if isinstance(value, Mapping):
+        return {key: _masked(str(key), one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_masked(name, one) for one in value]
+    if not isinstance(value, str) or not _SECRET_NAME.search(name) or _NAMES_A_KEY.fullmatch(name):
+        return value
+    return value if value.startswith(("${", "{file:")) else "…"
 
 
 def _whole(
@@ -266,19 +301,24 @@ def _whole(
 ) -> tuple[str | None, list[Edit]]:
     """A file that is ours alone. One that somebody else made, or changed since, is left as it is."""
     ours = old.edits[0].wrote if old is not None else []
+    if old is None and file is not None and before == file.values[()]:
+        return before, []  # somebody else's, who wants the same
     if before is not None and _digest(before) not in ours and (file is None or before != file.values[()]):
         made.left.append(f"{path}: it is not as Variet wrote it")
         return before, []
     if file is None:
         return None, []
-    return file.values[()], [Edit(at=(), wrote=[_digest(file.values[()]), *ours[:1]])]
+    return file.values[()], [Edit(at=(), wrote=_known_by([_digest(file.values[()]), *ours]))]
 
 
 def _merged(
     path: Path, before: str | None, kind: Kind, old: Written | None, wanted: Values, made: Plan
 ) -> tuple[str, list[Edit]]:
     try:
-        return _edited(path, before, kind, old, wanted, made)
+        text, edits = _edited(path, before, kind, old, wanted, made)
+        for edit in edits:
+            edit.model_dump_json()  # what cannot be remembered is not replaced
+        return text, edits
     except (ValueError, TypeError, AttributeError, YAMLError) as error:  # of the libraries, for what they cannot write
         raise DocumentProblem(f"it is written in a way that cannot be changed with care ({error})") from None
 
@@ -365,7 +405,8 @@ def _set(held: Document, at: Place, value: Any, known: Edit | None) -> Edit:
     if stands is ABSENT or stands != value:
         held.set(at, value)
     if known is not None and stands is not ABSENT and _digest(stands) in known.wrote:
-        return Edit(at=at, wrote=[_digest(value), *known.wrote[:1]], was=known.was, before=known.before)
+        wrote = _known_by([_digest(value), _digest(stands), *known.wrote])
+        return Edit(at=at, wrote=wrote, was=known.was, before=known.before)
     was = stands is not ABSENT
     return Edit(at=at, wrote=[_digest(value)], was=was, before=stands if was else None)
 
@@ -395,7 +436,7 @@ def _entered(held: Document, at: Place, entries: Entries, known: Edit | None) ->
                 key = _names(table, entries.names)
                 edit.before = [one for one in edit.before if _names(one, entries.names) != key] + [listed[number]]
             held.set((*at, number), table)
-    edit.wrote = list(dict.fromkeys([*edit.wrote, *ours]))
+    edit.wrote = list(dict.fromkeys([*edit.wrote, *ours]))[: _MOST_DIGESTS * (len(entries.tables) + 1)]
     return edit
 
 
@@ -410,6 +451,8 @@ def _taken_out(held: Document, edit: Edit, keep: Sequence[list[Any]] = ()) -> li
         number = _find(listed, key, edit.names)
         if key in keep or number == len(listed):
             continue
+        if listed[number] in edit.before:
+            continue  # as it was: ours never came into the file
         if _digest(listed[number]) not in edit.wrote:
             changed.append(key)
             continue
@@ -451,6 +494,11 @@ def _names(table: Any, names: Sequence[str]) -> list[Any]:
 
 def _keys(entries: Entries) -> list[list[Any]]:
     return [_names(table, entries.names) for table in entries.tables]
+
+
+def _known_by(digests: Sequence[str]) -> list[str]:
+    """What a value of ours may be in the file: several writes in a row may have failed."""
+    return list(dict.fromkeys(digests))[:_MOST_DIGESTS]
 
 
 def _digest(value: Any) -> str:
@@ -503,14 +551,6 @@ def _remember(remembered: Remembered, others: Sequence[Remembered], changes: Seq
     for one in (remembered, *others):
         if one.files:
             paths.write_whole(folder / _file_of(one).name, one.model_dump_json(indent=1), _PRIVATE)
-
-
-def _as_kept(remembered: Remembered, path: Path, kind: Kind, text: str) -> str:
-    """A file from which all of ours was taken, with the line ends that it had where nothing else differs."""
-    kept = _read(_copy_of(remembered, path))
-    if kept is None or "".join(kept.split()) != "".join(text.split()):
-        return text
-    return kept if document(kind, kept).get(()) == document(kind, text).get(()) else text
 
 
 def _copy_of(remembered: Remembered, path: Path) -> Path:

@@ -58,6 +58,9 @@ class Frame:
 
     @classmethod
     def of(cls, text: str) -> Frame:
+        """Raises DocumentProblem."""
+        if 0 < text.count("\r\n") < text.count("\n"):
+            raise DocumentProblem("some of its lines end as on Windows, and some do not")
         return cls("\ufeff" if text.startswith("\ufeff") else "", "\r\n" if "\r\n" in text else "\n")
 
     def bare(self, text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from variet.connect.documents.base import ABSENT, Frame, Spot
+from variet.connect.documents.base import ABSENT, DocumentProblem, Frame, Spot
 
 _LINE = re.compile(r"^[ \t]*(?:export[ \t]+)?(?P<name>[A-Za-z_]\w*)[ \t]*=[ \t]*(?P<value>[^\n]*)", re.MULTILINE)
 
@@ -51,4 +51,9 @@ class EnvDocument:
 
 
 def _quoted(value: str) -> str:
-    return value if re.fullmatch(r"[\w./:@%+,=-]*", value) else "'" + value.replace("'", "\\'") + "'"
+    if re.fullmatch(r"[\w./:@%+,=-]*", value):
+        return value
+    quote = next((one for one in "'\"" if one not in value), "")
+    if not quote or "\n" in value:
+        raise DocumentProblem("a value with both kinds of quotes cannot be written")
+    return f"{quote}{value}{quote}"

@@ -47,7 +47,8 @@ class JsonDocument:
         self._insert(node, at[depth], value, depth + 1)
 
     def remove(self, at: Spot, *, keep: int = 0) -> None:
-        if self.get(at) is ABSENT:
+        stands = self.get(at)
+        if stands is ABSENT or (stands in ([], {}) and self._commented(at)):
             return
         while len(at) > keep + 1 and self.get(at[:-1]) == {at[-1]: self.get(at)} and not self._commented(at[:-1]):
             at = at[:-1]
@@ -176,7 +177,7 @@ def _value(node: Node) -> Any:
     try:
         return json.loads(text)
     except ValueError:
-        raise DocumentProblem(f"it is not JSON in line {node.start_point.row + 1}: {text[:40]}") from None
+        raise DocumentProblem(f"it is not JSON in line {node.start_point.row + 1}") from None
 
 
 def _key(node: Node) -> str:

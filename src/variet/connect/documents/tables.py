@@ -35,6 +35,7 @@ class _Tables(ABC):
         return _plain(here)
 
     def set(self, at: Spot, value: Any) -> None:
+        self._touch(at)
         here: Any = self._data
         for depth, key in enumerate(at[:-1], 1):
             if key not in here:
@@ -50,6 +51,7 @@ class _Tables(ABC):
     def remove(self, at: Spot, *, keep: int = 0) -> None:
         if self.get(at) is ABSENT:
             return
+        self._touch(at)
         around: list[Any] = [self._data]
         for key in at[:-1]:
             around.append(around[-1][key])
@@ -59,6 +61,17 @@ class _Tables(ABC):
                 break
             del around[depth - 1][at[depth - 1]]
 
+    def _touch(self, at: Spot) -> None:
+        """Raises DocumentProblem where what stands there is used elsewhere, too."""
+        here: Any = self._data
+        for key in at:
+            held = isinstance(here, MutableSequence) and isinstance(key, int) and key < len(here)
+            if not held and not (isinstance(here, MutableMapping) and key in here):
+                return
+            here = here[key]
+        if _anchored(here):
+            raise DocumentProblem(f"what stands at {'.'.join(map(str, at))} is used elsewhere in it, too, by an anchor")
+
     @abstractmethod
     def _table(self, *, last: bool) -> MutableMapping[str, Any]: ...
 
@@ -66,14 +79,15 @@ class _Tables(ABC):
 class TomlDocument(_Tables):
     def __init__(self, text: str) -> None:
         self._frame = Frame.of(text)
+        self._held = self._frame.bare(text)
         try:
-            self._data = tomlkit.parse(self._frame.bare(text))
+            self._data = tomlkit.parse(self._held)
         except TOMLKitError as error:
             raise DocumentProblem(f"it is not TOML: {error}") from None
 
     @property
     def text(self) -> str:
-        return self._frame.around(tomlkit.dumps(self._data))
+        return self._frame.around(carried_over(self._held, self._held, tomlkit.dumps(self._data)))
 
     def _table(self, *, last: bool) -> MutableMapping[str, Any]:
         return tomlkit.table(is_super_table=not last)
@@ -137,6 +151,16 @@ def _indents(text: str) -> dict[str, int]:
         elif not match["item"] and deeper > 0:
             mapping = deeper
     return {"mapping": mapping, "sequence": sequence, "offset": offset}
+
+
+def _anchored(value: Any) -> bool:
+    """Whether YAML's anchors, aliases or merges are in a value."""
+    anchor = getattr(value, "anchor", None)
+    if getattr(anchor, "value", None) or getattr(value, "merge", None):
+        return True
+    if isinstance(value, MutableMapping):
+        return any(_anchored(one) for one in value.values())
+    return isinstance(value, MutableSequence) and any(_anchored(one) for one in value)
 
 
 def _plain(value: Any) -> Any:
