@@ -53,7 +53,7 @@ def find() -> Connection:
     stored = next((one for one in (paired, running) if one.get("url") == url), {})
     authority = os.environ.get("VARIET_ENGINE_CA") or stored.get("authority")
     given = os.environ.get("VARIET_API_KEY")
-    lasts = bool(given) or stored is paired
+    lasts = bool(given) or stored is not running
     return Connection(url, given or stored.get("key"), Path(authority) if authority else None, lasts)
 
 

@@ -158,7 +158,7 @@ def test_where_the_engine_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.delenv(name, raising=False)
     assert connection.find() == connection.Connection("http://127.0.0.1:8000")
     connection.announce("http://127.0.0.1:9000", "run", None)
-    assert connection.find() == connection.Connection("http://127.0.0.1:9000", "run")
+    assert connection.find() == connection.Connection("http://127.0.0.1:9000", "run", key_lasts=False)
     certificates = Certificates(tmp_path / "tls")
     certificates.refresh(HERE)
     stored = connection.save_pairing("https://192.168.1.20:8000", "vk_x", certificates.authority_pem())

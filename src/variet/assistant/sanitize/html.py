@@ -9,6 +9,7 @@ import re
 from urllib.parse import urljoin, urlsplit
 
 import css_inline
+import lxml.etree
 import lxml.html
 from lxml.html import HtmlElement
 
@@ -64,9 +65,10 @@ def _tree(html: str) -> HtmlElement:
     """No deeper than 255 elements: libxml2 reads no further, and what comes behind would overrun others' stacks."""
     parser = lxml.html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, huge_tree=False)
     data = html.encode("utf-8", errors="replace").replace(b"\0", b"")
-    if not data.strip():
-        data = b"<body></body>"
-    return lxml.html.document_fromstring(data, parser=parser, ensure_head_body=True)
+    try:
+        return lxml.html.document_fromstring(data, parser=parser, ensure_head_body=True)
+    except lxml.etree.ParserError:  # there is not one element, nor a word
+        return lxml.html.document_fromstring(b"<body></body>", parser=parser, ensure_head_body=True)
 
 
 def _styled(tree: HtmlElement, sheets: tuple[str, ...]) -> HtmlElement:
