@@ -730,3 +730,14 @@ def test_what_an_env_file_holds_is_read_as_it_was_written(value: str) -> None:
     made = document("env", "")
     made.set(("A",), value)
     assert document("env", made.text).get(("A",)) == value
+
+
+def test_without_its_copy_a_file_is_put_back_value_by_value(where: Where) -> None:
+    path = where.home / ".codex" / "config.toml"
+    path.parent.mkdir()
+    path.write_text("# mine\nmodel = 'gpt'\n")
+    connect("codex", where, offered())
+    for copy in (paths.state_dir() / "connect").glob("*config.toml"):
+        copy.unlink()
+    connect("codex", where, None)
+    assert document("toml", path.read_text()).get(()) == {"model": "gpt"} and "# mine" in path.read_text()

@@ -209,7 +209,8 @@ def _one(path: Path, old: Written | None, file: File | None, made: Plan) -> None
             values = {**(file.first if was_made else {}), **file.values} if file is not None else {}
             after, edits = _merged(path, before, kind, old, values, made)
             if not edits and untouched and old is not None and old.copied and not others:
-                after = _read(_copy_of(made.remembered, path))
+                kept = _read(_copy_of(made.remembered, path))
+                after = after if kept is None else kept
         shown = _shown(kind, before, after, [*(old.edits if old else ()), *edits])
     except (DocumentProblem, RecursionError) as problem:
         what = problem.what if isinstance(problem, DocumentProblem) else "it is nested too deeply"
