@@ -98,6 +98,12 @@ def main() -> None:
     except VarietError as error:
         click.echo(f"variet: {error}", err=True)
         sys.exit(1)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == "variet":
+            raise
+        told = "`make setup-client` installs the workstation's commands; without a clone: pip install 'variet[agent]'"
+        click.echo(f"variet: this is not installed here ({error.name} is missing). {told}", err=True)
+        sys.exit(1)
     except OSError as error:
         if error.filename is None:
             raise

@@ -134,6 +134,9 @@ async def test_a_redirect_is_looked_at_like_any_address(web_pages: Pages) -> Non
     web_pages.held["/there"] = leads("/rebase")
     came = await _got(web_pages, "/there")
     assert came.url == f"{web_pages.url}/rebase" and "Rebasing" in came.text
+    web_pages.held["/odd"] = leads("http://[x")
+    with pytest.raises(ToolProblem, match="no address"):
+        await _got(web_pages, "/odd")
     for number, where in enumerate(
         ("http://127.0.0.1:9/x", "http://[::1]/x", "http://localhost/x", "file:///etc/passwd")
     ):
@@ -188,6 +191,21 @@ async def test_what_a_sheet_from_elsewhere_hides_is_hidden(web_pages: Pages) -> 
     read = await tools.fetch(f"{web_pages.url}/styled", 1)
     await tools.close()
     assert read.text == "seen" and read.note == "removed: 1 hidden passage"
+
+
+async def test_a_page_that_cannot_be_cleaned_is_refused_and_a_later_reading_is_a_new_one(web_pages: Pages) -> None:
+    _fill(web_pages)
+    web_pages.held["/endless"] = (f"<p style='x:{'(' * 50_000}'>x</p>", "text/html")
+    tools = Search(SearchSettings(allow=(web_pages.host,)))
+    with pytest.raises(ToolProblem, match="nested without end") as raised:
+        await tools.fetch(f"{web_pages.url}/endless", 1)
+    assert raised.value.code == "unsupported_type"
+    for word in ("first", "second"):
+        web_pages.held["/news"] = (f"<p>the {word}</p>", "text/html")
+        assert (await tools.fetch(f"{web_pages.url}/news", 1)).text == f"the {word}"
+    with pytest.raises(ToolProblem, match="not an address of a web page"):
+        await tools.fetch("http://8.8.8.8/\x01", 1)
+    await tools.close()
 
 
 async def test_the_parts_of_a_page_are_of_one_reading(web_pages: Pages) -> None:

@@ -54,3 +54,12 @@ def test_commands_of_machine_b_need_nothing_of_the_engine(
     )
     assert words in done.stdout + done.stderr, done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_part_that_is_not_installed_is_named_with_what_installs_it(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, "mcp,lxml", "mcp", "search"], env={**os.environ, "VARIET_HOME": str(tmp_path)},
+        capture_output=True, text=True, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 1 and "is missing). `make setup-client` installs" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr

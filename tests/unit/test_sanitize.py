@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from variet.assistant.sanitize.characters import seen
-from variet.assistant.sanitize.html import cleaned
+from variet.assistant.sanitize.html import cleaned, linked_sheets
 from variet.assistant.sanitize.styles import opened
 from variet.assistant.sanitize.text import readable
 
@@ -63,6 +63,9 @@ def text(html: str, **more: object) -> str:
         f"<style>@layer x {{ p.a {{ font-size: 0 }} }}</style><p class=a>{BAD}</p>",
         f"<style>p#b.a{{opacity:0}}</style><p id=b class=a style='opacity:0'>{BAD}</p>",
         f"<p style='display:none'>x<b>{BAD}</b></p>",
+        f"<div style='--x:none'><p style='display:var(--x)'>{BAD}</p></div>",
+        f"<style>:root{{--bg:#fff;--fg:var(--bg)}} .v{{color:var(--fg)}}</style><p class=v>{BAD}</p>",
+        f"<p style='font-size:var(--none, 0)'>{BAD}</p>",
         f"<div style='color:white'>x<b style='color:red'>seen</b>{BAD}</div>",
     ],
 )
@@ -84,6 +87,11 @@ def test_what_nobody_sees_is_not_told(html: str) -> None:
         '<p style="opacity:.7;margin-left:-20px;text-indent:-1em">shown</p>',
         "<style>@media print {p{display:none}} @media (max-width:600px) {p{display:none}}</style><p>shown</p>",
         "<style>{{{ not css</style><p>shown</p>",
+        "<style>html{background:#000;color:#fff}</style><p>shown</p>",
+        "<style>:root{--bg:#111} body{background:var(--bg);color:#fff}</style><p>shown</p>",
+        "<style>body{background:light-dark(#fff,#000);color:#fff}</style><p>shown</p>",
+        "<p style='transform:scale(1.1.1);width:..5px'>shown</p><img width=1.2.3>",
+        "<p style='--a:var(--b) var(--b);--b:var(--a) var(--a);x:var(--a)'>shown</p>",
         "<details><summary>more</summary>shown</details>",
     ],
 )
@@ -151,6 +159,42 @@ def test_nothing_is_taken_out_twice(said: str) -> None:
 @given(st.text(alphabet=st.sampled_from(list("<>/\"'=;:{}@ apdivstyle")), max_size=200))
 def test_any_text_can_be_read(said: str) -> None:
     readable(said)
+
+
+@settings(deadline=None)
+@given(st.text(alphabet=st.sampled_from(list("0123456789.-%()pxemrctalinsvh:; #,/")), max_size=80))
+def test_any_style_can_be_read(said: str) -> None:
+    names = (
+        "clip",
+        "transform",
+        "font",
+        "font-size",
+        "color",
+        "background",
+        "left",
+        "opacity",
+        "clip-path",
+        "translate",
+    )
+    style = ";".join(f"{name}:{said}" for name in names)
+    text(f'<p style="position:absolute;overflow:hidden;{style}">x</p><img width="{said}">')
+
+
+def test_names_that_no_library_takes_again_do_no_harm() -> None:
+    assert "x" in readable("<d/{>x</d><a:b c:d=1 {=2>y</a:b>").text
+    assert "x" in readable("<td lang='\x0c'><a href='http://a/\x0c&#7;'>x</a><style>\x0c</style>", "http://a/").text
+
+
+def test_addresses_that_are_none_are_passed_over() -> None:
+    body, _, _ = cleaned('<a href="http://[x">a</a><link rel=stylesheet href="http://[y">', "https://a.example/")
+    assert (
+        body.find(".//a").get("href") is None and linked_sheets('<link rel=stylesheet href="//[">', "http://a/") == []
+    )
+
+
+def test_styles_that_nest_without_end_are_refused() -> None:
+    with pytest.raises(RecursionError):
+        readable(f"<p style='display:none;x:{'(' * 50_000}'>{BAD}</p>")
 
 
 def test_deep_and_large_pages_end() -> None:

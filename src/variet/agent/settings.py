@@ -6,16 +6,14 @@ tool of it is allowed beforehand.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from variet import paths
-from variet.errors import ConfigError, Mistake
+from variet import paths, settings_file
 
 Role = Literal["main", "ask", "explore", "plan", "review"]
 ProfileName = Literal["native", "replayed", "preserved", "unthinking", "blocks", "open-blocks"]  # profiles.py
@@ -59,12 +57,12 @@ def file() -> Path:
 
 def load() -> Settings:
     """Raises ConfigError that names each mistake; no file is no mistake."""
-    return _read(file(), Settings) or Settings()
+    return settings_file.read(file(), Settings) or Settings()
 
 
 def of_project(root: Path) -> dict[str, ServerSettings]:
     """The servers that a project brings. Raises ConfigError."""
-    found = _read(root / ".mcp.json", _Project)
+    found = settings_file.read(root / ".mcp.json", _Project)
     servers = found.servers if found else {}
     return {name: one.model_copy(update={"always_allow": ()}) for name, one in servers.items()}
 
@@ -73,22 +71,6 @@ class _Project(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     servers: dict[str, ServerSettings] = Field(default_factory=dict, alias="mcpServers")
-
-
-def _read(path: Path, kind: type[Any]) -> Any:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), [Mistake("$", f"it cannot be read: {error}")]) from None
-    try:
-        return kind.model_validate(json.loads(text))
-    except ValidationError as error:
-        wrong = [Mistake(".".join(("$", *map(str, one["loc"]))), one["msg"]) for one in error.errors()]
-        raise ConfigError(str(path), wrong) from None
-    except ValueError as error:
-        raise ConfigError(str(path), [Mistake("$", f"it is not JSON: {error}")]) from None
 
 
 def _filled(value: Any, environment: Mapping[str, str]) -> Any:

@@ -7,12 +7,13 @@ from typing import Literal
 from variet.errors import VarietError
 
 Code = Literal[
-    "bad_request", "forbidden_address", "not_found", "rate_limited", "timeout", "too_large", "unavailable",
-    "unsupported_type", "not_configured",
+    "bad_request", "forbidden_address", "not_found", "rate_limited", "timeout", "unavailable", "unsupported_type",
 ]  # fmt: skip
 
 
 class ToolProblem(VarietError):
+    """`code`: stable, for programs."""
+
     def __init__(self, code: Code, what: str, next_step: str = "") -> None:
         self.code: Code = code
         super().__init__(what, next_step=next_step)

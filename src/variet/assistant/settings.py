@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from variet import paths
-from variet.errors import ConfigError, Mistake
+from variet import paths, settings_file
 
 
 class SearchSettings(BaseModel):
@@ -32,12 +31,4 @@ def file() -> Path:
 
 def load() -> Settings:
     """Raises ConfigError that names each mistake; no file is no mistake."""
-    try:
-        return Settings.model_validate_json(file().read_bytes())
-    except FileNotFoundError:
-        return Settings()
-    except OSError as error:
-        raise ConfigError(str(file()), [Mistake("$", f"cannot be read: {error.strerror}")]) from None
-    except ValidationError as error:
-        mistakes = [Mistake("$" + "".join(f".{part}" for part in one["loc"]), one["msg"]) for one in error.errors()]
-        raise ConfigError(str(file()), mistakes) from None
+    return settings_file.read(file(), Settings) or Settings()

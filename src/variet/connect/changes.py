@@ -138,7 +138,8 @@ def apply(made: Plan) -> None:
             if os.name == "posix":
                 change.path.chmod(mode)
         except OSError as error:
-            told = f"`variet connect {made.remembered.client} --undo` puts back what was written before it"
+            undo = f"variet connect {made.remembered.client} --undo" + (" --project" if made.remembered.folder else "")
+            told = f"`{undo}` puts back what was written before it"
             raise VarietError(f"cannot be written: {error.strerror}", where=str(change.path), next_step=told) from None
     if made.remembered.files:
         _remember(made.remembered, (), ())

@@ -15,7 +15,7 @@ from lxml.html import HtmlElement
 
 from variet.assistant.sanitize.characters import seen
 from variet.assistant.sanitize.report import Removed
-from variet.assistant.sanitize.styles import Look, declarations, gone, look, opened, unseen
+from variet.assistant.sanitize.styles import NUMBER, Look, declarations, gone, look, opened, resolved, unseen
 
 _NEVER_SHOWN = frozenset(
     {
@@ -29,36 +29,52 @@ _TITLE_CHARS = 300
 # A host as people write it in a link's text.
 _HOST = re.compile(r"(?:https?://)?((?:[a-z0-9-]+\.)+[a-z]{2,})(?=[/:?#\s]|$)", re.IGNORECASE)
 _PIXEL_PX = 3
+_NAME = re.compile(r"[a-z][a-z0-9-]*")
 
 
 def cleaned(html: str, url: str = "", sheets: tuple[str, ...] = ()) -> tuple[HtmlElement, str, Removed]:
     """(its body, its title, what was removed). `url`: what its links are relative to; `sheets`: of the page, from
-    elsewhere. Never raises for a text that is no HTML: all of it is text then."""
+    elsewhere. A text that is no HTML is all text. Raises RecursionError for styles that nest without end."""
     removed = Removed()
     root = _styled(_tree(html), sheets)
     title = " ".join(" ".join(root.xpath("//head/title//text()")).split())[:_TITLE_CHARS]
     body = root.find("body")
     if body is None:
         body = lxml.html.fromstring("<body></body>")
-    _prune(body, Look(), removed)
+    _prune(body, look(_style(root, Look()), Look()), removed)
     _tell_links(body, url, removed)
     for element in body.iter():
+        if not _NAME.fullmatch(element.tag):
+            element.tag = "span"
         for part in ("text", "tail"):
             if text := getattr(element, part):
                 kept, unseen_characters = seen(text)
                 if unseen_characters:
                     removed["unseen"] += unseen_characters
                     setattr(element, part, kept)
-        for name in [name for name in element.attrib if name not in _KEPT_ATTRIBUTES]:
-            del element.attrib[name]
+        held = {name: seen(value)[0] for name, value in element.attrib.items() if name in _KEPT_ATTRIBUTES}
+        element.attrib.clear()  # one by one would not do: a parser takes names that no library takes again
+        element.attrib.update(held)
     return body, title, removed
 
 
 def linked_sheets(html: str, url: str) -> list[str]:
     """The addresses of a page's style sheets from elsewhere: what they hide is hidden, too."""
     links = [one for one in _tree(html).iter("link") if "stylesheet" in one.get("rel", "").lower().split()]
-    found = [urljoin(url, one.get("href", "")) for one in links if "print" not in one.get("media", "").lower()]
+    found = [_joined(url, one.get("href", "")) for one in links if "print" not in one.get("media", "").lower()]
     return list(dict.fromkeys(one for one in found if one.startswith(("http://", "https://"))))
+
+
+def _joined(url: str, href: str) -> str:
+    """Empty where that is no address."""
+    try:
+        return urljoin(url, seen(href)[0].strip())  # controls are nothing that a tree takes
+    except ValueError:
+        return ""
+
+
+def _style(element: HtmlElement, around: Look) -> dict[str, str]:
+    return resolved(declarations(element.get("style", "")), around)
 
 
 def _tree(html: str) -> HtmlElement:
@@ -74,7 +90,7 @@ def _tree(html: str) -> HtmlElement:
 def _styled(tree: HtmlElement, sheets: tuple[str, ...]) -> HtmlElement:
     """With each element's styles in its own `style` attribute."""
     for sheet in tree.iter("style"):
-        sheet.text = opened(sheet.text or "")
+        sheet.text = seen(opened(sheet.text or ""))[0]
     inliner = css_inline.CSSInliner(
         inline_style_tags=True, keep_style_tags=False, keep_link_tags=False, load_remote_stylesheets=False,
         extra_css="\n".join(opened(one) for one in sheets) or None,
@@ -90,7 +106,7 @@ def _prune(body: HtmlElement, around: Look, removed: Removed) -> None:
     waiting = [(body, around)]
     while waiting:
         element, around = waiting.pop()
-        mine = look(declarations(element.get("style", "")), _by_attributes(element, around))
+        mine = look(_style(element, around), _by_attributes(element, around))
         blind = unseen(mine)
         if blind and element.text and element.text.strip():
             removed["hidden"] += 1
@@ -99,20 +115,20 @@ def _prune(body: HtmlElement, around: Look, removed: Removed) -> None:
             if blind and child.tail and child.tail.strip():
                 removed["hidden"] += 1
                 child.tail = " "
-            if _stays(child, removed):
+            if _stays(child, mine, removed):
                 waiting.append((child, mine))
             else:
                 child.drop_tree()
 
 
-def _stays(element: HtmlElement, removed: Removed) -> bool:
+def _stays(element: HtmlElement, around: Look, removed: Removed) -> bool:
     name = element.tag if isinstance(element.tag, str) else ""
     if name == "img":
-        removed["pixel" if _is_pixel(element) else "image"] += 1
+        removed["pixel" if _is_pixel(element, around) else "image"] += 1
         return False
     if not name or name in _NEVER_SHOWN:
         return False
-    if "hidden" in element.attrib or gone(declarations(element.get("style", ""))):
+    if "hidden" in element.attrib or gone(_style(element, around)):
         removed["hidden"] += bool(element.text_content().strip())
         return False
     return True
@@ -132,10 +148,10 @@ def _by_attributes(element: HtmlElement, around: Look) -> Look:
     return look(style, around) if style else around
 
 
-def _is_pixel(image: HtmlElement) -> bool:
-    style = declarations(image.get("style", ""))
+def _is_pixel(image: HtmlElement, around: Look) -> bool:
+    style = _style(image, around)
     for name in ("width", "height"):
-        size = re.match(r"\s*([\d.]+)", image.get(name) or style.get(name, ""))
+        size = re.match(rf"\s*({NUMBER})", image.get(name) or style.get(name, ""))
         if size is not None and float(size[1]) <= _PIXEL_PX:
             return True
     return gone(style) or "hidden" in image.attrib
@@ -144,8 +160,8 @@ def _is_pixel(image: HtmlElement) -> bool:
 def _tell_links(body: HtmlElement, url: str, removed: Removed) -> None:
     """Links are absolute; one whose text names another site than it leads to says so."""
     for link in list(body.iter("a")):
+        target = _joined(url, link.get("href", ""))
         try:
-            target = urljoin(url, link.get("href", "").strip())
             host = urlsplit(target).hostname or ""
             scheme = urlsplit(target).scheme
         except ValueError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 
 _NAMES = {
     "hidden": ("hidden passage", "hidden passages"),
@@ -19,9 +18,5 @@ class Removed(Counter[str]):
 
     def told(self) -> str:
         """In words; empty where nothing was removed."""
-        return told(self)
-
-
-def told(counts: Mapping[str, int]) -> str:
-    parts = [f"{n} {_NAMES[kind][n != 1]}" for kind, n in counts.items() if n]
-    return f"removed: {', '.join(parts)}" if parts else ""
+        parts = [f"{n} {_NAMES[kind][n != 1]}" for kind, n in self.items() if n]
+        return f"removed: {', '.join(parts)}" if parts else ""

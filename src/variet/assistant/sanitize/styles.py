@@ -7,8 +7,8 @@ those that a wide screen would obey are taken out of their blocks before.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import tinycss2
@@ -24,7 +24,11 @@ _UNITS = {"px": 1.0, "pt": 4 / 3, "pc": 16.0, "in": 96.0, "cm": 37.8, "mm": 3.78
           "rem": 16.0, "ch": 8.0, "ex": 8.0}  # fmt: skip
 _NAMED_SIZES = {"xx-small": 9.0, "x-small": 10.0, "small": 13.0, "medium": 16.0, "large": 18.0, "x-large": 24.0,
                 "xx-large": 32.0}  # fmt: skip
-_NUMBER = re.compile(r"(-?\d*\.?\d+)\s*([a-z%]*)", re.IGNORECASE)
+NUMBER = r"-?\d*\.?\d+"
+_NUMBER = re.compile(rf"({NUMBER})\s*([a-z%]*)", re.IGNORECASE)
+_VARIABLE = re.compile(r"var\(\s*(--[\w-]+)\s*(?:,([^()]*))?\)")
+_MOST_STEPS, _MOST_VALUE = 8, 2_000  # of variables within variables, and characters of what they make
+_UNKNOWN_COLOURS = ("var(", "color-mix(", "light-dark(", "url(", "gradient(")
 Rgb = tuple[float, float, float]
 _WHITE: Rgb = (255.0, 255.0, 255.0)
 
@@ -56,7 +60,7 @@ def _obeyed(rule: Any) -> bool:
 def _one_obeyed(query: str) -> bool:
     if re.search(r"\b(?:print|speech)\b", query) and "not" not in query:
         return False
-    for found in re.finditer(r"(min|max)-width\s*:\s*([\d.]+)\s*(px|em|rem)", query):
+    for found in re.finditer(rf"(min|max)-width\s*:\s*({NUMBER})\s*(px|em|rem)", query):
         px = float(found[2]) * (1.0 if found[3] == "px" else 16.0)
         if (px > _WIDTH_PX) if found[1] == "min" else (px < _WIDTH_PX):
             return False
@@ -65,7 +69,8 @@ def _one_obeyed(query: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What an element hands on to those in it. `background`: None where it is a picture, and nobody knows."""
+    """What an element hands on to those in it. `background`: None where it is a picture, and nobody knows; `variables`:
+    custom properties."""
 
     font_px: float = 16.0
     colour: Rgb = (0.0, 0.0, 0.0)
@@ -73,6 +78,7 @@ class Look:
     background: Rgb | None = _WHITE
     opacity: float = 1.0
     invisible: bool = False  # by `visibility`, which those in it may undo
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 def declarations(style: str) -> dict[str, str]:
@@ -88,17 +94,35 @@ def declarations(style: str) -> dict[str, str]:
     return found
 
 
+def resolved(style: dict[str, str], around: Look) -> dict[str, str]:
+    """With the values of custom properties in place of their names; those of others around, too."""
+    own = {name: value for name, value in style.items() if name.startswith("--")}
+    known = {**around.variables, **own}
+    return {name: _filled(value, known) if "var(" in value else value for name, value in style.items()}
+
+
+def _filled(value: str, known: Mapping[str, str]) -> str:
+    for _ in range(_MOST_STEPS):
+        filled = _VARIABLE.sub(lambda found: known.get(found[1], found[2] or ""), value)
+        if filled == value or len(filled) > _MOST_VALUE:
+            break
+        value = filled
+    return value
+
+
 def look(style: dict[str, str], around: Look) -> Look:
-    """Of an element with these declarations."""
+    """Of an element with these declarations, `resolved`."""
     mine = replace(around, font_px=_font_px(style, around.font_px), opacity=around.opacity * _opacity(style))
+    if own := {name: value for name, value in style.items() if name.startswith("--")}:
+        mine = replace(mine, variables={**around.variables, **own})
     if "visibility" in style:
         mine = replace(mine, invisible=style["visibility"] in ("hidden", "collapse"))
     if (colour := _colour(style.get("color", ""))) is not None:
         mine = replace(mine, colour=colour[0], colour_alpha=colour[1])
     if "-webkit-text-fill-color" in style and (fill := _colour(style["-webkit-text-fill-color"])) is not None:
         mine = replace(mine, colour=fill[0], colour_alpha=fill[1])
-    shown = f"{style.get('background', '')} {style.get('background-image', '')}"
-    if "url(" in shown or "gradient(" in shown:
+    shown = " ".join(style.get(name, "") for name in ("background", "background-image", "background-color"))
+    if any(one in shown for one in _UNKNOWN_COLOURS):
         return replace(mine, background=None)
     behind = style.get("background-color") or style.get("background", "")
     for word in [behind, *behind.split()]:
@@ -146,7 +170,7 @@ def _fraction(text: str) -> float:
 def _font_px(style: dict[str, str], around: float) -> float:
     text = style.get("font-size", "")
     if not text and "font" in style:
-        found = re.search(r"(?:^|\s)(-?[\d.]+(?:px|pt|em|rem|%|ex|ch|vw|vh)|0)(?:/|\s)", style["font"])
+        found = re.search(rf"(?:^|\s)({NUMBER}(?:px|pt|em|rem|%|ex|ch|vw|vh)|0)(?:/|\s)", style["font"])
         text = found[1] if found else ""
     if text in _NAMED_SIZES:
         return _NAMED_SIZES[text]
@@ -169,15 +193,15 @@ def _px(text: str, of: float, em: float = 16.0) -> float | None:
 
 def _clipped(style: dict[str, str]) -> bool:
     """To nothing, or to a dot."""
-    if re.search(r"rect\(\s*(?:0|1px|auto)?[^)]*\)", style.get("clip", "")):
-        sides = [float(one) for one in re.findall(r"-?[\d.]+", style["clip"])]
+    if "rect(" in style.get("clip", ""):
+        sides = [float(one) for one in re.findall(NUMBER, style["clip"])]
         if sides and max(sides) - min(sides) <= 2:
             return True
     shape = style.get("clip-path", "")
     if re.search(r"inset\(\s*(?:5\d|[6-9]\d|100)(?:\.\d+)?%", shape) or re.search(r"circle\(\s*0", shape):
         return True
     scaled = f"{style.get('transform', '')} scale({style.get('scale', '1')})"
-    scale = re.search(r"scale(?:[xy]|3d)?\(\s*(-?[\d.]+)", scaled)
+    scale = re.search(rf"scale(?:[xy]|3d)?\(\s*({NUMBER})", scaled)
     if scale is not None and abs(float(scale[1])) < 0.05:
         return True
     if re.search(r"rotate[xy]\(\s*90deg", style.get("transform", "")) or style.get("zoom") in ("0", "0%"):

@@ -1,5 +1,5 @@
 """What a page says, as Markdown: its main part where there is one, by `trafilatura`, which finds that best of the
-extractors there are (docs/decisions/029); else all of it."""
+extractors there are (docs/decisions/028); else all of it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ class Readable:
 
 
 def readable(html: str, url: str = "", sheets: tuple[str, ...] = ()) -> Readable:
-    """Of a page's HTML; `sheets`: its style sheets from elsewhere."""
+    """Of a page's HTML; `sheets`: its style sheets from elsewhere. Raises RecursionError for a page whose styles nest
+    without end."""
     import trafilatura
 
     body, title, removed = cleaned(html, url, sheets)

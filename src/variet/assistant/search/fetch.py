@@ -64,7 +64,7 @@ class Fetcher:
             try:
                 if not answer.is_redirect:
                     return await _read(url, answer)
-                url = urljoin(url, answer.headers.get("location", ""))
+                url = _next(url, answer.headers.get("location", ""))
             finally:
                 await answer.aclose()
         raise ToolProblem("unavailable", f"it redirects more than {_MOST_REDIRECTS} times")
@@ -72,7 +72,10 @@ class Fetcher:
     async def _asked(self, url: str) -> httpx.Response:
         host, port, tls = target(url)
         address = chosen(host, port, await _looked_up(host, port), self._allowed)
-        where = httpx.URL(url)
+        try:
+            where = httpx.URL(url)
+        except httpx.InvalidURL as error:
+            raise ToolProblem("bad_request", f"not an address of a web page: {error}") from None
         request = httpx.Request(
             "GET", where.copy_with(host=address, port=port, fragment=None),
             headers={
@@ -90,6 +93,13 @@ class Fetcher:
             raise ToolProblem("timeout", f"{host} does not answer") from None
         except httpx.HTTPError as error:
             raise ToolProblem("unavailable", f"{host} cannot be read: {error or type(error).__name__}") from None
+
+
+def _next(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        raise ToolProblem("unavailable", f"it redirects to what is no address: {location[:200]}") from None
 
 
 async def _looked_up(host: str, port: int) -> list[str]:

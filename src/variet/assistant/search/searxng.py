@@ -134,7 +134,7 @@ def _note(told: Mapping[str, Any], hits: list[Hit], most: int, removed: Removed)
     ]
     parts = [
         f"engines that did not answer: {', '.join(failed)}" if failed else "",
-        "nothing was found, for no engine answered" if failed and not hits else "" if hits else "nothing was found",
+        "" if hits else "nothing was found",
         f"{len(hits) - most} more hits" if len(hits) > most else "",
         removed.told(),
     ]

@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field
 from variet.assistant.problems import ToolProblem
 from variet.assistant.sanitize.html import linked_sheets
 from variet.assistant.sanitize.text import Readable, plain, readable
-from variet.assistant.search.fetch import Fetcher
+from variet.assistant.search.fetch import Fetched, Fetcher
 from variet.assistant.search.models import Category, Found, Page, Span
 from variet.assistant.search.searxng import SearXNG
 from variet.assistant.settings import SearchSettings
@@ -42,15 +42,13 @@ class Search:
         await self._searxng.close()
         await self._fetcher.close()
 
-    async def search(
-        self, query: str, category: Category, span: Span | None, language: str, most: int
-    ) -> Found:  # fmt: skip
+    async def search(self, query: str, category: Category, span: Span | None, language: str, most: int) -> Found:
         """Raises ToolProblem."""
         return await self._searxng.search(query, category, span, language or self._settings.language, most)
 
     async def fetch(self, url: str, part: int) -> Page:
         """Raises ToolProblem."""
-        where, page, cut = await self._page(url)
+        where, page, cut = await self._page(url, part)
         parts = max(1, -(-len(page.text) // _PART_CHARS))
         if not 1 <= part <= parts:
             raise ToolProblem("bad_request", f"this page has {parts} parts")
@@ -64,21 +62,25 @@ class Search:
             note="; ".join(note for note in notes if note),
         )  # fmt: skip
 
-    async def _page(self, url: str) -> tuple[str, Readable, bool]:
-        """From memory, where it was read a moment ago: the parts of a page are of one reading."""
-        if url in self._pages:
-            self._pages.move_to_end(url)
+    async def _page(self, url: str, part: int) -> tuple[str, Readable, bool]:
+        """Later parts are of the same reading as the first."""
+        if part > 1 and url in self._pages:
             return self._pages[url]
         came = await self._fetcher.get(url)
-        if came.html:
-            sheets = linked_sheets(came.text, came.url)[:_MOST_SHEETS]
-            page = readable(came.text, came.url, tuple(await asyncio.gather(*map(self._sheet, sheets))))
-        else:
-            page = Readable("", *plain(came.text))
+        page = await self._read(came) if came.html else Readable("", *plain(came.text))
         self._pages[url] = found = (came.url, page, came.cut)
         if len(self._pages) > _KEPT_PAGES:
             self._pages.popitem(last=False)
         return found
+
+    async def _read(self, came: Fetched) -> Readable:
+        """In a thread: a large page takes a second, and others wait for theirs. Raises ToolProblem."""
+        try:
+            links = await asyncio.to_thread(linked_sheets, came.text, came.url)
+            sheets = await asyncio.gather(*map(self._sheet, links[:_MOST_SHEETS]))
+            return await asyncio.to_thread(readable, came.text, came.url, tuple(sheets))
+        except RecursionError:
+            raise ToolProblem("unsupported_type", "its styles are nested without end: it cannot be cleaned") from None
 
     async def _sheet(self, url: str) -> str:
         """Empty where it is not to be had: its page is read as a browser would show it then."""
