@@ -232,6 +232,8 @@ export interface ApprovalRequested {
 }
 /**
  * A person's yes to one exact action: asked for, or decided.
+ *
+ * `payload_sha256`: of exactly what would be done, 64 hexadecimal digits. `preview`: all of it, in words for a person.
  */
 export interface Approval {
   id: string;

@@ -16,11 +16,12 @@ import httpx
 import uvicorn
 
 from variet.agent import opening
-from variet.agent.events import ApprovalRequested, Decision, EventBase
+from variet.agent.events import ApprovalRequested, EventBase
 from variet.agent.guards import Limits
 from variet.agent.model import EngineModel
 from variet.agent.opening import Opened, Wishes
 from variet.agent.permissions import Permissions
+from variet.approval import Decision
 from variet.connection import Connection
 from variet.dev.scripted_model import Script, ScriptedModel
 from variet.policy.action import Facts, Mode, Rule

@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from variet.agent.events import EVENTS, Approval, Decision
+from variet.agent.events import EVENTS
+from variet.approval import Approval, Decision
 
 
 def schema() -> str:

@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from variet.approval import Approval
+
 VERSION: Literal[1] = 1
 ToolKind = Literal["read", "search", "edit", "execute", "fetch", "think", "delegate", "other"]
-Scope = Literal["once", "session", "always"]
 ToolStatus = Literal["ok", "error", "denied", "interrupted"]
 
 
@@ -72,44 +73,6 @@ class Diff(_Model):
 class PlanEntry(_Model):
     text: str
     state: Literal["pending", "active", "done"] = "pending"
-
-
-class Approval(_Model):
-    """A person's yes to one exact action: asked for, or decided."""
-
-    id: str
-    origin: Literal["agent", "broker"] = "agent"
-    session_id: str | None = None
-    client: str = "variet"
-    tool: str
-    sink: str
-    account: str | None = None
-    summary: str
-    preview: str
-    payload_sha256: str
-    etag: str | None = None
-    reason: str
-    scopes: tuple[Scope, ...] = ("once",)
-    created_ms: int
-    expires_ms: int | None = None
-    state: Literal[
-        "pending", "approved", "rejected", "expired", "executing", "done", "failed", "unknown"
-    ] = "pending"  # fmt: skip
-    decided_by: str | None = None
-    surface: str | None = None
-    feedback: str | None = None
-    result: str | None = None
-
-
-class Decision(_Model):
-    """What a person decided, of exactly this payload. The first one counts."""
-
-    approval_id: str
-    payload_sha256: str
-    choice: Literal["approve", "reject"]
-    scope: Scope = "once"
-    feedback: str | None = None
-    surface: str = ""
 
 
 class EventBase(_Model):

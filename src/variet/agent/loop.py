@@ -23,7 +23,6 @@ from variet.agent.durations import without_durations
 from variet.agent.events import (
     CallPart,
     Compacted,
-    Decision,
     EventBase,
     InputAdded,
     MessageDone,
@@ -44,6 +43,7 @@ from variet.agent.prompt.preface import code_files
 from variet.agent.rendering import Rendering
 from variet.agent.teller import Teller
 from variet.agent.tools import lint
+from variet.approval import Decision
 from variet.errors import AnswerFailed, CheckFailed, ContextFull, SessionError
 
 log = logging.getLogger("variet.agent")

@@ -14,8 +14,8 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from variet.agent.events import Approval, Decision, Scope
 from variet.agent.visible import visible
+from variet.approval import Approval, Decision, Scope
 from variet.policy.action import Action, Facts, Mode, Rule, Sink, Verdict
 from variet.policy.decide import decide, refuses_writing
 

@@ -7,7 +7,9 @@ from typing import Literal
 
 from variet.policy.shell import Parsed
 
-SinkKind = Literal["read", "write", "shell", "network", "tool", "think"]
+# The last four are the assistant's: to look at what is the person's, to ask a search engine, to ask for an address,
+# to do something in the person's name (assistant.py says which tool does which).
+SinkKind = Literal["read", "write", "shell", "network", "tool", "think", "look", "search", "page", "act"]
 Mode = Literal["plan", "ask", "auto-edit", "full"]
 MODES: tuple[Mode, ...] = ("plan", "ask", "auto-edit", "full")
 
@@ -56,6 +58,24 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class Taint:
+    """What stands against letting words out, of one client and this action; unknown is the worst.
+
+    `private`: it has read what is the person's alone. Of an address: `named`, it stood letter by letter in what was
+    read; `hit`, a search engine gave it; `host_before`, one gave its host before anything private was read; `typed`,
+    the person wrote it. Of a query: `overlaps`, it has words of what is private; `opaque`, some that could be a code.
+    """
+
+    private: bool = True
+    named: bool = False
+    hit: bool = False
+    host_before: bool = False
+    typed: bool = False
+    overlaps: bool = True
+    opaque: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """`trusted`: the person trusts this folder; `sandboxed`: commands run where they can do no harm outside it."""
 
@@ -63,6 +83,7 @@ class Facts:
     person_present: bool = True
     trusted: bool = True
     sandboxed: bool = False
+    taint: Taint = Taint()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from variet.policy import shell
+from variet.policy import assistant, shell
 from variet.policy.action import Action, Facts, Rule, Sink, Verdict
 
 
@@ -33,6 +33,8 @@ def _judge(action: Action, facts: Facts) -> Verdict:
     for rule in facts.rules:
         if rule.answer == "deny" and _hit(rule, action, every=False):
             return Verdict("deny", rule.id, rule.reason or "your rules refuse it")
+    if sink.kind in assistant.KINDS:
+        return _assisting(action, facts)
     if sink.kind == "think":
         return Verdict("allow", "thinks", "it touches nothing")
     if sink.kind == "read" and sink.inside:
@@ -53,6 +55,15 @@ def _judge(action: Action, facts: Facts) -> Verdict:
         if rule.answer == "allow" and _hit(rule, action, every=True):
             return Verdict("allow", rule.id, "your rules allow it")
     return _by_mode(action, facts)
+
+
+def _assisting(action: Action, facts: Facts) -> Verdict:
+    allowing = (rule for rule in facts.rules if rule.answer == "allow" and _hit(rule, action, every=True))
+    verdict = assistant.judge(action, facts.taint, next(allowing, None))
+    asking = next((rule for rule in facts.rules if rule.answer == "ask" and _hit(rule, action, every=False)), None)
+    if asking and verdict.answer == "allow":
+        return Verdict("ask", asking.id, "your rules ask for it")
+    return verdict
 
 
 def _by_mode(action: Action, facts: Facts) -> Verdict:

@@ -19,19 +19,10 @@ from acp import RequestError, schema
 
 from variet import __version__
 from variet.agent import sessions
-from variet.agent.events import (
-    Approval,
-    ApprovalRequested,
-    Decision,
-    Diff,
-    EventBase,
-    Notice,
-    TierChanged,
-    TurnEnded,
-    TurnStarted,
-)  # fmt: skip
+from variet.agent.events import ApprovalRequested, Diff, EventBase, Notice, TierChanged, TurnEnded, TurnStarted
 from variet.agent.opening import Opened
 from variet.agent.settings import ServerSettings
+from variet.approval import Approval, Decision
 from variet.errors import VarietError
 from variet.policy.action import MODES, Mode
 from variet.surfaces.acp.updates import Updates, diffs_of

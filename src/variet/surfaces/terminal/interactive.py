@@ -24,10 +24,8 @@ from prompt_toolkit.patch_stdout import patch_stdout
 
 from variet import paths
 from variet.agent.events import (
-    Approval,
     ApprovalRequested,
     ApprovalResolved,
-    Decision,
     EventBase,
     Progress,
     TierChanged,
@@ -35,6 +33,7 @@ from variet.agent.events import (
     UsageTold,
 )  # fmt: skip
 from variet.agent.opening import Opened
+from variet.approval import Approval, Decision
 from variet.errors import VarietError
 from variet.policy.action import MODES, Mode
 from variet.surfaces.terminal import slash

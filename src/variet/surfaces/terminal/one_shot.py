@@ -9,8 +9,9 @@ from contextlib import aclosing, suppress
 
 import click
 
-from variet.agent.events import ApprovalRequested, Decision, EventBase, TurnEnded
+from variet.agent.events import ApprovalRequested, EventBase, TurnEnded
 from variet.agent.opening import Opened
+from variet.approval import Decision
 from variet.surfaces.terminal.printer import Printer
 
 EXIT = {"done": 0, "error": 1, "limit": 3, "cancelled": 130}

@@ -8,7 +8,6 @@ from rich.markdown import Markdown
 from rich.text import Text
 
 from variet.agent.events import (
-    Approval,
     ApprovalRequested,
     EventBase,
     MessageDone,
@@ -23,6 +22,7 @@ from variet.agent.events import (
     TurnEnded,
     UsageTold,
 )  # fmt: skip
+from variet.approval import Approval
 from variet.surfaces.terminal.gauge import waiting
 from variet.surfaces.terminal.markdown import Blocks
 from variet.surfaces.terminal.safe import safe
