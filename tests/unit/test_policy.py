@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -88,7 +89,7 @@ def test_what_is_held_for_harmless_does_no_harm_in_a_real_bash(tmp_path: Path, t
     assert not (tmp_path / "harm").exists() and not list(here.iterdir())
 
 
-def judged(sink: Sink, mode: Mode = "ask", *rules: Rule, **facts: bool) -> str:
+def judged(sink: Sink, mode: Mode = "ask", *rules: Rule, **facts: Any) -> str:
     tool = {"read": "read", "write": "write", "shell": "shell"}.get(sink.kind, "other")
     return decide(Action(tool, sink, mode), replace(Facts(rules), **facts)).answer
 

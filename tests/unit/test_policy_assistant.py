@@ -1,4 +1,4 @@
-"""What the assistant's tools may do: reads never ask, acts always do, and words go out only where nothing private can."""
+"""What the assistant's tools may do: reads never ask, acts always do, words go out where nothing private can."""
 
 from __future__ import annotations
 

@@ -14,10 +14,10 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from variet.agent.visible import visible
 from variet.approval import Approval, Decision, Scope
 from variet.policy.action import Action, Facts, Mode, Rule, Sink, Verdict
 from variet.policy.decide import decide, refuses_writing
+from variet.visible import visible
 
 # The smallest models are quick to make a test say what their code does.
 _TESTS_STAY = tuple(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from variet.errors import VarietError
 
 Code = Literal[
-    "bad_request", "forbidden_address", "not_found", "rate_limited", "timeout", "unavailable", "unsupported_type",
+    "already_decided", "approval_required", "bad_request", "broker_down", "conflict", "denied", "expired", "failed",
+    "forbidden_address", "insufficient_scope", "locked", "no_pin", "not_found", "payload_changed", "rate_limited",
+    "reauth_required", "rejected", "timeout", "unavailable", "unknown_outcome", "unsupported_type", "wrong_pin",
 ]  # fmt: skip
+CODES: frozenset[str] = frozenset(get_args(Code))
 
 
 class ToolProblem(VarietError):

@@ -1,0 +1,1 @@
+"""What was asked for, decided and done: a log whose lines hold each other."""

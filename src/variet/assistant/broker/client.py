@@ -1,0 +1,146 @@
+"""How servers of tools and surfaces talk to the broker; it is started where none runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from typing import Any, Self
+
+from acp.connection import Connection
+from acp.exceptions import RequestError
+
+from variet import paths
+from variet.approval import Approval, Decision
+from variet.assistant.broker import endpoint, place
+from variet.assistant.problems import ToolProblem
+
+_START_S = 20.0
+_POLL_S = 0.05
+_IDLE_S = 120.0
+_ANSWER_S = 30.0
+
+
+class BrokerClient:
+    """One line to the broker, opened when it is needed, opened again when it broke.
+
+    Every method raises ToolProblem, with the code `broker_down` where there is no answer: that is a no.
+    """
+
+    def __init__(self, where: place.Place | None = None, *, start: bool = True) -> None:
+        self._where = where or place.mine()
+        self._start = start
+        self._connection: Connection | None = None
+        self._listening: asyncio.Task[None] | None = None
+        self._opening = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+        if self._listening is not None:
+            self._listening.cancel()
+            await asyncio.gather(self._listening, return_exceptions=True)
+
+    async def call(self, method: str, answer_s: float = _ANSWER_S, /, **params: Any) -> Any:
+        """`answer_s`: how long an answer may take. Raises ToolProblem."""
+        connection = await self._open()
+        try:
+            async with asyncio.timeout(answer_s):
+                return await connection.send_request(method, params)
+        except RequestError as error:
+            raise endpoint.as_problem(error) from None
+        except (OSError, TimeoutError) as error:
+            await self.close()
+            raise ToolProblem("broker_down", f"the broker went away: {error or type(error).__name__}") from None
+
+    # --- in types ---
+
+    async def propose(self, client: str, conversation: str, tool: str, asked: dict[str, Any]) -> Approval:
+        told = await self.call("propose", client=client, conversation=conversation, tool=tool, asked=asked)
+        return Approval.model_validate(told)
+
+    async def wait(self, client: str, conversation: str, approval_id: str, most_s: float) -> Approval:
+        told = await self.call(
+            "wait", most_s + _ANSWER_S, client=client, conversation=conversation, approval_id=approval_id, most_s=most_s
+        )
+        return Approval.model_validate(told)
+
+    async def listed(self, *states: str) -> list[Approval]:
+        return [Approval.model_validate(one) for one in await self.call("list", states=list(states))]
+
+    async def get(self, approval_id: str) -> Approval:
+        return Approval.model_validate(await self.call("get", approval_id=approval_id))
+
+    async def decide(self, decision: Decision) -> Approval:
+        return Approval.model_validate(await self.call("decide", **decision.model_dump()))
+
+    # --- the line ---
+
+    async def _open(self) -> Connection:
+        async with self._opening:
+            if self._connection is not None and self._listening is not None and not self._listening.done():
+                return self._connection
+            reader, writer = await self._reached()
+            uid = endpoint.peer_uid(writer)
+            if self._where.peer_uid is not None and uid is not None and uid != self._where.peer_uid:
+                writer.close()
+                raise ToolProblem("broker_down", f"what listens there is no broker of yours (user id {uid})")
+            self._connection = endpoint.talk(reader, writer, _answers_nothing)
+            self._listening = asyncio.create_task(self._connection.main_loop())
+            return self._connection
+
+    async def _reached(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        deadline = time.monotonic() + _START_S
+        process: subprocess.Popen[bytes] | None = None
+        while True:
+            address = place.told(self._where)
+            if address:
+                with contextlib.suppress(OSError):
+                    return await endpoint.dial(address)
+            if not self._start or self._where.own_user:
+                raise ToolProblem("broker_down", "the broker does not run", "Start it: variet broker status")
+            if process is None:
+                process = _started(self._where)
+            elif process.poll() not in (None, 0) and not place.told(self._where):
+                raise ToolProblem("broker_down", "the broker did not start", f"See {self._where.log}")
+            if time.monotonic() > deadline:
+                raise ToolProblem("broker_down", "the broker did not start in time", f"See {self._where.log}")
+            await asyncio.sleep(_POLL_S)
+
+
+async def _answers_nothing(method: str, _params: Any, _notification: bool) -> Any:
+    raise RequestError.method_not_found(method)
+
+
+def _started(where: place.Place) -> subprocess.Popen[bytes]:
+    """Of its own: it outlives whoever needed it first, and ends when nobody does. Of two, the lock lets one live."""
+    paths.private_dir(where.folder)
+    with where.log.open("ab") as log:
+        os.chmod(where.log, 0o600)  # noqa: PTH101 - as above
+        apart: dict[str, Any] = (
+            {"creationflags": 0x00000208} if sys.platform == "win32" else {"start_new_session": True}
+        )  # fmt: skip
+        return subprocess.Popen(
+            [sys.executable, "-m", "variet", "broker", "run", "--idle-s", str(_IDLE_S)],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=where.folder, env=_environment(), **apart,
+        )  # fmt: skip
+
+
+def _environment() -> dict[str, str]:
+    """No more than it needs: whatever else is set may be a secret of somebody else."""
+    names = (
+        "PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV",
+        "DBUS_SESSION_BUS_ADDRESS", "VARIET_HOME", "VARIET_GOOGLE_URL", "SYSTEMROOT", "USERPROFILE", "APPDATA",
+        "LOCALAPPDATA", "TEMP", "TMP", "SSL_CERT_FILE",
+    )  # fmt: skip
+    return {name: value for name, value in os.environ.items() if name in names or name.startswith("XDG_")}

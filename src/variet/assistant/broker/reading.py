@@ -1,0 +1,122 @@
+"""What each client has read, and what follows for words that it would let out."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from variet.assistant.broker import fingerprints
+from variet.assistant.broker.store import Store
+from variet.policy.action import Taint
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Whose call it is. `conversation`: empty where no surface of ours made a handle for it: then all that its client
+    ever read counts."""
+
+    client: str
+    conversation: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.client or "an unnamed client"
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What a tool showed or a person wrote. `private`: the person's own; `hits`: addresses that a search gave;
+    `addresses`: ones that stand in a text; `typed`: a person's own words."""
+
+    private: tuple[str, ...] = ()
+    hits: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    typed: str = ""
+
+
+class Reading:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def asker(self, client: str, handle: str) -> Asker:
+        """A handle counts only for the client that it was made for."""
+        client = client.strip()[:100]
+        made_for = self._store.minted(_digest(handle)) if handle else None
+        return Asker(client, _digest(handle).hex() if made_for == client else "")
+
+    def mint(self, client: str, now_ms: int) -> str:
+        """A handle for a conversation of its own, kept as a hash."""
+        handle = secrets.token_urlsafe(24)
+        self._store.mint(_digest(handle), client.strip()[:100], now_ms)
+        return handle
+
+    def add(self, asker: Asker, read: Read) -> None:
+        """To be called before a model is shown it."""
+        # What has no name of a client is read by nobody in particular: it counts for all that have none either.
+        where = asker.client, asker.conversation
+        if read.private:
+            telling = {part for text in read.private for part in fingerprints.telling(text)}
+            full = not all(map(fingerprints.whole, read.private))
+            self._store.read(*where, "private", self._hashed(telling), private=True, full=full)
+        addresses = {_bare(one) for one in (*read.addresses, *read.hits)}
+        hits = set(map(_bare, read.hits))
+        typed = fingerprints.sought(read.typed) | {
+            _bare(word).strip("<>().,;!?\"'") for word in read.typed.split() if "://" in word
+        }
+        for kind, parts in (
+            ("address", addresses), ("hit", hits), ("host", set(map(host_of, hits))), ("typed", typed),
+        ):  # fmt: skip
+            if parts:
+                self._store.read(*where, kind, self._hashed(parts), private=False, full=False)
+
+    def taint(self, asker: Asker, kind: str, target: str) -> Taint:
+        """`kind`: of a sink, `search` or `page`; `target`: the query or the address."""
+        private = self._store.private(asker.client, asker.conversation)
+        if kind == "search":
+            return Taint(private=private, **self._of_query(asker, target))
+        address = _bare(target)
+        return Taint(
+            private=private, named=self._known(asker, "address", address), hit=self._known(asker, "hit", address),
+            host_before=self._known(asker, "host", host_of(address), before=True),
+            typed=bool(asker.conversation) and self._known(asker, "typed", address),
+        )  # fmt: skip
+
+    def _of_query(self, asker: Asker, query: str) -> dict[str, bool]:
+        where = asker.client, asker.conversation
+        parts = {self._hash(part): part for part in fingerprints.sought(query)}
+        shared = self._store.known(*where, "private", parts)
+        # Of a person's own words, where a surface of ours saw them written.
+        typed = self._store.known(*where, "typed", parts) if asker.conversation else set()
+        words = {self._hash(word) for word in fingerprints.sought(query) if " " not in word}
+        opaque = fingerprints.opaque(query) and not words <= typed
+        return {"overlaps": bool(shared - typed) or self._store.full(*where), "opaque": opaque}
+
+    def _known(self, asker: Asker, kind: str, part: str, *, before: bool = False) -> bool:
+        found = self._store.known(asker.client, asker.conversation, kind, [self._hash(part)], before=before)
+        return bool(found)
+
+    def _hashed(self, parts: Iterable[str]) -> list[bytes]:
+        return [self._hash(part) for part in parts]
+
+    def _hash(self, part: str) -> bytes:
+        return fingerprints.hashed(part, self._store.key)
+
+
+def host_of(address: str) -> str:
+    """With its port, where it names one."""
+    try:
+        return urlsplit(address).netloc.rpartition("@")[2].lower()
+    except ValueError:
+        return ""
+
+
+def _bare(address: str) -> str:
+    """What is sent of an address: its fragment is not."""
+    return address.strip().partition("#")[0]
+
+
+def _digest(handle: str) -> bytes:
+    return hashlib.sha256(handle.encode()).digest()

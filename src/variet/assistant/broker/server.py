@@ -1,0 +1,113 @@
+"""The broker as a process: one at a time, on its socket, for one user, gone when nobody needs it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from variet import paths
+from variet.assistant.audit.log import AuditLog
+from variet.assistant.broker import endpoint, place
+from variet.assistant.broker.approvers import Approvers
+from variet.assistant.broker.broker import Broker
+from variet.assistant.broker.carriers import Carrier
+from variet.assistant.broker.methods import Line, Methods
+from variet.assistant.broker.store import Store
+from variet.assistant.problems import ToolProblem
+
+_LOG = logging.getLogger(__name__)
+_EXPIRY_S = 30.0
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class BrokerServer:
+    """Raises VarietError where it cannot start: another runs, the store cannot be read."""
+
+    def __init__(self, where: place.Place, carriers: Mapping[str, Carrier], idle_s: float | None = None) -> None:
+        """`idle_s`: ends by itself after so long without a connection; None: never."""
+        paths.private_dir(where.folder)
+        self._lock = place.Lock(where)
+        self._where = where
+        self._idle_s = idle_s
+        self._store = Store(where.store)
+        self._audit = AuditLog(where.audit)
+        self.broker = Broker(self._store, self._audit, carriers, _now_ms)
+        self._methods = Methods(self.broker, Approvers(self._store, _now_ms), where, _now_ms)
+        self._lines: set[asyncio.Task[None]] = set()
+        self._over = asyncio.Event()
+        self._quiet_since = time.monotonic()
+
+    async def run(self) -> None:
+        """Until it is told to end, or nobody needs it."""
+        loop = asyncio.get_running_loop()
+        for one in (signal.SIGTERM, signal.SIGINT):
+            with contextlib.suppress(NotImplementedError):
+                loop.add_signal_handler(one, self._over.set)
+        address = place.new_socket(self._where.folder)
+        stop = await endpoint.listen(address, self._arrived)
+        place.tell(self._where, address, os.getpid())
+        try:
+            await self.broker.start()
+            await self._watch()
+        finally:
+            stop()
+            for task in self._lines:
+                task.cancel()
+            await asyncio.gather(*self._lines, return_exceptions=True)
+            await self.broker.close()
+            self._where.told.unlink(missing_ok=True)
+            self._audit.close()
+            self._store.close()
+            self._lock.close()
+
+    async def _watch(self) -> None:
+        wait_s = min(_EXPIRY_S, self._idle_s) if self._idle_s is not None else _EXPIRY_S
+        while not self._over.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), wait_s)
+            self.broker.expire()
+            if self._lines or self.broker.busy:
+                self._quiet_since = time.monotonic()
+            elif self._idle_s is not None and time.monotonic() - self._quiet_since >= self._idle_s:
+                return
+
+    async def _arrived(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._lines.add(task)
+        try:
+            uid = endpoint.peer_uid(writer)
+            if self._where.peer_uid is not None and uid is not None and uid != self._where.peer_uid:
+                self.broker.note("stranger", uid=uid)
+                return
+            await self._talk(reader, writer)
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # it left, or the broker ends
+        finally:
+            self._lines.discard(task)
+            self._quiet_since = time.monotonic()
+            writer.close()
+
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        line = Line()
+
+        async def answer(method: str, params: Any, _notification: bool) -> Any:
+            try:
+                return await self._methods.call(line, method, params)
+            except ToolProblem as problem:
+                raise endpoint.as_error(problem) from None
+
+        connection = endpoint.talk(reader, writer, answer)
+        try:
+            await connection.main_loop()
+        finally:
+            await connection.close()

@@ -1,0 +1,138 @@
+"""Deciding in the terminal: what waits is shown whole, one after the other; a person's PIN opens the desk."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Literal
+
+import click
+
+from variet.approval import Approval, Decision
+from variet.assistant.broker.client import BrokerClient
+from variet.assistant.problems import ToolProblem
+from variet.errors import VarietError
+from variet.surfaces.terminal.safe import safe
+from variet.visible import visible
+
+SURFACE = "terminal"
+_TRIES = 3
+
+
+@asynccontextmanager
+async def unlocked() -> AsyncIterator[BrokerClient]:
+    """A line to the broker over which a person may decide. Asks for their PIN. Raises ToolProblem."""
+    async with BrokerClient() as client:
+        if not (await client.call("hello"))["has_pin"]:
+            raise ToolProblem("no_pin", "there is no PIN yet, so nothing can be decided", "Run: variet approvals pin")
+        for left in reversed(range(_TRIES)):
+            try:
+                await client.call("unlock", pin=await asyncio.to_thread(asked_pin, "PIN"))
+                break
+            except ToolProblem as problem:
+                if problem.code != "wrong_pin" or not left or not sys.stdin.isatty():
+                    raise
+                click.echo(str(problem), err=True)
+        yield client
+
+
+def asked_pin(prompt: str, *, confirm: bool = False) -> str:
+    """Not shown while it is typed. From a pipe, one line of it: for programs of the person."""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\r\n")
+    pin: str = click.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True)
+    return pin
+
+
+def line_of(approval: Approval) -> str:
+    """One line."""
+    when = time.strftime("%Y-%m-%d %H:%M", time.localtime(approval.created_ms / 1000))
+    return safe(visible(f"{approval.id}  {when}  {approval.state:<9} {approval.summary}  (for {approval.client})"))
+
+
+def whole(approval: Approval) -> str:
+    """All that a person decides by."""
+    head = [approval.summary, f"asked for by {approval.client}, by {approval.tool}"]
+    if approval.account:
+        head.append(f"with the account {approval.account}")
+    head.append(f"why you are asked: {approval.reason}")
+    if approval.expires_ms and approval.state == "pending":
+        until = time.strftime("%Y-%m-%d %H:%M", time.localtime(approval.expires_ms / 1000))
+        head.append(f"until {until}")
+    if approval.state != "pending":
+        head.append(f"{approval.state}" + (f": {approval.result}" if approval.result else ""))
+    body = "\n".join(f"  | {line}" for line in visible(approval.preview).split("\n"))
+    return safe("\n".join([*map(visible, head), body]))
+
+
+async def decided(client: BrokerClient, approval: Approval, yes: bool, because: str = "") -> Approval:
+    """Raises ToolProblem."""
+    choice: Literal["approve", "reject"] = "approve" if yes else "reject"
+    sha256 = approval.payload_sha256
+    decision = Decision(
+        approval_id=approval.id, payload_sha256=sha256, choice=choice, feedback=because or None, surface=SURFACE
+    )
+    return await client.decide(decision)
+
+
+async def desk(*, watch: bool) -> None:
+    """Goes through what waits; with `watch`, waits for more."""
+    async with unlocked() as client:
+        seen: set[str] = set()
+        while True:
+            waiting = [one for one in reversed(await client.listed("pending")) if one.id not in seen]
+            for number, approval in enumerate(waiting, 1):
+                seen.add(approval.id)
+                click.echo(f"\n[{number} of {len(waiting)}] {whole(approval)}\n")
+                if not await _answered(client, approval):
+                    return
+            if not watch:
+                click.echo("nothing else waits" if waiting else "nothing waits")
+                return
+            if not waiting:
+                click.echo("waiting for what comes; Ctrl-C ends", err=True)
+                await _until_more(client, seen)
+
+
+async def _until_more(client: BrokerClient, seen: set[str]) -> None:
+    after = 0
+    while True:
+        for seq, approval in await client.call("changes", 7 * 86_400.0, after=after):
+            after = max(after, seq)
+            if approval["state"] == "pending" and approval["id"] not in seen:
+                return
+
+
+async def _answered(client: BrokerClient, approval: Approval) -> bool:
+    """False where the person has enough."""
+    question = "Approve? [y]es, [n]o, [s]kip, [q]uit"
+    choice = await asyncio.to_thread(
+        click.prompt, question, type=click.Choice(["y", "n", "s", "q"]), show_choices=False, default="s"
+    )
+    if choice == "q":
+        return False
+    if choice == "s":
+        return True
+    try:
+        because = ""
+        if choice == "n":
+            because = await asyncio.to_thread(click.prompt, "Why? (for the model; may be empty)", default="")
+        after = await decided(client, approval, choice == "y", because)
+        click.echo(line_of(await settled(client, after)))
+    except VarietError as problem:
+        click.echo(str(problem), err=True)
+    return True
+
+
+async def settled(client: BrokerClient, approval: Approval) -> Approval:
+    """As it is once it is done, or not."""
+    after = 0
+    while approval.state in ("approved", "executing") and approval.sink == "act":
+        for seq, one in await client.call("changes", 180.0, after=after):
+            after = max(after, seq)
+            if one["id"] == approval.id:
+                approval = Approval.model_validate(one)
+    return approval
