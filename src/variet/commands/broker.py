@@ -34,7 +34,11 @@ def run(idle_s: float | None) -> None:
     async def serve() -> None:
         await BrokerServer(place.mine(), {}, idle_s).run()
 
-    asyncio.run(serve())
+    try:
+        asyncio.run(serve())
+    except place.RunsAlready:
+        if idle_s is None:
+            raise  # else somebody needed one, and there is one
 
 
 @broker.command()

@@ -20,7 +20,7 @@ from variet.assistant.problems import ToolProblem
 
 _START_S = 20.0
 _POLL_S = 0.05
-_IDLE_S = 120.0
+_IDLE_S = "120"  # nobody needs it any more; VARIET_BROKER_IDLE_S says otherwise
 _ANSWER_S = 30.0
 
 
@@ -35,6 +35,7 @@ class BrokerClient:
         self._start = start
         self._connection: Connection | None = None
         self._listening: asyncio.Task[None] | None = None
+        self._writer: asyncio.StreamWriter | None = None
         self._opening = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -50,6 +51,8 @@ class BrokerClient:
         if self._listening is not None:
             self._listening.cancel()
             await asyncio.gather(self._listening, return_exceptions=True)
+        if self._writer is not None:
+            self._writer.close()  # the connection leaves it open
 
     async def call(self, method: str, answer_s: float = _ANSWER_S, /, **params: Any) -> Any:
         """`answer_s`: how long an answer may take. Raises ToolProblem."""
@@ -90,11 +93,13 @@ class BrokerClient:
         async with self._opening:
             if self._connection is not None and self._listening is not None and not self._listening.done():
                 return self._connection
+            await self.close()
             reader, writer = await self._reached()
             uid = endpoint.peer_uid(writer)
             if self._where.peer_uid is not None and uid is not None and uid != self._where.peer_uid:
                 writer.close()
                 raise ToolProblem("broker_down", f"what listens there is no broker of yours (user id {uid})")
+            self._writer = writer
             self._connection = endpoint.talk(reader, writer, _answers_nothing)
             self._listening = asyncio.create_task(self._connection.main_loop())
             return self._connection
@@ -111,7 +116,9 @@ class BrokerClient:
                 raise ToolProblem("broker_down", "the broker does not run", "Start it: variet broker status")
             if process is None:
                 process = _started(self._where)
-            elif process.poll() not in (None, 0) and not place.told(self._where):
+            elif process.poll() == 0:
+                process = None  # another was there, which may just have ended
+            elif process.poll() is not None:
                 raise ToolProblem("broker_down", "the broker did not start", f"See {self._where.log}")
             if time.monotonic() > deadline:
                 raise ToolProblem("broker_down", "the broker did not start in time", f"See {self._where.log}")
@@ -130,8 +137,9 @@ def _started(where: place.Place) -> subprocess.Popen[bytes]:
         apart: dict[str, Any] = (
             {"creationflags": 0x00000208} if sys.platform == "win32" else {"start_new_session": True}
         )  # fmt: skip
+        idle_s = os.environ.get("VARIET_BROKER_IDLE_S", _IDLE_S)
         return subprocess.Popen(
-            [sys.executable, "-m", "variet", "broker", "run", "--idle-s", str(_IDLE_S)],
+            [sys.executable, "-m", "variet", "broker", "run", "--idle-s", idle_s],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=where.folder, env=_environment(), **apart,
         )  # fmt: skip
 

@@ -79,8 +79,12 @@ def told(place: Place) -> str:
         return ""
 
 
+class RunsAlready(VarietError):
+    """Another broker of this folder."""
+
+
 class Lock:
-    """Held as long as this object is open. Raises VarietError where another process holds it."""
+    """Held as long as this object is open. Raises RunsAlready where another process holds it."""
 
     def __init__(self, place: Place) -> None:
         paths.private_dir(place.folder)
@@ -89,7 +93,7 @@ class Lock:
             _lock(self._file.fileno())
         except OSError:
             self._file.close()
-            raise VarietError("a broker runs already", where=str(place.folder)) from None
+            raise RunsAlready("a broker runs already", where=str(place.folder)) from None
 
     def close(self) -> None:
         self._file.close()

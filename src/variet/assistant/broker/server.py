@@ -50,8 +50,8 @@ class BrokerServer:
         """Until it is told to end, or nobody needs it."""
         loop = asyncio.get_running_loop()
         for one in (signal.SIGTERM, signal.SIGINT):
-            with contextlib.suppress(NotImplementedError):
-                loop.add_signal_handler(one, self._over.set)
+            with contextlib.suppress(NotImplementedError, RuntimeError):  # Windows; not the main thread
+                loop.add_signal_handler(one, self.end)
         address = place.new_socket(self._where.folder)
         stop = await endpoint.listen(address, self._arrived)
         place.tell(self._where, address, os.getpid())
@@ -68,6 +68,10 @@ class BrokerServer:
             self._audit.close()
             self._store.close()
             self._lock.close()
+
+    def end(self) -> None:
+        """What is being done is done before `run` returns."""
+        self._over.set()
 
     async def _watch(self) -> None:
         wait_s = min(_EXPIRY_S, self._idle_s) if self._idle_s is not None else _EXPIRY_S

@@ -40,6 +40,13 @@ def target(url: str) -> tuple[str, int, bool]:
     return host, port, parts.scheme == "https"
 
 
+def literal(url: str, allowed: Collection[str] = ()) -> None:
+    """Raises ToolProblem where an address is refused by its looks alone: no name is looked up for that."""
+    host, port, _ = target(url)
+    if host == "localhost" or host.replace(".", "").isdecimal() or ":" in host:
+        chosen(host, port, ["127.0.0.1" if host == "localhost" else host], allowed)
+
+
 def chosen(host: str, port: int, found: Sequence[str], allowed: Collection[str] = ()) -> str:
     """The address to connect to, of those that a name has. `allowed`: `host:port` of what may be private. One that is
     not public forbids them all: a name that has both is a trick. Raises ToolProblem."""

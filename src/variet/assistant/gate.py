@@ -1,0 +1,103 @@
+"""What a server of tools passes through: it asks the broker before words go out or something is done, waits a while for
+a person, and tells what was read before a model is shown it. Without a broker the answer is no.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from mcp.server.mcpserver import Context
+
+from variet.approval import Approval
+from variet.assistant.broker.client import BrokerClient
+from variet.assistant.problems import ToolProblem
+
+HANDLE = "VARIET_CONVERSATION"  # in the environment of a server that one of our surfaces starts
+_PATIENCE_S = 45.0  # clients give up after a minute
+_DECIDE = "A person decides, by `variet approvals` or another surface of Variet; then call it again, just the same"
+
+Tell = Callable[[str], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whose call it is: what the client says of itself, and the handle of a conversation where a surface minted one."""
+
+    client: str
+    conversation: str
+    tell: Tell
+
+    @classmethod
+    def of(cls, context: Context[Any, Any]) -> Caller:
+        known = context.session.client_params
+
+        async def tell(words: str) -> None:
+            await context.report_progress(0, None, words)
+
+        return cls(known.client_info.name if known else "", os.environ.get(HANDLE, ""), tell)
+
+
+class Gate:
+    """Every method raises ToolProblem."""
+
+    def __init__(self, broker: BrokerClient, patience_s: float = _PATIENCE_S) -> None:
+        self._broker = broker
+        self._patience_s = patience_s
+
+    async def close(self) -> None:
+        await self._broker.close()
+
+    async def let_out(self, caller: Caller, tool: str, target: str) -> None:
+        """Returns where a query or an address may go out now."""
+        judged = await self._broker.call(
+            "judge", client=caller.client, conversation=caller.conversation, tool=tool, target=target
+        )
+        if judged["answer"] == "allow":
+            return
+        if judged["answer"] == "deny":
+            raise ToolProblem("denied", judged["reason"])
+        approval = await self._waited(caller, Approval.model_validate(judged["approval"]))
+        if approval.state != "approved":
+            raise _refused(approval)
+        await self._broker.call(
+            "use", client=caller.client, conversation=caller.conversation, approval_id=approval.id
+        )  # fmt: skip
+
+    async def act(self, caller: Caller, tool: str, asked: dict[str, Any]) -> Approval:
+        """The action, done. What came of it stands in `result`."""
+        approval = await self._broker.propose(caller.client, caller.conversation, tool, asked)
+        if approval.state in ("pending", "approved", "executing"):
+            approval = await self._waited(caller, approval)
+        if approval.state != "done":
+            raise _refused(approval)
+        return approval
+
+    async def read(
+        self, caller: Caller, *, private: Iterable[str] = (), hits: Iterable[str] = (), addresses: Iterable[str] = ()
+    ) -> None:
+        """To be called before what was read is shown."""
+        await self._broker.call(
+            "taint.add", client=caller.client, conversation=caller.conversation, private=list(private),
+            hits=list(hits), addresses=list(addresses),
+        )  # fmt: skip
+
+    async def _waited(self, caller: Caller, approval: Approval) -> Approval:
+        await caller.tell(f"waiting for a person's decision ({approval.reason}): variet approvals")
+        return await self._broker.wait(caller.client, caller.conversation, approval.id, self._patience_s)
+
+
+def _refused(approval: Approval) -> ToolProblem:
+    because = f": {approval.feedback}" if approval.feedback else ""
+    if approval.state == "rejected":
+        return ToolProblem("rejected", f"a person said no{because}", "Do not try again; ask them what they want")
+    if approval.state == "expired":
+        return ToolProblem("expired", "nobody decided in time", "Call it again if it is still wanted")
+    if approval.state == "failed":
+        return ToolProblem("failed", f"it was approved, but not done: {approval.result}")
+    if approval.state == "unknown":
+        return ToolProblem("unknown_outcome", f"nobody knows whether it was done: {approval.result}",
+                           "Do not try again; let the person look")  # fmt: skip
+    return ToolProblem("approval_required", f"{approval.id} waits: {approval.reason}", _DECIDE)
