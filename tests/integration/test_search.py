@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import os
@@ -15,8 +16,11 @@ import pytest_asyncio
 from aiohttp import web
 from mcp import Client, StdioServerParameters
 from mcp.client.stdio import stdio_client
+from mcp.types import Implementation
 
+from tests.support.broker import broker, person, waiting
 from tests.support.searxng import Pages, pages, searxng
+from variet.approval import Decision
 from variet.assistant.problems import ToolProblem
 from variet.assistant.search.fetch import Fetcher
 from variet.assistant.search.searxng import SearXNG
@@ -218,3 +222,72 @@ async def test_the_parts_of_a_page_are_of_one_reading(web_pages: Pages) -> None:
     with pytest.raises(ToolProblem, match="this page has 4 parts"):
         await tools.fetch(f"{web_pages.url}/long", 9)
     await tools.close()
+
+
+async def test_after_private_words_were_read_new_sites_and_telling_queries_ask(
+    instance: str, web_pages: Pages, tmp_path: Path
+) -> None:
+    _fill(web_pages)
+    web_pages.held["/other"] = (f"<p>See {web_pages.url}/linked, please.</p>", "text/html")
+    for path in ("/linked", "/rebase?x=secret"):
+        web_pages.held[path] = ("<p>words of another page</p>", "text/html")
+    settings = tmp_path / "config" / "assistant.json"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(json.dumps({"search": {"url": instance, "allow": [web_pages.host]}}))
+    command = StdioServerParameters(
+        command=sys.executable, args=["-m", "variet", "mcp", "search"],
+        env={**os.environ, "VARIET_HOME": str(tmp_path)},
+    )  # fmt: skip
+    me = Implementation(name="a-client", version="1")
+    async with (
+        broker(tmp_path), person(tmp_path) as owner, Client(stdio_client(command), client_info=me) as client
+    ):  # fmt: skip
+
+        async def called(tool: str, **args: Any) -> str:
+            told = await client.call_tool(tool, args)
+            return ("! " if told.is_error else "") + told.content[0].text  # type: ignore[union-attr]
+
+        async def asked(choice: str, tool: str, **args: Any) -> tuple[str, str]:
+            """(why the person is asked, what the model is told after they decided)."""
+            calling = asyncio.create_task(called(tool, **args))
+            one = await waiting(owner)
+            decision = Decision(approval_id=one.id, payload_sha256=one.payload_sha256, choice=choice)
+            assert one.client == "a-client" and one.preview in (args.get("url"), args.get("query"))
+            await owner.decide(decision)
+            return one.reason, await calling
+
+        assert "1. A rebase" in await called("search", query="git rebase 1")
+        assert "other" in await called("fetch", url=f"{web_pages.url}/other"), "a hit may be read"
+        assert "words of another" in await called("fetch", url=f"{web_pages.url}/linked"), "so may what a page names"
+        why, told = await asked("reject", "fetch", url=f"{web_pages.url}/rebase?x=secret")
+        assert "nothing that was read names this address" in why and "rejected: a person said no" in told
+        assert "/rebase?x=secret" not in web_pages.asked
+        private = "The door code of Ada Brauner is 483920."
+        await owner.call("taint.add", client="a-client", private=[private])
+        assert "Rebasing" in await called("fetch", url=f"{web_pages.url}/rebase"), "a hit of before"
+        why, told = await asked("approve", "fetch", url=f"{web_pages.url}/linked")
+        assert "your mail or calendar was read" in why and "words of another" in told
+        assert "1. A rebase" in await called("search", query="git rebase")
+        sent = [path for path in web_pages.asked if path.startswith("/find")]
+        for query in ("ada brauner", "4 8 3 9 2 0"):
+            why, told = await asked("reject", "search", query=query)
+            assert "mail or calendar" in why and "rejected: a person" in told
+        assert [path for path in web_pages.asked if path.startswith("/find")] == sent, "nothing went out"
+        why, told = await asked("approve", "search", query="who is ada brauner")
+        assert "1. A rebase" in told
+        lines = await owner.call("audit.lines", last=1000)
+        assert [line["event"] for line in lines].count("rejected") == 3 and "brauner" not in json.dumps(lines).lower()
+
+
+async def test_without_a_broker_nothing_goes_out(web_pages: Pages, tmp_path: Path) -> None:
+    _fill(web_pages)
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "broker").write_text("in the way of its folder")
+    command = StdioServerParameters(
+        command=sys.executable, args=["-m", "variet", "mcp", "search"],
+        env={**os.environ, "VARIET_HOME": str(tmp_path)},
+    )  # fmt: skip
+    async with Client(stdio_client(command)) as client:
+        told = await client.call_tool("search", {"query": "anything"})
+        assert told.is_error and "broker_down" in told.content[0].text  # type: ignore[union-attr]
+    assert not web_pages.asked

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from variet.approval import Approval
 from variet.assistant.broker.carriers import Carrier
 from variet.assistant.broker.client import BrokerClient
 from variet.assistant.broker.place import Place
@@ -44,3 +45,13 @@ async def person(folder: Path) -> AsyncIterator[BrokerClient]:
         else:
             await client.call("pin.set", pin=PIN)
         yield client
+
+
+async def waiting(owner: BrokerClient) -> Approval:
+    """The action that waits, once one does."""
+    after = 0
+    while True:
+        for seq, one in await owner.call("changes", after=after):
+            after = max(after, seq)
+            if one["state"] == "pending":
+                return Approval.model_validate(one)

@@ -64,7 +64,7 @@ class BrokerClient:
             raise endpoint.as_problem(error) from None
         except (OSError, TimeoutError) as error:
             await self.close()
-            raise ToolProblem("broker_down", f"the broker went away: {error or type(error).__name__}") from None
+            raise ToolProblem("broker_down", f"the broker went away: {str(error) or type(error).__name__}") from None
 
     # --- in types ---
 
@@ -115,7 +115,10 @@ class BrokerClient:
             if not self._start or self._where.own_user:
                 raise ToolProblem("broker_down", "the broker does not run", "Start it: variet broker status")
             if process is None:
-                process = _started(self._where)
+                try:
+                    process = _started(self._where)
+                except OSError as error:
+                    raise ToolProblem("broker_down", f"the broker cannot be started: {error}") from None
             elif process.poll() == 0:
                 process = None  # another was there, which may just have ended
             elif process.poll() is not None:
