@@ -1,5 +1,5 @@
 """Find what the tests need of the system (Chromium for the dashboard's, bubblewrap for the sandbox's), and have
-Debian's installed where it lacks; install others' clients that tests drive: `make test-tools`. Needs Python and npm.
+Debian's installed where it lacks; install others' programs that tests drive: `make test-tools`. Needs Python and npm.
 """
 
 from __future__ import annotations
@@ -25,25 +25,26 @@ def find(names: tuple[str, ...], variable: str) -> str | None:
     return os.environ.get(variable) or next(filter(None, map(shutil.which, names)), None)
 
 
-CLIENTS = Path(__file__).resolve().parents[1] / "tests" / "support" / "node"
+SUPPORT = Path(__file__).resolve().parents[1] / "tests" / "support"
 
 
-def install_clients() -> None:
+def install_packages(folder: Path) -> None:
     """What package-lock.json names, once for each of its versions. Nothing of it runs while it is installed."""
-    lock, done = CLIENTS / "package-lock.json", CLIENTS / "node_modules" / ".installed"
+    lock, done = folder / "package-lock.json", folder / "node_modules" / ".installed"
     wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
     if done.is_file() and done.read_text() == wanted:
         return
     npm = shutil.which("npm")
     if npm is None:
-        sys.exit("test-tools: other people's clients need npm: install Node.js 20 or newer")
+        sys.exit("test-tools: programs that tests drive need npm: install Node.js 20 or newer")
     quiet = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--no-update-notifier"]
-    subprocess.run([npm, "ci", *quiet, "--prefix", str(CLIENTS)], check=True)
+    subprocess.run([npm, "ci", *quiet, "--prefix", str(folder)], check=True)
     done.write_text(wanted)
 
 
 def main() -> None:
-    install_clients()
+    for name in ("node", "google_server"):
+        install_packages(SUPPORT / name)
     lacking = [package for names, variable, package in TOOLS.values() if find(names, variable) is None]
     if lacking and shutil.which("apt-get") and os.geteuid() == 0:
         print(f"test-tools: installing Debian's {', '.join(lacking)}", flush=True)

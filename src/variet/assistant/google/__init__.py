@@ -1,0 +1,1 @@
+"""Google, as far as mail and calendar need it: sign-in, tokens, requests."""

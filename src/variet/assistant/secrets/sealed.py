@@ -1,0 +1,105 @@
+"""Secrets in a file that is sealed by the person's PIN: for machines without a keyring. The key is kept nowhere.
+
+AES-256-GCM under a key by scrypt (RFC 7914) from the PIN; a PIN is short, so its cost is high. Who holds the file can
+still try PINs: docs/security.md says to take a long one here.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import secrets
+from pathlib import Path
+
+from variet import paths
+from variet.assistant.problems import ToolProblem
+
+_COST = 2**17  # 128 MiB, half a second
+_FOR = b"variet secrets 1"  # sealed with it: a box of another kind or version does not open
+
+
+class SealedFile:
+    """Opened by `unlock` after each start. Raises ToolProblem."""
+
+    kind = "sealed file"
+
+    def __init__(self, file: Path, cost: int = _COST) -> None:
+        self._file = file
+        self._cost = cost
+        self._key: bytes | None = None
+        self._salt = b""
+        self._held: dict[str, str] = {}
+
+    def unlock(self, pin: str) -> None:
+        """The first time, whatever PIN is given seals it. Raises ToolProblem where it is not the one that did."""
+        if self._key is not None:
+            return
+        from cryptography.exceptions import InvalidTag
+
+        try:
+            sealed = json.loads(self._file.read_text(encoding="utf-8"))
+            salt, nonce, box = (base64.b64decode(sealed[name]) for name in ("salt", "nonce", "box"))
+            cost = int(sealed["cost"])
+        except FileNotFoundError:
+            self._salt = secrets.token_bytes(16)
+            self._key = _key(pin, self._salt, self._cost)
+            return
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ToolProblem(
+                "unavailable", f"{self._file} cannot be read: {error}", "Move it away; sign in again"
+            ) from None
+        key = _key(pin, salt, cost)
+        try:
+            self._held = json.loads(_opened(key, nonce, box))
+        except InvalidTag:
+            raise ToolProblem("locked", f"{self._file.name} was sealed by another PIN, or changed") from None
+        self._key, self._salt, self._cost = key, salt, cost
+
+    def reseal(self, pin: str) -> None:
+        """By another PIN, from now on."""
+        if self._key is None:
+            return
+        self._salt = secrets.token_bytes(16)
+        self._key = _key(pin, self._salt, self._cost)
+        if self._file.exists():
+            self._write()
+
+    def get(self, name: str) -> str | None:
+        self._need()
+        return self._held.get(name)
+
+    def put(self, name: str, value: str) -> None:
+        self._need()
+        self._held[name] = value
+        self._write()
+
+    def drop(self, name: str) -> None:
+        self._need()
+        if self._held.pop(name, None) is not None:
+            self._write()
+
+    def _need(self) -> bytes:
+        if self._key is None:
+            raise ToolProblem("locked", "your accounts are sealed by your PIN", "Run: variet auth unlock")
+        return self._key
+
+    def _write(self) -> None:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+        nonce = os.urandom(12)
+        box = AESGCM(self._need()).encrypt(nonce, json.dumps(self._held).encode(), _FOR)
+        parts = {"salt": self._salt, "nonce": nonce, "box": box}
+        told = {name: base64.b64encode(value).decode() for name, value in parts.items()}
+        paths.write_whole(self._file, json.dumps({"cost": self._cost, **told}), 0o600)
+
+
+def _opened(key: bytes, nonce: bytes, box: bytes) -> bytes:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    return AESGCM(key).decrypt(nonce, box, _FOR)
+
+
+def _key(pin: str, salt: bytes, cost: int) -> bytes:
+    return hashlib.scrypt(pin.encode(), salt=salt, n=cost, r=8, p=1, maxmem=cost * 8 * 128 * 2, dklen=32)
