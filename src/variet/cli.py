@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "connect": ("variet.commands.connect", "Let other coding clients use this engine."),
     "mcp": ("variet.commands.mcp", "Serve the assistant's tools to any client that speaks MCP."),
     "approvals": ("variet.commands.approvals", "Decide what is done in your name."),
+    "auth": ("variet.commands.auth", "Sign in to Google, for mail and calendar."),
     "audit": ("variet.commands.audit", "Show what was asked for, decided and done."),
     "broker": ("variet.commands.broker", "Look after the process that holds your keys."),
     "rules": ("variet.commands.rules", "Say what the agent may always do, or never."),

@@ -18,6 +18,9 @@ from variet.assistant.broker.approvers import Approvers
 from variet.assistant.broker.broker import Broker
 from variet.assistant.broker.place import Place
 from variet.assistant.broker.reading import Asker, Read
+from variet.assistant.google.accounts import Accounts
+from variet.assistant.google.scopes import Purpose
+from variet.assistant.google.sign_in import OAuthClient
 from variet.assistant.problems import ToolProblem
 from variet.policy.assistant import TRAITS
 
@@ -104,6 +107,25 @@ class LastParams(_Params):
     last: int = Field(100, ge=1, le=100_000)
 
 
+class BeginParams(_Params):
+    purpose: Purpose
+    client_id: str = Field(min_length=1, max_length=500)
+    client_secret: str = Field("", max_length=500)
+
+
+class FlowParams(_Params):
+    flow: str
+
+
+class PurposeParams(_Params):
+    purpose: Purpose
+
+
+class TokenParams(_Params):
+    service: Literal["mail", "calendar"]
+    stale: str = ""
+
+
 class Nothing(_Params):
     pass
 
@@ -119,9 +141,12 @@ class Line:
 class Methods:
     """Raises ToolProblem for everything that whoever asks can mend."""
 
-    def __init__(self, broker: Broker, approvers: Approvers, place: Place, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, broker: Broker, approvers: Approvers, accounts: Accounts, place: Place, now_ms: Callable[[], int]
+    ) -> None:
         self._broker = broker
         self._approvers = approvers
+        self._accounts = accounts
         self._place = place
         self._now_ms = now_ms
         self._table: dict[str, tuple[Rank, type[_Params], Callable[[Line, Any], Awaitable[Any]]]] = {
@@ -133,6 +158,8 @@ class Methods:
             "taint.add": ("anybody", ReadParams, self._read),
             "taint.get": ("anybody", JudgeParams, self._taint),
             "conversation.open": ("anybody", OpenParams, self._open),
+            "token": ("anybody", TokenParams, self._token),
+            "auth.status": ("anybody", Nothing, self._auth_status),
             "unlock": ("anybody", PinParams, self._unlock),
             "present": ("anybody", SecretParams, self._present),
             "pin.set": ("anybody", NewPinParams, self._set_pin),
@@ -148,6 +175,9 @@ class Methods:
             "surfaces.drop": ("person", NameParams, self._drop_surface),
             "readers.list": ("person", Nothing, self._readers),
             "readers.forget": ("person", NameParams, self._forget_reader),
+            "auth.begin": ("person", BeginParams, self._auth_begin),
+            "auth.finish": ("person", FlowParams, self._auth_finish),
+            "auth.revoke": ("person", PurposeParams, self._auth_revoke),
             "audit.lines": ("person", LastParams, self._audit_lines),
             "audit.verify": ("person", Nothing, self._audit_verify),
         }
@@ -199,6 +229,14 @@ class Methods:
         kind = TRAITS[given.tool].kind
         return asdict(self._broker.reading.taint(self._asker(given), kind, given.target))
 
+    async def _token(self, line: Line, given: TokenParams) -> dict[str, str]:
+        """One that reads. What writes is handed to nobody."""
+        token = await self._accounts.token("read", given.service, given.stale)
+        return {"token": token.text, "email": token.email}
+
+    async def _auth_status(self, line: Line, _: Nothing) -> list[Any]:
+        return self._accounts.status()
+
     async def _open(self, line: Line, given: OpenParams) -> str:
         return self._broker.reading.mint(given.client, self._now_ms())
 
@@ -208,6 +246,7 @@ class Methods:
         except ToolProblem as problem:
             self._broker.note("unlock_refused", code=problem.code)
             raise
+        self._accounts.unlock(given.pin)
         line.approver, line.person = "person", True
 
     async def _present(self, line: Line, given: SecretParams) -> str:
@@ -217,7 +256,9 @@ class Methods:
     async def _set_pin(self, line: Line, given: NewPinParams) -> None:
         if self._approvers.has_pin:
             self._approvers.check_pin(given.old)
+            self._accounts.unlock(given.old)
         self._approvers.set_pin(given.pin)
+        self._accounts.reseal(given.pin)
         self._broker.note("pin_set")
         line.approver, line.person = "person", True
 
@@ -268,6 +309,19 @@ class Methods:
         dropped = self._broker.store.forget_reader(given.name)
         self._broker.note("reader_forgotten", client=given.name, was_there=dropped)
         return dropped
+
+    async def _auth_begin(self, line: Line, given: BeginParams) -> dict[str, str]:
+        return await self._accounts.begin(given.purpose, OAuthClient(given.client_id, given.client_secret))
+
+    async def _auth_finish(self, line: Line, given: FlowParams) -> dict[str, Any]:
+        told = await self._accounts.finish(given.flow)
+        self._broker.note("signed_in", account=told["email"], services=told["services"])
+        return told
+
+    async def _auth_revoke(self, line: Line, given: PurposeParams) -> bool:
+        revoked = await self._accounts.revoke(given.purpose)
+        self._broker.note("signed_out", purpose=given.purpose, revoked=revoked)
+        return revoked
 
     async def _audit_lines(self, line: Line, given: LastParams) -> list[Any]:
         return list(log.lines(self._place.audit))[-given.last :]

@@ -19,7 +19,9 @@ from variet.assistant.broker.broker import Broker
 from variet.assistant.broker.carriers import Carrier
 from variet.assistant.broker.methods import Line, Methods
 from variet.assistant.broker.store import Store
+from variet.assistant.google.accounts import Accounts
 from variet.assistant.problems import ToolProblem
+from variet.assistant.secrets.keep import keep
 
 _LOG = logging.getLogger(__name__)
 _EXPIRY_S = 30.0
@@ -41,7 +43,9 @@ class BrokerServer:
         self._store = Store(where.store)
         self._audit = AuditLog(where.audit)
         self.broker = Broker(self._store, self._audit, carriers, _now_ms)
-        self._methods = Methods(self.broker, Approvers(self._store, _now_ms), where, _now_ms)
+        self.accounts = Accounts(keep(where.folder))
+        approvers = Approvers(self._store, _now_ms)
+        self._methods = Methods(self.broker, approvers, self.accounts, where, _now_ms)
         self._lines: set[asyncio.Task[None]] = set()
         self._over = asyncio.Event()
         self._quiet_since = time.monotonic()
@@ -64,6 +68,7 @@ class BrokerServer:
                 task.cancel()
             await asyncio.gather(*self._lines, return_exceptions=True)
             await self.broker.close()
+            await self.accounts.close()
             self._where.told.unlink(missing_ok=True)
             self._audit.close()
             self._store.close()

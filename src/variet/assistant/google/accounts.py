@@ -44,6 +44,14 @@ class Accounts:
         self._tokens: dict[Purpose, Token] = {}
         self._renewing: dict[Purpose, asyncio.Lock] = {"read": asyncio.Lock(), "write": asyncio.Lock()}
 
+    def unlock(self, pin: str) -> None:
+        """Where the secrets are sealed by the person's PIN."""
+        self._secrets.unlock(pin)
+
+    def reseal(self, pin: str) -> None:
+        self._secrets.unlock(pin)  # the first PIN seals it
+        self._secrets.reseal(pin)
+
     async def close(self) -> None:
         for _, _, flow in self._flows.values():
             flow.close()

@@ -41,13 +41,10 @@ class GoogleApi:
             try:
                 return _told(await self._asked("GET", path, params, None, {}))
             except (httpx.TransportError, _Again) as problem:
-                wait_s = (
-                    max(problem.wait_s, waits[0] if waits else 0) if isinstance(problem, _Again) else (waits or [0])[0]
-                )
-                if not waits or wait_s > _LONGEST_WAIT_S:
+                wanted_s = problem.wait_s if isinstance(problem, _Again) else 0
+                if not waits or wanted_s > _LONGEST_WAIT_S:
                     raise _given_up(problem) from None
-                waits.pop(0)
-                await asyncio.sleep(wait_s)
+                await asyncio.sleep(max(wanted_s, waits.pop(0)))
 
     async def write(
         self, method: str, path: str, body: Any = None, *, headers: Mapping[str, str] | None = None, **params: Any

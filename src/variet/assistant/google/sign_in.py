@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import html
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import httpx
 from oauthlib.oauth2 import OAuth2Error, WebApplicationClient
@@ -55,7 +56,7 @@ class SignIn:
         self._http = http
         self._oauth = WebApplicationClient(client.client_id)
         self._verifier = self._oauth.create_code_verifier(96)
-        self._state = self._oauth.create_code_verifier(43)
+        self._state = secrets.token_urlsafe(32)
         self._came: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._server: asyncio.Server | None = None
         self._redirect = ""
@@ -66,11 +67,11 @@ class SignIn:
         self._redirect = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/"
         challenge = self._oauth.create_code_challenge(self._verifier, "S256")
         url: str = self._oauth.prepare_request_uri(
-            self._places.consent, redirect_uri=self._redirect, scope=list(ASKED[self._purpose].values()),
+            _https(self._places.consent), redirect_uri=self._redirect, scope=list(ASKED[self._purpose].values()),
             state=self._state, code_challenge=challenge, code_challenge_method="S256",
             access_type="offline", prompt="consent",  # else there is no refresh token the second time
         )  # fmt: skip
-        return url
+        return self._places.consent + url.removeprefix(_https(self._places.consent))
 
     async def wait(self) -> Grant:
         """Raises ToolProblem: nobody came, the person said no, Google refused."""
@@ -79,7 +80,7 @@ class SignIn:
                 query = await self._came
         except TimeoutError:
             raise ToolProblem("timeout", "nobody signed in within ten minutes") from None
-        back = f"{self._redirect}?{query}".replace("http://", "https://", 1)  # it is loopback, which oauthlib refuses
+        back = f"{_https(self._redirect)}?{query}"
         try:
             code = self._oauth.parse_request_uri_response(back, state=self._state)["code"]
         except OAuth2Error as error:
@@ -107,7 +108,8 @@ class SignIn:
                 while (await reader.readline()).strip():
                     pass
                 query = urlsplit(line[1]).query if len(line) == 3 and line[0] == "GET" else ""
-                ours = f"state={self._state}" in query.split("&") and not self._came.done()
+                given = parse_qs(query).get("state", [""])[0]
+                ours = secrets.compare_digest(given.encode(), self._state.encode()) and not self._came.done()
                 if ours:
                     self._came.set_result(query)
                 said_no = ours and "error=" in query
@@ -140,6 +142,11 @@ async def asked_token(
     return told
 
 
+def _https(url: str) -> str:
+    """As oauthlib wants it, which refuses plain HTTP on loopback, too (RFC 8252, 7.3, does not)."""
+    return url.replace("http://", "https://", 1)
+
+
 def expires_s(told: Mapping[str, Any]) -> float:
     try:
         return float(told.get("expires_in") or 0)
@@ -149,16 +156,15 @@ def expires_s(told: Mapping[str, Any]) -> float:
 
 def scopes_of(told: Mapping[str, Any]) -> frozenset[str]:
     given = told.get("scope") or ()
-    return frozenset(given.split() if isinstance(given, str) else given)
+    return frozenset(filter(None, given.split() if isinstance(given, str) else given))
 
 
 def _answer(head: str, ours: bool) -> bytes:
-    text = (
-        "You can close this window and go back to the terminal." if ours else "This is no answer to a question of ours."
-    )
+    text = "You can close this window and go back." if ours else "This is no answer to a question of ours."
     page = _PAGE.format(head=html.escape(head), text=html.escape(text)).encode()
+    status = "200 OK" if ours else "404 Not Found"
     headers = (
-        f"HTTP/1.1 {'200 OK' if ours else '404 Not Found'}\r\ncontent-type: text/html; charset=utf-8\r\n"
-        f"content-length: {len(page)}\r\ncache-control: no-store\r\nreferrer-policy: no-referrer\r\nconnection: close\r\n\r\n"
+        f"HTTP/1.1 {status}\r\ncontent-type: text/html; charset=utf-8\r\ncontent-length: {len(page)}\r\n"
+        "cache-control: no-store\r\nreferrer-policy: no-referrer\r\nconnection: close\r\n\r\n"
     )
     return headers.encode() + page
