@@ -46,7 +46,7 @@ async def test_it_starts_by_itself_once_and_ends_when_nobody_needs_it(
     assert all(one == {"version": 1, "has_pin": False, "own_user": False, "pending": 0, "acts": []} for one in told)
     pid = json.loads(here(tmp_path).told.read_text())["pid"]
     with pytest.raises(VarietError, match="a broker runs already"):
-        BrokerServer(here(tmp_path), {})
+        BrokerServer(here(tmp_path), lambda _: {})
     environment = Path(f"/proc/{pid}/environ").read_bytes()
     assert b"PYTEST_CURRENT_TEST" not in environment, "it gets no more of the environment than it needs"
     for client in clients:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -12,8 +12,10 @@ from variet.assistant.broker.carriers import Carrier
 from variet.assistant.broker.client import BrokerClient
 from variet.assistant.broker.place import Place
 from variet.assistant.broker.server import BrokerServer
+from variet.assistant.google.accounts import Accounts
 
 PIN = "4711-test"
+Hands = Callable[[Accounts], Mapping[str, Carrier]]
 
 
 def here(folder: Path) -> Place:
@@ -22,8 +24,10 @@ def here(folder: Path) -> Place:
 
 
 @asynccontextmanager
-async def broker(folder: Path, carriers: Mapping[str, Carrier] | None = None) -> AsyncIterator[BrokerServer]:
-    server = BrokerServer(here(folder), carriers or {})
+async def broker(
+    folder: Path, carriers: Mapping[str, Carrier] | None = None, hands: Hands | None = None
+) -> AsyncIterator[BrokerServer]:
+    server = BrokerServer(here(folder), hands or (lambda _: carriers or {}))
     running = asyncio.create_task(server.run())
     try:
         while not here(folder).told.exists():

@@ -28,11 +28,12 @@ def run(idle_s: float | None) -> None:
 
     from variet.assistant.broker import place
     from variet.assistant.broker.server import BrokerServer
+    from variet.assistant.hands import hands
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     async def serve() -> None:
-        await BrokerServer(place.mine(), {}, idle_s).run()
+        await BrokerServer(place.mine(), hands, idle_s).run()
 
     try:
         asyncio.run(serve())

@@ -9,6 +9,7 @@ import click
     epilog="""\b
 Examples:
   variet mcp search                                             as an MCP client starts it
+  variet mcp mail                                               needs a sign-in first: variet auth google
   claude mcp add variet-search -- variet mcp search             in Claude Code
 """
 )
@@ -23,3 +24,11 @@ def search() -> None:
     from variet.assistant.search.server import server
 
     server(settings.load().search).run("stdio")
+
+
+@mcp.command()
+def mail() -> None:
+    """Search and read your mail; send, draft, label and archive after your yes."""
+    from variet.assistant.mail.server import server
+
+    server().run("stdio")

@@ -3,7 +3,7 @@
 
 const latin = (buffer) => buffer.toString('latin1')
 
-function split(bytes) {
+export function split(bytes) {
   const text = latin(bytes)
   const end = /\r?\n\r?\n/.exec(text)
   const head = end ? text.slice(0, end.index) : text
@@ -19,13 +19,13 @@ function split(bytes) {
   return { headers, body }
 }
 
-const named = (headers, name) => headers.find((one) => one.name.toLowerCase() === name)?.value ?? ''
+export const named = (headers, name) => headers.find((one) => one.name.toLowerCase() === name)?.value ?? ''
 const parameter = (value, name) => new RegExp(`${name}\\*?=(?:"([^"]*)"|([^;\\s]+))`, 'i').exec(value)?.slice(1).find(Boolean) ?? ''
 
 function decoded(body, encoding) {
   if (encoding === 'base64') return Buffer.from(latin(body), 'base64')
   if (encoding === 'quoted-printable') {
-    const text = latin(body).replace(/=\r?\n/g, '').replace(/=([0-9A-F]{2})/gi, (_, hex) => String.fromCharCode(parseInt(hex, 16)))
+    const text = latin(body).replace(/=(\r?\n|$)/g, '').replace(/=([0-9A-F]{2})/gi, (_, hex) => String.fromCharCode(parseInt(hex, 16)))
     return Buffer.from(text, 'latin1')
   }
   return body

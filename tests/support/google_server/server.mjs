@@ -5,7 +5,7 @@
 import { createServer } from '@emulators/core'
 import { googlePlugin, seedFromConfig, getGoogleStore } from '@emulators/google'
 import { serve } from '@hono/node-server'
-import { payload } from './mime.mjs'
+import { named, payload, split } from './mime.mjs'
 import { Grants } from './oauth.mjs'
 import { needed } from './scopes.mjs'
 
@@ -33,10 +33,22 @@ async function passed(method, url, body, type) {
 
 const attachments = new Map()
 
-function withMime(resource) {
-  const stored = held.messages.findOneBy('gmail_id', resource.id)
-  if (stored?.raw && resource.payload?.body !== undefined) resource.payload = payload(Buffer.from(stored.raw, 'base64url'), resource.id, attachments)
-  return resource
+const bytesOf = (id) => Buffer.from(held.messages.findOneBy('gmail_id', id)?.raw ?? '', 'base64url')
+
+function withMime(resource, format, wanted) {
+  const bytes = bytesOf(resource.id)
+  if (!bytes.length || !resource.payload) return
+  if (format === 'full') resource.payload = payload(bytes, resource.id, attachments)
+  else resource.payload.headers = split(bytes).headers.filter((one) => !wanted.length || wanted.includes(one.name.toLowerCase()))
+}
+
+// The emulator finds nothing by Message-ID.
+async function byMessageId(method, url) {
+  const id = /\brfc822msgid:(\S+)/.exec(url.searchParams.get('q'))[1].replace(/[<>]/g, '')
+  url.searchParams.set('q', url.searchParams.get('q').replace(/\brfc822msgid:\S+/, '').trim())
+  const told = await (await passed(method, url)).json()
+  const messages = (told.messages ?? []).filter((one) => named(split(bytesOf(one.id)).headers, 'message-id').replace(/[<>]/g, '') === id)
+  return json(200, messages.length ? { messages, resultSizeEstimate: messages.length } : { resultSizeEstimate: 0 })
 }
 
 async function gmail(method, url, body, type) {
@@ -47,12 +59,14 @@ async function gmail(method, url, body, type) {
     const content = attachments.get(decodeURIComponent(part[1]))
     return content ? json(200, { size: content.length, data: content.toString('base64url') }) : problem(404, 'NOT_FOUND', 'Requested entity was not found.', 'notFound')
   }
+  if (/\/messages$/.test(path) && /\brfc822msgid:/.test(url.searchParams.get('q') ?? '')) return byMessageId(method, url)
   const answer = await passed(method, url, body, type)
   const format = url.searchParams.get('format') ?? 'full'
-  if (method !== 'GET' || answer.status !== 200 || !/\/(messages|threads|drafts)\/[^/]+$/.test(path) || format !== 'full') return answer
+  const shaped = ['full', 'metadata'].includes(format) && /\/(messages|threads|drafts)\/[^/]+$/.test(path)
+  if (method !== 'GET' || answer.status !== 200 || !shaped) return answer
   const told = await answer.json()
-  if (told.messages) told.messages.map(withMime)
-  else withMime(told.message ?? told)
+  const wanted = url.searchParams.getAll('metadataHeaders').map((one) => one.toLowerCase())
+  for (const one of told.messages ?? [told.message ?? told]) withMime(one, format, wanted)
   return json(200, told)
 }
 

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from variet import paths
@@ -34,16 +34,18 @@ def _now_ms() -> int:
 class BrokerServer:
     """Raises VarietError where it cannot start: another runs, the store cannot be read."""
 
-    def __init__(self, where: place.Place, carriers: Mapping[str, Carrier], idle_s: float | None = None) -> None:
-        """`idle_s`: ends by itself after so long without a connection; None: never."""
+    def __init__(
+        self, where: place.Place, hands: Callable[[Accounts], Mapping[str, Carrier]], idle_s: float | None = None
+    ) -> None:
+        """`hands`: what acts, by tool; `idle_s`: ends by itself after so long without a connection; None: never."""
         paths.private_dir(where.folder)
         self._lock = place.Lock(where)
         self._where = where
         self._idle_s = idle_s
         self._store = Store(where.store)
         self._audit = AuditLog(where.audit)
-        self.broker = Broker(self._store, self._audit, carriers, _now_ms)
         self.accounts = Accounts(keep(where.folder))
+        self.broker = Broker(self._store, self._audit, hands(self.accounts), _now_ms)
         approvers = Approvers(self._store, _now_ms)
         self._methods = Methods(self.broker, approvers, self.accounts, where, _now_ms)
         self._lines: set[asyncio.Task[None]] = set()

@@ -1,0 +1,153 @@
+"""Pure: a message as Gmail's API gives it, as a person would see it.
+
+https://developers.google.com/workspace/gmail/api/reference/rest/v1/users.messages
+What a person sees is the HTML where there is some: words that stand in the plain alternative alone are seen by nobody.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import codecs
+import contextlib
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from email.header import decode_header, make_header
+from email.utils import getaddresses, parsedate_to_datetime
+from typing import Any
+
+from variet.assistant.mail.models import Attached
+from variet.assistant.sanitize.characters import seen
+from variet.assistant.sanitize.flow import flowing
+from variet.assistant.sanitize.report import Removed
+from variet.assistant.sanitize.text import plain
+
+_CHARSET = re.compile(r"""charset\s*=\s*["']?\s*([\w.:+-]+)""", re.IGNORECASE)
+_WROTE = re.compile(r"^.{0,200}(?:wrote|schrieb|écrit|escribió|scrisse|schreef)\b.{0,60}:\s*$", re.IGNORECASE)
+_FORWARDED = re.compile(r"^-{2,}\s*(?:original message|ursprüngliche nachricht|forwarded message)\b.*$", re.IGNORECASE)
+
+
+def header(message: Mapping[str, Any], name: str) -> str:
+    """Decoded, on one line; empty where it lacks."""
+    for one in (message.get("payload") or {}).get("headers") or ():
+        if str(one.get("name", "")).lower() == name:
+            return decoded_words(str(one.get("value", "")))
+    return ""
+
+
+def decoded_words(text: str) -> str:
+    """RFC 2047, as far as it can be read."""
+    with contextlib.suppress(LookupError, ValueError, UnicodeError):
+        text = str(make_header(decode_header(text)))
+    return " ".join(seen(text)[0].split())
+
+
+def people(text: str) -> list[str]:
+    """Of a header: `Name <address>` each."""
+    return [f"{name} <{address}>" if name else address for name, address in getaddresses([text]) if address]
+
+
+def date_of(message: Mapping[str, Any]) -> str:
+    """ISO 8601 in the sender's zone; where that cannot be read, when Google got it, in UTC."""
+    with contextlib.suppress(ValueError, TypeError, IndexError):
+        said = parsedate_to_datetime(header(message, "date"))
+        return (said if said.tzinfo else said.replace(tzinfo=UTC)).isoformat()
+    with contextlib.suppress(ValueError, TypeError, OverflowError, OSError):
+        return datetime.fromtimestamp(int(message.get("internalDate", "")) / 1000, UTC).isoformat()
+    return ""
+
+
+def body_of(message: Mapping[str, Any], *, quotes: bool) -> tuple[str, Removed, int]:
+    """(text, what was removed, folded lines). Raises RecursionError for styles that nest without end."""
+    texts = list(_texts(message.get("payload") or {}))
+    html = [text for kind, text in texts if kind == "text/html"]
+    removed = Removed()
+    parts = []
+    if html:
+        for one in html:
+            text, gone = flowing(one)
+            parts.append(text)
+            removed.update(gone)
+    else:
+        for kind, one in texts:
+            if kind == "text/plain":
+                text, gone = plain(one)
+                parts.append(text.strip())
+                removed.update(gone)
+    whole = "\n\n".join(part for part in parts if part)
+    folded, count = (whole, 0) if quotes else fold(whole)
+    return folded, removed, count
+
+
+def attachments(message: Mapping[str, Any]) -> list[Attached]:
+    return list(_attached(message.get("payload") or {}))
+
+
+def decode(data: str) -> bytes:
+    """base64url, as Google gives it, padded or not; nothing where it is none."""
+    try:
+        return base64.urlsafe_b64decode(data + "=" * (-len(data) % 4))
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def as_text(data: bytes, kind: str) -> str:
+    """By the charset that a content type names, else UTF-8, else as old mail is."""
+    named = _CHARSET.search(kind)
+    for name in (named[1] if named else None, "utf-8"):
+        with contextlib.suppress(LookupError, UnicodeError):
+            if name:
+                return codecs.decode(data, name)
+    return data.decode("cp1252", errors="replace")
+
+
+def fold(text: str) -> tuple[str, int]:
+    """(text without quoted lines and who wrote them, how many those were). What stands between quotes stays."""
+    kept: list[str] = []
+    count = 0
+    lines = text.split("\n")
+    for number, line in enumerate(lines):
+        if _FORWARDED.match(line.strip()) and not line.lower().strip("- ").startswith("forwarded"):
+            count += sum(bool(one.strip()) for one in lines[number:])
+            break
+        if line.lstrip().startswith(">"):
+            count += bool(line.strip("> "))
+            while kept and (not kept[-1].strip() or _WROTE.match(kept[-1].strip())):
+                said = kept.pop()
+                count += bool(said.strip())
+                if said.strip():
+                    break
+            continue
+        kept.append(line)
+    return "\n".join(kept).strip(), count
+
+
+def _texts(part: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    kind = str(part.get("mimeType", "")).lower()
+    if kind == "message/rfc822":
+        return  # a mail within: listed as what is attached
+    body = part.get("body") or {}
+    if kind in ("text/plain", "text/html") and body.get("data") and not part.get("filename"):
+        yield kind, as_text(decode(str(body["data"])), _content_type(part))
+    for child in part.get("parts") or ():
+        yield from _texts(child)
+
+
+def _attached(part: Mapping[str, Any]) -> Iterator[Attached]:
+    body = part.get("body") or {}
+    if body.get("attachmentId"):
+        name = decoded_words(str(part.get("filename") or "")) or "without a name"
+        yield Attached(
+            attachment=str(body["attachmentId"]), name=name[:200], kind=str(part.get("mimeType", "")),
+            bytes=int(body.get("size") or 0),
+        )  # fmt: skip
+    for child in part.get("parts") or ():
+        yield from _attached(child)
+
+
+def _content_type(part: Mapping[str, Any]) -> str:
+    return next(
+        (str(one.get("value")) for one in part.get("headers") or () if str(one.get("name")).lower() == "content-type"),
+        "",
+    )
