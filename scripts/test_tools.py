@@ -1,5 +1,5 @@
-"""Find what the tests need of the system (Chromium for the dashboard's, bubblewrap for the sandbox's), and have
-Debian's installed where it lacks; install others' programs that tests drive: `make test-tools`. Needs Python and npm.
+"""Find what the tests need of the system (Chromium for the dashboard's, bubblewrap for the sandbox's, a keyring), and
+have Debian's installed where it lacks; install others' programs that tests drive: `make test-tools`. Needs Python and npm.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ TOOLS = {
         ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"), "VARIET_CHROMIUM", "chromium",
     ),
     "the sandbox's tests": (("bwrap",), "", "bubblewrap"),
+    "the keyring's tests": (("gnome-keyring-daemon",), "", "gnome-keyring"),
+    "the keyring's session": (("dbus-run-session",), "", "dbus"),
 }  # fmt: skip
 
 

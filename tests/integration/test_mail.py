@@ -156,8 +156,8 @@ async def test_a_mail_is_sent_as_it_was_shown_after_a_yes_alone(strict: Google, 
     started = await strict.mail(message("Lunch?", "Noon?", Message_ID="<one@example.com>"))
     async with desk(tmp_path, strict) as made:
         wish: dict[str, Any] = {
-            "to": ["Ada <ada@example.com>"], "cc": ["zoe@example.com"], "subject": "Re: Lunch?", "body": "Noon it is.\n",
-            "reply_to": started["id"],
+            "to": ["Ada <ada@example.com>"], "cc": ["zoe@example.com"], "subject": "Re: Lunch?",
+            "body": "Noon it is.\n", "reply_to": started["id"],
         }  # fmt: skip
         shown, told = await made.decided("reject", "send", **wish)
         assert "rejected: a person said no" in told and await made.sent() == []
@@ -178,45 +178,37 @@ async def test_a_mail_is_sent_as_it_was_shown_after_a_yes_alone(strict: Google, 
         assert "ada@example.com" in log and "Noon" not in log
 
 
-@pytest.mark.parametrize(
-    ("args", "words"),
-    [
-        ({"to": ["nobody"]}, "no address"),
-        ({"to": ["a@example.com, b@example.com"]}, "not one address"),
-        ({"to": ["a@example.com\nBcc: evil@evil.example"]}, "not one address"),
-        ({"to": ["\u202ea@example.com"]}, "not one address"),
-        ({"to": []}, "at least 1 item"),
-        ({"reply_to": "../x"}, "reply_to"),
+async def test_what_cannot_be_sent_bothers_nobody(strict: Google, tmp_path: Path) -> None:
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"to": ["nobody"]}, "no address"), ({"to": ["a@example.com, b@example.com"]}, "not one address"),
+        ({"to": ["a@example.com\nBcc: evil@evil.example"]}, "not one address"), ({"to": []}, "at least 1 item"),
+        ({"to": ["\u202ea@example.com"]}, "not one address"), ({"reply_to": "../x"}, "reply_to"),
         ({"reply_to": "nosuch"}, "not_found"),
-    ],
-)
-async def test_what_cannot_be_sent_bothers_nobody(
-    strict: Google, tmp_path: Path, args: dict[str, Any], words: str
-) -> None:
+    ]  # fmt: skip
     async with desk(tmp_path, strict) as made:
-        told = await made.call("send", **{"to": ["a@example.com"], "subject": "s", "body": "b", **args})
-        assert words in told and not await made.owner.listed("pending")
+        for args, words in wrong:
+            told = await made.call("send", **{"to": ["a@example.com"], "subject": "s", "body": "b", **args})
+            assert words in told, args
+        assert not await made.owner.listed("pending")
 
 
-@pytest.mark.parametrize(
-    ("fault", "state", "sent"),
-    [
+async def test_a_line_that_breaks_while_sending_is_looked_into(strict: Google, tmp_path: Path) -> None:
+    faults: list[tuple[dict[str, Any], str, int]] = [
         ({"match": "POST .*/drafts/send", "done": True}, "done", 1),
         ({"match": "POST .*/drafts/send", "drop": True}, "failed", 0),
         ({"match": "POST .*/drafts/send", "status": 503}, "failed", 0),
         ({"match": "POST .*/drafts$", "done": True}, "failed", 0),
         ({"match": "POST .*/drafts/send", "status": 429, "headers": {"retry-after": "7"}}, "failed", 0),
         ({"match": "POST .*/drafts/send", "status": 401}, "done", 1),
-    ],
-)
-async def test_a_line_that_breaks_while_sending_is_looked_into(
-    strict: Google, tmp_path: Path, fault: dict[str, Any], state: str, sent: int
-) -> None:
+    ]
+    sent = 0
     async with desk(tmp_path, strict) as made:
-        await strict.fault(**fault)
-        shown, _ = await made.decided("approve", "send", to=["ada@example.com"], subject="s", body="b")
-        after = await made.owner.get(shown.id)
-        assert (after.state, len(await made.sent())) == (state, sent), after.result
+        for number, (fault, state, more) in enumerate(faults):
+            await strict.fault(**fault)
+            shown, _ = await made.decided("approve", "send", to=["ada@example.com"], subject=f"{number}", body="b")
+            after = await made.owner.get(shown.id)
+            sent += more
+            assert (after.state, len(await made.sent())) == (state, sent), (fault, after.result)
 
 
 async def test_drafts_labels_and_the_archive(strict: Google, tmp_path: Path) -> None:
@@ -243,16 +235,17 @@ async def test_drafts_labels_and_the_archive(strict: Google, tmp_path: Path) -> 
 async def test_what_google_does_wrong_is_told_in_words(strict: Google, tmp_path: Path) -> None:
     await strict.mail(message("Lunch?", "Noon?"))
     async with desk(tmp_path, strict, "read") as made:
+        listing = {"match": "GET .*/messages$"}
         for fault, words in (
-            ({"match": "GET .*/messages$", "status": 500}, ""),
-            ({"match": "GET .*/messages$", "status": 500, "times": 3}, "unavailable: Google does not work now"),
-            ({"match": "GET .*/messages$", "status": 429, "headers": {"retry-after": "1"}}, ""),
-            ({"match": "GET .*/messages$", "status": 429, "headers": {"retry-after": "600"}}, "rate_limited: .*Wait 600 s"),
-            ({"match": "GET .*/messages$", "status": 403, "reason": "rateLimitExceeded", "times": 3}, "rate_limited"),
-            ({"match": "GET .*/messages$", "status": 403}, "denied"),
-            ({"match": "GET .*/messages$", "status": 200, "body": "<html>"}, "cannot be read"),
-            ({"match": "GET .*/messages$", "status": 200, "body": "[]"}, "another shape"),
-            ({"match": "GET .*/messages$", "drop": True}, ""),
+            ({**listing, "status": 500}, ""),
+            ({**listing, "status": 500, "times": 3}, "unavailable: Google does not work now"),
+            ({**listing, "status": 429, "headers": {"retry-after": "1"}}, ""),
+            ({**listing, "status": 429, "headers": {"retry-after": "600"}}, "rate_limited.*Wait 600 s"),
+            ({**listing, "status": 403, "reason": "rateLimitExceeded", "times": 3}, "rate_limited"),
+            ({**listing, "status": 403}, "denied"),
+            ({**listing, "status": 200, "body": "<html>"}, "cannot be read"),
+            ({**listing, "status": 200, "body": "[]"}, "another shape"),
+            ({**listing, "drop": True}, ""),
             ({"match": "GET .*/messages/.*", "status": 404}, ""),
         ):  # fmt: skip
             await strict.order("forget")

@@ -17,6 +17,8 @@ from variet import paths
 from variet.assistant.problems import ToolProblem
 
 _COST = 2**17  # 128 MiB, half a second
+_HIGHEST_COST = 2**20
+_NONCE_BYTES = 12
 _FOR = b"variet secrets 1"  # sealed with it: a box of another kind or version does not open
 
 
@@ -40,21 +42,21 @@ class SealedFile:
 
         try:
             sealed = json.loads(self._file.read_text(encoding="utf-8"))
-            salt, nonce, box = (base64.b64decode(sealed[name]) for name in ("salt", "nonce", "box"))
+            salt, nonce, box = (base64.b64decode(sealed[name], validate=True) for name in ("salt", "nonce", "box"))
             cost = int(sealed["cost"])
+            if not 2 <= cost <= _HIGHEST_COST or len(nonce) != _NONCE_BYTES:
+                raise ValueError("it is not one of ours")
+            key = _key(pin, salt, cost)
+            self._held = json.loads(_opened(key, nonce, box))
         except FileNotFoundError:
             self._salt = secrets.token_bytes(16)
             self._key = _key(pin, self._salt, self._cost)
             return
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ToolProblem(
-                "unavailable", f"{self._file} cannot be read: {error}", "Move it away; sign in again"
-            ) from None
-        key = _key(pin, salt, cost)
-        try:
-            self._held = json.loads(_opened(key, nonce, box))
         except InvalidTag:
             raise ToolProblem("locked", f"{self._file.name} was sealed by another PIN, or changed") from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            mend = "Move it away and sign in again"
+            raise ToolProblem("unavailable", f"{self._file} cannot be read: {error}", mend) from None
         self._key, self._salt, self._cost = key, salt, cost
 
     def reseal(self, pin: str) -> None:
@@ -88,7 +90,7 @@ class SealedFile:
     def _write(self) -> None:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-        nonce = os.urandom(12)
+        nonce = os.urandom(_NONCE_BYTES)
         box = AESGCM(self._need()).encrypt(nonce, json.dumps(self._held).encode(), _FOR)
         parts = {"salt": self._salt, "nonce": nonce, "box": box}
         told = {name: base64.b64encode(value).decode() for name, value in parts.items()}
