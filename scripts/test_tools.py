@@ -1,5 +1,6 @@
 """Find what the tests need of the system (Chromium for the dashboard's, bubblewrap for the sandbox's, a keyring), and
-have Debian's installed where it lacks; install others' programs that tests drive: `make test-tools`. Needs Python and npm.
+have Debian's installed where it lacks; install programs of others that tests drive: `make test-tools`. Needs Python
+and npm.
 """
 
 from __future__ import annotations
