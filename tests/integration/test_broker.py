@@ -16,6 +16,7 @@ import pytest
 from tests.support.broker import PIN, broker, here, person
 from tests.support.carrier import Diary
 from tests.support.terminal import terminal
+from variet.agent.sandbox import open_sandbox
 from variet.approval import Decision
 from variet.assistant.broker.approvers import Approvers
 from variet.assistant.broker.client import BrokerClient
@@ -252,3 +253,61 @@ async def test_another_user_of_the_machine_is_not_heard(tmp_path: Path) -> None:
         async with person(tmp_path) as owner:
             strangers = [line for line in await owner.call("audit.lines") if line["event"] == "stranger"]
             assert [line["uid"] for line in strangers] == [65534]
+
+
+ATTACK = """
+import json, os, socket, subprocess, sys
+folder, address, action = sys.argv[1:4]
+got = []
+for path in ("store.sqlite3", "audit.jsonl", "secrets.sealed", "socket.json"):
+    try:
+        open(os.path.join(folder, path), "rb").read(1)
+        got.append(path)
+    except OSError:
+        pass
+try:
+    line = socket.socket(socket.AF_UNIX)
+    line.connect(address)
+    got.append("socket")
+except OSError:
+    pass
+for words in (["approvals", "approve", action], ["approvals", "rules", "add", "mail.archive"], ["approvals", "pin"]):
+    for pin in ("", "1234"):
+        command = [sys.executable, "-m", "variet", *words]
+        done = subprocess.run(command, input=pin + "\\nmine\\n", text=True, capture_output=True)
+        if not done.returncode:
+            got.append(" ".join(words))
+print(json.dumps(sorted(set(got))))
+"""
+
+
+async def test_a_shell_of_an_agent_decides_nothing_and_in_the_sandbox_finds_nothing(tmp_path: Path) -> None:
+    """What docs/security.md says of a broker that runs as its person."""
+    diary, home, work = Diary(), tmp_path / "home", tmp_path / "work"
+    work.mkdir()
+    (work / "attack.py").write_text(ATTACK)
+    async with broker(home, {"mail.send": diary}), person(home) as owner:
+        approval = await owner.propose("cli", "", "mail.send", {"text": "hello"})
+        address = json.loads(here(home).told.read_text())["socket"]
+        command = [sys.executable, str(work / "attack.py"), str(here(home).folder), address, approval.id]
+
+        async def tried(*before: str) -> Any:
+            process = await asyncio.create_subprocess_exec(
+                *before, *command, cwd=work, env={**os.environ, "VARIET_HOME": str(home)},
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            )  # fmt: skip
+            said, wrong = await process.communicate()
+            assert process.returncode == 0, wrong.decode()
+            return json.loads(said)
+
+        bare = await tried()
+        assert bare == ["audit.jsonl", "socket", "socket.json", "store.sqlite3"], "it decides nothing"
+        sandbox, why = await open_sandbox(work)
+        assert sandbox is not None, why
+        try:
+            path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+            assert await tried(*sandbox.words({"PATH": path, "VARIET_HOME": str(home)})) == []
+        finally:
+            sandbox.close()
+        assert (await owner.get(approval.id)).state == "pending" and diary.done == []
+        assert await owner.call("rules.list") == []

@@ -5,6 +5,7 @@
 import { createServer } from '@emulators/core'
 import { googlePlugin, seedFromConfig, getGoogleStore } from '@emulators/google'
 import { serve } from '@hono/node-server'
+import { Calendars } from './calendar.mjs'
 import { named, payload, split } from './mime.mjs'
 import { Grants } from './oauth.mjs'
 import { needed } from './scopes.mjs'
@@ -15,6 +16,7 @@ let ahead = 0
 const now = () => Date.now() / 1000 + ahead
 const grants = new Grants(now)
 grants.consent.email = EMAIL
+const calendars = new Calendars(EMAIL, process.env.ZONE ?? 'Europe/Vienna', now)
 const log = []
 let faults = []
 
@@ -70,6 +72,21 @@ async function gmail(method, url, body, type) {
   return json(200, told)
 }
 
+function calendar(method, url, body, match) {
+  const path = url.pathname.replace('/calendar/v3', '')
+  if (path === '/users/me/calendarList') return json(200, { kind: 'calendar#calendarList', items: calendars.list })
+  if (path === '/freeBusy') return json(200, calendars.busy(JSON.parse(body)))
+  const [, id, event] = /^\/calendars\/([^/]+)\/events(?:\/([^/]+))?$/.exec(path)
+  const of = decodeURIComponent(id)
+  const query = url.searchParams
+  const told = !event ? (method === 'GET' ? calendars.listed(of, query) : calendars.insert(of, JSON.parse(body), query))
+    : method === 'GET' ? calendars.get(of, decodeURIComponent(event))
+      : method === 'DELETE' ? calendars.remove(of, decodeURIComponent(event), query, match)
+        : calendars.change(of, decodeURIComponent(event), JSON.parse(body), query, match, method === 'PUT')
+  if (told.reason) return problem(told.status, '', told.message, told.reason)
+  return method === 'DELETE' ? new Response(null, { status: 204 }) : json(200, told.event ?? told.list)
+}
+
 function control(order) {
   switch (order.op) {
     case 'client': grants.clients.set(order.id, { id: order.id, secret: order.secret }); return {}
@@ -81,6 +98,8 @@ function control(order) {
     case 'fault': faults.push({ times: 1, ...order.fault, match: new RegExp(order.fault.match) }); return {}
     case 'log': return log
     case 'forget': log.length = 0; faults = []; return {}
+    case 'calendar': calendars.add(order.id, order.summary, order.role, order.zone); return {}
+    case 'told': return calendars.told
     case 'label': held.labels.insert({ gmail_id: order.id, user_email: EMAIL, name: order.name, type: 'user', message_list_visibility: 'show', label_list_visibility: 'labelShow', color_background: null, color_text: null }); return {}
     case 'messages': return held.messages.all().map((one) => ({ id: one.gmail_id, thread: one.thread_id, labels: one.label_ids, raw: one.raw }))
     default: return null
@@ -141,6 +160,7 @@ async function routed(request, url, body) {
   const grant = grants.holder(request.headers.get('authorization'))
   if (!grant) return problem(401, 'UNAUTHENTICATED', 'Request had invalid authentication credentials.', 'authError')
   if (!wanted.some((one) => grant.scopes.includes(one))) return problem(403, 'PERMISSION_DENIED', 'Request had insufficient authentication scopes.', 'insufficientPermissions')
+  if (url.pathname.startsWith('/calendar/')) return calendar(request.method, url, body, request.headers.get('if-match'))
   return gmail(request.method, url, body, request.headers.get('content-type') ?? '')
 }
 
