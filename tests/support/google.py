@@ -8,6 +8,7 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,14 @@ class Google:
         data = raw if isinstance(raw, bytes) else raw.as_bytes()
         text = base64.urlsafe_b64encode(data).decode()
         return await self.order("message", raw=text, labels=list(labels), thread=thread)
+
+    async def event(self, event: dict[str, Any], calendar: str = "") -> Any:
+        """An event in a calendar, by default the person's own."""
+        return await self.order("event", event=event, calendar=calendar)
+
+    async def sent(self) -> list[EmailMessage]:
+        held = [one for one in await self.order("messages") if "SENT" in one["labels"]]
+        return [message_from_bytes(base64.urlsafe_b64decode(one["raw"] + "=="), policy=policy.default) for one in held]
 
     async def fault(self, match: str, status: int = 0, **fault: Any) -> None:
         """The next request whose `METHOD path` matches gets this; `drop`: the line breaks, `done`: after it is done."""

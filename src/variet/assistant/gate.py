@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from mcp.server.mcpserver import Context
+from mcp.types import CallToolResult
+from pydantic import BaseModel
 
 from variet.approval import Approval
+from variet.assistant.answers import STRANGERS, Done, addresses, answer
 from variet.assistant.broker.client import BrokerClient
 from variet.assistant.problems import ToolProblem
 
@@ -83,6 +86,18 @@ class Gate:
             "taint.add", client=caller.client, conversation=caller.conversation, private=list(private),
             hits=list(hits), addresses=list(addresses),
         )  # fmt: skip
+
+    async def show(self, caller: Caller, text: str, data: BaseModel) -> CallToolResult:
+        """An answer that is the person's own, told to the broker before a model is shown it."""
+        whole = f"{text}\n{data.model_dump_json()}"
+        await self.read(caller, private=[whole], addresses=addresses(whole))
+        return answer(f"{STRANGERS}\n{text}", data)
+
+    async def done(self, caller: Caller, tool: str, asked: dict[str, Any]) -> CallToolResult:
+        """The answer to a tool that acts, once it is done."""
+        approval = await self.act(caller, tool, asked)
+        told = Done(action=approval.id, state=approval.state, result=approval.result or "")
+        return answer(f"done: {told.result}", told)
 
     async def _waited(self, caller: Caller, approval: Approval) -> Approval:
         await caller.tell(f"waiting for a person's decision ({approval.reason}): variet approvals")

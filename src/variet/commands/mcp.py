@@ -9,6 +9,7 @@ import click
     epilog="""\b
 Examples:
   variet mcp search                                             as an MCP client starts it
+  variet mcp calendar
   variet mcp mail                                               needs a sign-in first: variet auth google
   claude mcp add variet-search -- variet mcp search             in Claude Code
 """
@@ -24,6 +25,14 @@ def search() -> None:
     from variet.assistant.search.server import server
 
     server(settings.load().search).run("stdio")
+
+
+@mcp.command()
+def calendar() -> None:
+    """Look at your calendars and find free times; create, change and cancel events after your yes."""
+    from variet.assistant.calendar.server import server
+
+    server().run("stdio")
 
 
 @mcp.command()

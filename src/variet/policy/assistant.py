@@ -39,6 +39,7 @@ TRAITS: dict[str, Trait] = {
     "mail.archive": Trait("act", standing=True),
     "calendar.calendars": Trait("look", private=True, strangers=True),
     "calendar.agenda": Trait("look", private=True, strangers=True),
+    "calendar.event": Trait("look", private=True, strangers=True),
     "calendar.free": Trait("look", private=True),
     "calendar.create": Trait("act"),
     "calendar.change": Trait("act"),

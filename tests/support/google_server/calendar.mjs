@@ -51,6 +51,21 @@ export class Calendars {
     this.events.set(id, new Map())
   }
 
+  // As somebody else puts it there, or changes it.
+  seed(calendar, event) {
+    const entry = this.list.find((one) => one.id === calendar)
+    const role = entry.accessRole
+    entry.accessRole = 'owner'
+    const told = this.insert(calendar, event, new URLSearchParams())
+    entry.accessRole = role
+    return told.event ?? told
+  }
+
+  touch(id) {
+    for (const held of this.events.values()) if (held.has(id)) return this.sealed(held.get(id))
+    return {}
+  }
+
   of(id) {
     const name = id === 'primary' ? this.email : id
     const held = this.events.get(name)

@@ -100,6 +100,9 @@ function control(order) {
     case 'forget': log.length = 0; faults = []; return {}
     case 'calendar': calendars.add(order.id, order.summary, order.role, order.zone); return {}
     case 'told': return calendars.told
+    case 'events': return [...calendars.events.values()].flatMap((one) => [...one.values()])
+    case 'event': return calendars.seed(order.calendar || EMAIL, order.event)
+    case 'touch': return calendars.touch(order.id)
     case 'label': held.labels.insert({ gmail_id: order.id, user_email: EMAIL, name: order.name, type: 'user', message_list_visibility: 'show', label_list_visibility: 'labelShow', color_background: null, color_text: null }); return {}
     case 'messages': return held.messages.all().map((one) => ({ id: one.gmail_id, thread: one.thread_id, labels: one.label_ids, raw: one.raw }))
     default: return null

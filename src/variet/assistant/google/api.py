@@ -46,6 +46,13 @@ class GoogleApi:
                     raise _given_up(problem) from None
                 await asyncio.sleep(max(wanted_s, waits.pop(0)))
 
+    async def post_to_read(self, path: str, body: Any) -> dict[str, Any]:
+        """Of the few that read by POST. Raises ToolProblem."""
+        try:
+            return await self.write("POST", path, body)
+        except Uncertain as broke:
+            raise ToolProblem("unavailable", str(broke)) from None
+
     async def write(
         self, method: str, path: str, body: Any = None, *, headers: Mapping[str, str] | None = None, **params: Any
     ) -> dict[str, Any]:

@@ -73,11 +73,3 @@ class Content(BaseModel):
 
 class Labels(BaseModel):
     labels: list[str]
-
-
-class Done(BaseModel):
-    """`state`: `done`; `result`: what was done."""
-
-    action: str
-    state: str
-    result: str

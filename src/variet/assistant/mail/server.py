@@ -12,13 +12,13 @@ from mcp.server.mcpserver import Context
 from mcp.types import CallToolResult, ToolAnnotations
 from pydantic import Field
 
-from variet.assistant.answers import STRANGERS, addresses, answer, problems_told
+from variet.assistant.answers import Done, problems_told
 from variet.assistant.broker.client import BrokerClient
 from variet.assistant.gate import Caller, Gate
 from variet.assistant.google.api import GoogleApi
 from variet.assistant.google.places import places
 from variet.assistant.mail.client import Mailbox
-from variet.assistant.mail.models import Content, Done, Found, Labels, Letter, Thread
+from variet.assistant.mail.models import Content, Found, Labels, Letter, Thread
 
 _MOST_HITS = 25
 _LOOKS = ToolAnnotations(read_only_hint=True, destructive_hint=False, open_world_hint=True)
@@ -55,16 +55,6 @@ def server() -> MCPServer[Any]:
 
     made: MCPServer[Any] = MCPServer("variet-mail", title="Mail", lifespan=life, log_level="WARNING")
 
-    async def shown(context: Context[Any, Any], text: str, data: Any) -> CallToolResult:
-        """Told to the broker before it is shown to a model."""
-        await gate.read(Caller.of(context), private=[text], addresses=addresses(text))
-        return answer(f"{STRANGERS}\n{text}", data)
-
-    async def done(context: Context[Any, Any], tool: str, asked: dict[str, Any]) -> CallToolResult:
-        approval = await gate.act(Caller.of(context), tool, asked)
-        told = Done(action=approval.id, state=approval.state, result=approval.result or "")
-        return answer(f"done: {told.result}", told)
-
     async def search(
         context: Context[Any, Any],
         query: Query = "in:inbox",
@@ -73,7 +63,7 @@ def server() -> MCPServer[Any]:
     ) -> Annotated[CallToolResult, Found]:
         with problems_told():
             found = await box.search(query, limit, page)
-            return await shown(context, _listed(found), found)
+            return await gate.show(Caller.of(context), _listed(found), found)
 
     async def read(
         context: Context[Any, Any],
@@ -83,7 +73,7 @@ def server() -> MCPServer[Any]:
     ) -> Annotated[CallToolResult, Thread]:
         with problems_told():
             told = await box.read(thread, part, quotes=quotes)
-            return await shown(context, _thread(told), told)
+            return await gate.show(Caller.of(context), _thread(told), told)
 
     async def attachment(
         context: Context[Any, Any],
@@ -95,26 +85,26 @@ def server() -> MCPServer[Any]:
             told = await box.attachment(message, attachment, part)
             more = f"\n(more: part {told.next_part})" if told.next_part else ""
             note = f"\n({told.note})" if told.note else ""
-            return await shown(context, f"{told.name} ({told.kind})\n{told.text}{note}{more}", told)
+            return await gate.show(Caller.of(context), f"{told.name} ({told.kind})\n{told.text}{note}{more}", told)
 
     async def labels(context: Context[Any, Any]) -> Annotated[CallToolResult, Labels]:
         with problems_told():
             told = await box.labels()
-            return await shown(context, "\n".join(told.labels) or "no labels of your own", told)
+            return await gate.show(Caller.of(context), "\n".join(told.labels) or "no labels of your own", told)
 
     async def send(
         context: Context[Any, Any], to: To, subject: str, body: Body, cc: To | None = None, reply_to: ReplyTo = ""
     ) -> Annotated[CallToolResult, Done]:
         with problems_told():
             asked = {"to": to, "cc": cc or [], "subject": subject, "body": body, "reply_to": reply_to}
-            return await done(context, "mail.send", asked)
+            return await gate.done(Caller.of(context), "mail.send", asked)
 
     async def draft(
         context: Context[Any, Any], to: To, subject: str, body: Body, cc: To | None = None, reply_to: ReplyTo = ""
     ) -> Annotated[CallToolResult, Done]:
         with problems_told():
             asked = {"to": to, "cc": cc or [], "subject": subject, "body": body, "reply_to": reply_to}
-            return await done(context, "mail.draft", asked)
+            return await gate.done(Caller.of(context), "mail.draft", asked)
 
     async def label(
         context: Context[Any, Any], thread: ThreadId,
@@ -122,11 +112,13 @@ def server() -> MCPServer[Any]:
         remove: Annotated[list[str] | None, Field(description="names; unread marks it as read")] = None,
     ) -> Annotated[CallToolResult, Done]:  # fmt: skip
         with problems_told():
-            return await done(context, "mail.label", {"thread": thread, "add": add or [], "remove": remove or []})
+            return await gate.done(
+                Caller.of(context), "mail.label", {"thread": thread, "add": add or [], "remove": remove or []}
+            )
 
     async def archive(context: Context[Any, Any], thread: ThreadId) -> Annotated[CallToolResult, Done]:
         with problems_told():
-            return await done(context, "mail.archive", {"thread": thread})
+            return await gate.done(Caller.of(context), "mail.archive", {"thread": thread})
 
     add = made.add_tool
     add(search, title="Search mail", description="Finds messages.", annotations=_LOOKS)

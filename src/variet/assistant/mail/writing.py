@@ -193,9 +193,9 @@ def previewed(raw: bytes) -> str:
 def _composed(wish: MailAsked, me: str, answered: dict[str, Any]) -> EmailMessage:
     message = EmailMessage()
     message["From"] = me
-    message["To"] = [_address(one) for one in wish.to]
+    message["To"] = [one_address(one) for one in wish.to]
     if wish.cc:
-        message["Cc"] = [_address(one) for one in wish.cc]
+        message["Cc"] = [one_address(one) for one in wish.cc]
     message["Subject"] = " ".join(wish.subject.split())
     message["Date"] = formatdate(localtime=True)
     message["Message-ID"] = f"<{secrets.token_hex(16)}@variet.invalid>"
@@ -207,7 +207,7 @@ def _composed(wish: MailAsked, me: str, answered: dict[str, Any]) -> EmailMessag
     return message
 
 
-def _address(text: str) -> Address:
+def one_address(text: str) -> Address:
     """One person, with one address that can be seen whole. Raises ToolProblem."""
     found = getaddresses([text])
     if len(found) != 1 or not found[0][1] or any(not one.isprintable() for one in text):
