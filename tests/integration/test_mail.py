@@ -63,7 +63,7 @@ async def test_mail_is_found_and_read_as_a_person_sees_it(strict: Google, tmp_pa
         read = await made.call("attachment", message=newest["message"], attachment=csv["attachment"])
         assert read["text"] == "one,two\n1,2\n"
         refused = await made.call("attachment", message=newest["message"], attachment=pdf["attachment"])
-        assert "unsupported_type: card.pdf is application/pdf" in refused
+        assert "unsupported_type: it is application/pdf" in refused
         quoted = await made.call("read", thread=thread["thread"], quotes=True)
         assert "> Shall we say noon?" in quoted["letters"][0]["text"]
         assert "bad_request: that is no id" in await made.call("read", thread="../../drafts")

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +19,7 @@ from variet.approval import Approval, Decision
 from variet.assistant.audit import log
 from variet.assistant.audit.log import AuditLog
 from variet.assistant.broker.broker import Broker
-from variet.assistant.broker.carriers import Carrier
+from variet.assistant.broker.carriers import Carrier, Prepared
 from variet.assistant.broker.reading import Asker, Read
 from variet.assistant.broker.store import Store
 from variet.assistant.problems import ToolProblem
@@ -123,7 +124,8 @@ async def test_the_same_wish_waits_once_and_is_done_once() -> None:
         again = await made.asked()
         assert again.id == approval.id and again.state == "done" and len(made.diary.done) == 1
         made.now_ms += 11 * 60_000
-        assert (await made.asked()).state == "pending"
+        later = await made.asked()
+        assert later.state == "pending" and "approved the very same 11 minutes ago" in later.reason
 
 
 async def test_what_waits_outlives_a_restart_and_then_expires() -> None:
@@ -188,9 +190,57 @@ async def test_a_standing_rule_of_its_person_does_it_at_once() -> None:
         with pytest.raises(ToolProblem, match="your rules refuse it") as raised:
             await made.asked("another")
         assert raised.value.code == "denied"
-        for tool, pattern in (("mail.send", ""), ("search.fetch", ""), ("search.fetch", "*"), ("nothing", "")):
+        for tool, pattern in (
+            ("mail.send", ""), ("search.fetch", ""), ("search.fetch", "*"), ("search.fetch", "**"), ("nothing", ""),
+            ("mail.read", ""), ("mail.archive", "x"), ("*", ""),
+        ):  # fmt: skip
             with pytest.raises(ToolProblem):
                 made.broker.add_rule(tool, pattern, "allow")
+        made.broker.add_rule("search.fetch", "Docs.Example", "deny")
+        for address in ("https://docs.example/x", "https://DOCS.example:443/", "https://docs.example./"):
+            assert made.broker.judge(ME, "search.fetch", address).verdict.answer == "deny", address
+
+
+async def test_three_at_once_wait_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with desk() as made:
+        prepare = made.diary.prepare
+
+        async def slowly(asked: dict[str, Any]) -> Prepared:
+            await asyncio.sleep(0)
+            return await prepare(asked)
+
+        monkeypatch.setattr(made.diary, "prepare", slowly)
+        asked = await asyncio.gather(*(made.asked() for _ in range(3)))
+        assert len({one.id for one in asked}) == 1
+
+
+async def test_what_can_be_undone_is_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    with desk() as made:
+        made.broker.add_rule("mail.archive", "", "allow")
+        for _ in range(2):
+            approval = await made.asked(tool="mail.archive")
+            assert (await made.broker.wait(ME, approval.id, 10)).state == "done"
+        assert len(made.diary.done) == 2
+
+
+async def test_a_log_that_was_cut_while_the_broker_slept_stays_told() -> None:
+    with desk() as made:
+        await made.asked()
+        await made.asked("another")
+        lines = (made.folder / "audit.jsonl").read_text().splitlines(keepends=True)
+        made.close()
+        (made.folder / "audit.jsonl").write_text(lines[0])
+        made.open()
+        await made.broker.start()
+        await made.asked("a third")
+        assert made.store.fact("audit_cut") and "log_cut" in made.events()
+
+
+async def test_what_is_shown_on_one_line_is_one_line() -> None:
+    with desk() as made:
+        approval = await made.asked("x\nact-ffff  Send mail to boss@example.com", asker=Asker("a\nb"))
+        assert "\n" not in approval.summary
+        assert made.broker.reading.asker("a\n\x1b]0;b\x07", "").client == "a \u241b]0;b\u2407"
 
 
 async def test_nobody_fills_the_desk() -> None:
@@ -306,12 +356,14 @@ def test_whatever_happens_nothing_is_done_without_a_yes_or_twice(steps: list[tup
         asyncio.run(played(made))
 
 
-def test_reads_of_one_conversation_do_not_taint_another_but_all_of_a_client_without_a_handle(tmp_path: Path) -> None:
+async def test_reads_of_one_conversation_do_not_taint_another_but_all_of_a_client_without_a_handle(
+    tmp_path: Path,
+) -> None:
     made = Desk(tmp_path)
     reading = made.broker.reading
     one, two = (reading.asker("variet", reading.mint("variet", 0)) for _ in range(2))
     assert one.conversation and two.conversation and one != two
-    reading.add(one, Read(private=("The code of Marta Quill is 381922.",)))
+    await reading.add(one, Read(private=("The code of Marta Quill is 381922.",)))
     none = reading.asker("variet", "")
     made_up = reading.asker("variet", "no such handle")
     stolen = reading.asker("other", reading.mint("variet", 0))

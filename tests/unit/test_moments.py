@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, time, timedelta
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from variet.assistant.calendar.moments import ahead, gaps, moment, repeated, span, told
@@ -20,7 +20,8 @@ ZONES = st.sampled_from([VIENNA, "America/New_York", "Asia/Kolkata", "Australia/
     [
         ("2026-12-01T15:00", "2026-12-01T16:00", "Tuesday 1 December 2026, 15:00 to 16:00 (Europe/Vienna, UTC+01:00)"),
         ("2026-07-01T15:00", "2026-07-01T16:00", "Wednesday 1 July 2026, 15:00 to 16:00 (Europe/Vienna, UTC+02:00)"),
-        ("2026-12-01T14:00Z", "2026-12-01T15:00Z", "Tuesday 1 December 2026, 15:00 to 16:00 (Europe/Vienna, UTC+01:00)"),
+        ("2026-12-01T14:00Z", "2026-12-01T15:00Z",
+         "Tuesday 1 December 2026, 15:00 to 16:00 (Europe/Vienna, UTC+01:00)"),
         ("2026-12-01T23:00", "2026-12-02T01:00",
          "Tuesday 1 December 2026, 23:00 to Wednesday 2 December 2026, 01:00 (Europe/Vienna, UTC+01:00)"),
         ("2026-12-01", "2026-12-01", "Tuesday 1 December 2026, all day"),
@@ -73,6 +74,8 @@ def test_a_series_keeps_to_the_clocks_of_its_zone() -> None:
         [], ["EXDATE:20261021T090000"], ["RRULE:FREQ=NEVER"], ["RRULE:"], ["FREQ=DAILY"], ["RRULE:FREQ=DAILY;COUNT=x"],
         ["DTSTART:20200101T000000", "RRULE:FREQ=DAILY"], ["RRULE:FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30;COUNT=1"],
         ["RRULE:FREQ=DAILY;UNTIL=20200101T000000Z"], ["RRULE:FREQ=DAILY\nEXRULE:FREQ=DAILY"],
+        ["RRULE:FREQ=SECONDLY;COUNT=2"],
+        ["RRULE:FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30"], ["RRULE:FREQ=DAILY", "RRULE:FREQ=WEEKLY"],
     ],
 )  # fmt: skip
 def test_what_is_no_series_is_told(rules: list[str]) -> None:
@@ -116,5 +119,5 @@ def test_free_times_are_free_long_enough_and_within_the_hours(
         assert one.end.astimezone(UTC) - one.begin.astimezone(UTC) >= timedelta(minutes=minutes)
         assert time(9) <= one.begin.time() and one.end.time() <= time(18) and one.begin.date() == one.end.date()
         assert not any(begin < one.end and one.begin < end for begin, end in busy)
-    assume(not taken)
-    assert len(found) == 3
+    if not taken:
+        assert len(found) == 3

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import click
 
 from variet.commands.common import json_option, print_json
+from variet.visible import one_line
 
 _STATES = ("pending", "approved", "rejected", "expired", "executing", "done", "failed", "unknown")
 
@@ -119,7 +120,7 @@ def _decide(action: str, yes: bool, payload_sha256: str | None, because: str, as
         if as_json:
             print_json(after.model_dump())
         else:
-            click.echo(terminal.line_of(after) + (f": {after.result}" if after.result else ""))
+            click.echo(terminal.line_of(after))
 
     asyncio.run(asked())
 
@@ -221,7 +222,9 @@ def forget(client: str | None, as_json: bool) -> None:
             print_json(found)
             return
         for one in found:
-            click.echo(f"{one['client']}: {'has read what is private' if one['private'] else 'nothing private'}")
+            click.echo(
+                one_line(f"{one['client']}: {'has read what is private' if one['private'] else 'nothing private'}")
+            )
         return
     if not asyncio.run(_asked("readers.forget", name=client)):
         raise click.UsageError(f"{client!r} has read nothing")

@@ -28,7 +28,7 @@ def audit() -> None:
 def show(last: int, as_json: bool) -> None:
     """Print the last lines."""
     from variet.surfaces.terminal.approvals import unlocked
-    from variet.surfaces.terminal.safe import safe
+    from variet.visible import one_line
 
     async def asked() -> list[dict[str, Any]]:
         async with unlocked() as client:
@@ -43,7 +43,7 @@ def show(last: int, as_json: bool) -> None:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(line.get("ts_ms", 0) / 1000))
         hidden = ("ts_ms", "event", "before", "sha256", "payload_sha256", "target_sha256")
         rest = " ".join(f"{key}={value}" for key, value in line.items() if key not in hidden and value not in ("", []))
-        click.echo(safe(f"{when}  {line['event']:<12} {rest}"))
+        click.echo(one_line(f"{when}  {line['event']:<12} {rest}", 1000))
 
 
 @audit.command()

@@ -30,6 +30,7 @@ def run(idle_s: float | None) -> None:
     from variet.assistant.broker.server import BrokerServer
     from variet.assistant.hands import hands
 
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # what is asked of Google is nobody's log
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     async def serve() -> None:
@@ -66,9 +67,10 @@ def status(as_json: bool) -> None:
 def log() -> None:
     """Print the end of its log."""
     from variet.assistant.broker import place
+    from variet.surfaces.terminal.safe import safe
 
     try:
         lines = place.mine().log.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         lines = []
-    click.echo("\n".join(lines[-50:]) or "it never ran")
+    click.echo(safe("\n".join(lines[-50:])) or "nothing was written")

@@ -18,32 +18,35 @@ KINDS: frozenset[str] = frozenset({"look", "search", "page", "act"})
 @dataclass(frozen=True, slots=True)
 class Trait:
     """`private`: its result is the person's alone; `strangers`: it holds words that others wrote. `standing`: a rule of
-    the person may allow it without asking, as it tells nobody anything and can be taken back."""
+    the person may allow it without asking, as it tells nobody anything and can be taken back. `twice`: done once more,
+    it is there twice. `targets`: it reaches somebody, of whom a rule may speak."""
 
     kind: Kind
     private: bool = False
     strangers: bool = False
     standing: bool = False
+    twice: bool = False
+    targets: bool = False
 
 
 TRAITS: dict[str, Trait] = {
     "search.search": Trait("search", strangers=True),
-    "search.fetch": Trait("page", strangers=True),
+    "search.fetch": Trait("page", strangers=True, targets=True),
     "mail.search": Trait("look", private=True, strangers=True),
     "mail.read": Trait("look", private=True, strangers=True),
     "mail.attachment": Trait("look", private=True, strangers=True),
     "mail.labels": Trait("look", private=True),
-    "mail.send": Trait("act"),
-    "mail.draft": Trait("act"),
+    "mail.send": Trait("act", twice=True, targets=True),
+    "mail.draft": Trait("act", twice=True, targets=True),
     "mail.label": Trait("act", standing=True),
     "mail.archive": Trait("act", standing=True),
     "calendar.calendars": Trait("look", private=True, strangers=True),
     "calendar.agenda": Trait("look", private=True, strangers=True),
     "calendar.event": Trait("look", private=True, strangers=True),
     "calendar.free": Trait("look", private=True),
-    "calendar.create": Trait("act"),
-    "calendar.change": Trait("act"),
-    "calendar.cancel": Trait("act"),
+    "calendar.create": Trait("act", twice=True, targets=True),
+    "calendar.change": Trait("act", targets=True),
+    "calendar.cancel": Trait("act", targets=True),
 }
 
 

@@ -35,6 +35,10 @@ class AuditLog:
         """The hash of the last line."""
         return self._head
 
+    def knows(self, sha256: str) -> bool:
+        """Whether a line of it has this hash; none is no line."""
+        return not sha256 or any(line.get("sha256") == sha256 for line in lines(self._file))
+
     def add(self, ts_ms: int, event: str, **what: Any) -> str:
         """Its hash."""
         line = {"ts_ms": ts_ms, "event": event, **what, "before": self._head}

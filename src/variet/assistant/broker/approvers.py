@@ -15,10 +15,10 @@ from variet.assistant.broker.store import Approver, Store
 from variet.assistant.problems import ToolProblem
 
 _PIN = "pin"
-_SHORTEST_PIN, _LONGEST_PIN = 4, 200
+_SHORTEST_PIN, _LONGEST_PIN = 6, 200
 _FREE_TRIES = 5
 _FIRST_WAIT_MS = 30_000
-_LONGEST_WAIT_MS = 3_600_000
+_LONGEST_WAIT_MS = 300_000  # longer, and a program that guesses keeps its person out
 
 
 class Approvers:
@@ -35,10 +35,14 @@ class Approvers:
 
     def set_pin(self, pin: str) -> None:
         """Whoever calls this knows the old one. Raises ToolProblem."""
-        if not _SHORTEST_PIN <= len(pin) <= _LONGEST_PIN:
-            raise ToolProblem("bad_request", f"a PIN has at least {_SHORTEST_PIN} characters")
+        self.allow(pin)
         salt = secrets.token_bytes(16)
         self._store.put_approver(Approver(_PIN, "pin", salt, _slow(pin, salt), self._now_ms()))
+
+    def allow(self, pin: str) -> None:
+        """Raises ToolProblem where it is too short."""
+        if not _SHORTEST_PIN <= len(pin) <= _LONGEST_PIN:
+            raise ToolProblem("bad_request", f"a PIN has at least {_SHORTEST_PIN} characters")
 
     def check_pin(self, pin: str) -> None:
         """Raises ToolProblem: there is none, it is wrong, or too many wrong ones came."""
@@ -89,7 +93,7 @@ def _wait_ms(wrong: int) -> int:
 
 
 def _slow(pin: str, salt: bytes) -> bytes:
-    return hashlib.scrypt(pin.encode(), salt=salt, n=2**15, r=8, p=1, maxmem=64 * 1024 * 1024, dklen=32)
+    return hashlib.scrypt(pin.encode(), salt=salt, n=2**17, r=8, p=1, maxmem=256 * 1024 * 1024, dklen=32)
 
 
 def _fast(secret: str) -> bytes:

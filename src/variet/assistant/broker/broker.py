@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from variet.assistant.problems import ToolProblem
 from variet.policy.action import Action, Facts, Rule, Verdict
 from variet.policy.assistant import TRAITS, sink
 from variet.policy.decide import decide
+from variet.visible import one_line
 
 _LOG = logging.getLogger(__name__)
 _MINUTE_MS = 60_000
@@ -36,6 +38,8 @@ _CARRY_S = 120.0
 _MOST_PENDING = 20  # of one client
 # How long the same wish gets the same answer: a model that asks twice does nothing twice, nor asks a person twice.
 _SAME_MS: dict[State, int] = {"done": 10 * _MINUTE_MS, "rejected": 2 * _MINUTE_MS, "unknown": 24 * 60 * _MINUTE_MS}
+_TOLD_MS = 24 * 60 * _MINUTE_MS  # how long a person is told that they approved the same before
+_SITE = re.compile(r"(?:\*\.)?[a-z0-9-]+(?:\.[a-z0-9-]+)+(?::\d+)?")
 _OPEN: tuple[State, ...] = ("pending", "approved", "executing")
 
 
@@ -62,6 +66,9 @@ class Broker:
     async def start(self) -> None:
         """Picks up what a crash left: what was begun is looked for, never done again."""
         self.store.forget_before(self._now_ms() - _KEPT_MS)
+        if not self._audit.knows(self.store.fact("audit_head")):
+            self.store.put_fact("audit_cut", str(self._now_ms()))
+            self._note("log_cut")
         for kept in self.store.find(("executing",)):
             self._run(self._reconciled(kept))
         for kept in self.store.find(("approved",)):
@@ -118,6 +125,9 @@ class Broker:
         if same:
             return same
         prepared = await carrier.prepare(asked)
+        same = self._same(asker, _sha256(wish))  # another call may have been faster
+        if same:
+            return same
         verdict = self._decided(asker, tool, "act", prepared.targets, "")
         if verdict.answer == "deny":
             self._note("denied", client=asker.name, tool=tool, rule=verdict.rule_id, targets=prepared.targets)
@@ -219,7 +229,7 @@ class Broker:
 
     def _decided(self, asker: Asker, tool: str, kind: str, targets: tuple[str, ...], target: str) -> Verdict:
         taint = self.reading.taint(asker, kind, target) if kind in ("search", "page") else Facts().taint
-        action = Action(tool, sink(tool, *targets), "ask", asker.client)
+        action = Action(tool, sink(tool, *map(str.lower, targets)), "ask", asker.client)
         return decide(action, Facts(self.store.rules(), taint=taint))
 
     def _same(self, asker: Asker, asked_sha256: str) -> Approval | None:
@@ -228,9 +238,21 @@ class Broker:
         for kept in self.store.find(client=asker.name, asked_sha256=asked_sha256, most=5):
             state = kept.approval.state
             since_ms = self._now_ms() - (kept.decided_ms or kept.approval.created_ms)
+            trait = TRAITS.get(kept.approval.tool)
+            if state == "done" and not (trait and trait.twice):
+                continue  # what it did may have been undone since, and doing it again is doing it once
             if state in _OPEN or since_ms < _SAME_MS.get(state, 0):
                 return kept.approval
         return None
+
+    def _before(self, asker: Asker, asked_sha256: str) -> str:
+        """What a person should know who is asked for the same again."""
+        for kept in self.store.find(("done",), asker.name, asked_sha256, most=1):
+            at_ms = kept.decided_ms or kept.approval.created_ms
+            if self._now_ms() - at_ms < _TOLD_MS:
+                minutes = (self._now_ms() - at_ms) // _MINUTE_MS
+                return f"; you approved the very same {minutes} minutes ago, and it was done"
+        return ""
 
     def _waits(
         self, asker: Asker, tool: str, kind: str, wish: bytes, payload: bytes, *,
@@ -246,8 +268,9 @@ class Broker:
         now_ms = self._now_ms()
         approval = Approval(
             id=f"act-{secrets.token_hex(6)}", origin="broker", client=asker.name, tool=tool,
-            sink=kind, account=account or None, summary=summary, preview=preview,
-            payload_sha256=_sha256(b"\0".join((tool.encode(), account.encode(), payload))), etag=etag, reason=reason,
+            sink=kind, account=account or None, summary=one_line(summary), preview=preview,
+            payload_sha256=_sha256(b"\0".join((tool.encode(), account.encode(), payload))), etag=etag,
+            reason=reason + (self._before(asker, asked_sha256) if kind == "act" else ""),
             created_ms=now_ms, expires_ms=now_ms + expires_ms,
         )  # fmt: skip
         self.store.add(approval, asked_sha256, payload)
@@ -339,14 +362,23 @@ class Broker:
 
 def standing(tool: str, pattern: str, answer: Literal["allow", "ask", "deny"]) -> Rule:
     """A standing rule. Raises ToolProblem where it would say nothing, or allow what is never allowed without asking."""
-    trait = TRAITS.get(tool)
-    if trait is None and not (tool.endswith("*") and answer != "allow"):
+    trait, pattern = TRAITS.get(tool), pattern.strip().lower()
+    if trait is None and not (tool in ("*", "mail.*", "calendar.*", "search.*") and answer == "deny" and not pattern):
         raise ToolProblem("bad_request", f"there is no tool {tool!r}", f"Known: {', '.join(TRAITS)}")
-    if answer == "allow" and trait is not None and trait.kind == "act" and not trait.standing:
+    rule = Rule(f"{answer} {tool}" + (f" {pattern}" if pattern else ""), tool, pattern, answer)
+    if trait is None:
+        return rule
+    if trait.kind == "look":
+        raise ToolProblem(
+            "bad_request", f"{tool} only looks, which is not asked for", "variet auth revoke takes it away"
+        )
+    if pattern and not trait.targets:
+        raise ToolProblem("bad_request", f"{tool} reaches nobody of whom a rule could speak", "Leave the pattern out")
+    if answer == "allow" and trait.kind == "act" and not trait.standing:
         raise ToolProblem("bad_request", f"{tool} always asks: it tells somebody something, or cannot be taken back")
-    if answer == "allow" and trait is not None and trait.kind == "page" and pattern in ("", "*"):
+    if answer == "allow" and trait.kind == "page" and not _SITE.fullmatch(pattern):
         raise ToolProblem("bad_request", "name the site whose pages may always be read, as docs.python.org")
-    return Rule(f"{answer} {tool}" + (f" {pattern}" if pattern else ""), tool, pattern, answer)
+    return rule
 
 
 def _canonical(value: Any) -> bytes:

@@ -35,7 +35,6 @@ class BrokerClient:
         self._start = start
         self._connection: Connection | None = None
         self._listening: asyncio.Task[None] | None = None
-        self._writer: asyncio.StreamWriter | None = None
         self._opening = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -51,8 +50,6 @@ class BrokerClient:
         if self._listening is not None:
             self._listening.cancel()
             await asyncio.gather(self._listening, return_exceptions=True)
-        if self._writer is not None:
-            self._writer.close()  # the connection leaves it open
 
     async def call(self, method: str, answer_s: float = _ANSWER_S, /, **params: Any) -> Any:
         """`answer_s`: how long an answer may take. Raises ToolProblem."""
@@ -62,7 +59,9 @@ class BrokerClient:
                 return await connection.send_request(method, params)
         except RequestError as error:
             raise endpoint.as_problem(error) from None
-        except (OSError, TimeoutError) as error:
+        except TimeoutError:
+            raise ToolProblem("broker_down", "the broker does not answer") from None
+        except OSError as error:
             await self.close()
             raise ToolProblem("broker_down", f"the broker went away: {str(error) or type(error).__name__}") from None
 
@@ -99,7 +98,6 @@ class BrokerClient:
             if self._where.peer_uid is not None and uid is not None and uid != self._where.peer_uid:
                 writer.close()
                 raise ToolProblem("broker_down", f"what listens there is no broker of yours (user id {uid})")
-            self._writer = writer
             self._connection = endpoint.talk(reader, writer, _answers_nothing)
             self._listening = asyncio.create_task(self._connection.main_loop())
             return self._connection

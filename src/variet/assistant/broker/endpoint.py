@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import socket
 import struct
@@ -21,7 +22,7 @@ from acp.exceptions import RequestError
 
 from variet.assistant.problems import CODES, ToolProblem
 
-_LONGEST_LINE = 64 * 1024 * 1024  # a mail of 25 MB, in base64, and its words
+_LONGEST_LINE = 8 * 1024 * 1024
 _PROBLEM = -32001
 
 Handler = Callable[[str, Any, bool], Awaitable[Any]]
@@ -65,7 +66,31 @@ def peer_uid(writer: asyncio.StreamWriter) -> int | None:
 
 def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, handler: Handler) -> Connection:
     """One that answers by `handler` and can ask, too. Its `main_loop` ends with the line."""
-    return Connection(handler, writer, reader, listening=False)
+    return Connection(handler, _Lines(reader, writer), listening=False)
+
+
+class _Lines:
+    """A message a line, none longer than the limit: who sends more, or what is no request or answer, is hung up on."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def send(self, message: dict[str, Any]) -> None:
+        self._writer.write(json.dumps(message, separators=(",", ":")).encode() + b"\n")
+        await self._writer.drain()
+
+    async def receive(self) -> dict[str, Any] | None:
+        try:
+            line = await self._reader.readuntil(b"\n")
+            message = json.loads(line)
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError, ValueError, RecursionError):
+            return None
+        sound = isinstance(message, dict) and isinstance(message.get("method", ""), str)
+        return message if sound else None
+
+    async def close(self) -> None:
+        self._writer.close()
 
 
 def as_error(problem: ToolProblem) -> RequestError:

@@ -6,6 +6,8 @@ with their PIN), and the person alone (with their PIN).
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -223,7 +225,7 @@ class Methods:
         asker = self._asker(given)
         if given.typed and not asker.conversation:
             raise ToolProblem("bad_request", "a person's words are told by a surface, with its handle")
-        self._broker.reading.add(asker, Read(given.private, given.hits, given.addresses, given.typed))
+        await self._broker.reading.add(asker, Read(given.private, given.hits, given.addresses, given.typed))
 
     async def _taint(self, line: Line, given: JudgeParams) -> dict[str, Any]:
         kind = TRAITS[given.tool].kind
@@ -246,7 +248,8 @@ class Methods:
         except ToolProblem as problem:
             self._broker.note("unlock_refused", code=problem.code)
             raise
-        self._accounts.unlock(given.pin)
+        with contextlib.suppress(ToolProblem):  # a box that does not open keeps nobody from deciding
+            await asyncio.to_thread(self._accounts.unlock, given.pin)
         line.approver, line.person = "person", True
 
     async def _present(self, line: Line, given: SecretParams) -> str:
@@ -257,8 +260,12 @@ class Methods:
         if self._approvers.has_pin:
             self._approvers.check_pin(given.old)
             self._accounts.unlock(given.old)
-        self._approvers.set_pin(given.pin)
+        else:
+            self._accounts.forget()  # whoever sets the first PIN gets no sign-ins that another made
+        self._approvers.allow(given.pin)
+        # The box first: a PIN that opens nothing can still be set once more, with the old one.
         self._accounts.reseal(given.pin)
+        self._approvers.set_pin(given.pin)
         self._broker.note("pin_set")
         line.approver, line.person = "person", True
 
@@ -327,7 +334,11 @@ class Methods:
         return list(log.lines(self._place.audit))[-given.last :]
 
     async def _audit_verify(self, line: Line, _: Nothing) -> list[str]:
-        return log.wrong_with(self._place.audit, self._broker.store.fact("audit_head"))
+        wrong = await asyncio.to_thread(log.wrong_with, self._place.audit, self._broker.store.fact("audit_head"))
+        cut = (
+            ["lines were cut off its end while the broker did not run"] if self._broker.store.fact("audit_cut") else []
+        )
+        return [*cut, *wrong]
 
     def _asker(self, given: _Asking) -> Asker:
         return self._broker.reading.asker(given.client, given.conversation)

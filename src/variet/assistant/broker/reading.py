@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import secrets
 from collections.abc import Iterable
@@ -10,7 +11,11 @@ from urllib.parse import urlsplit
 
 from variet.assistant.broker import fingerprints
 from variet.assistant.broker.store import Store
+from variet.assistant.problems import ToolProblem
 from variet.policy.action import Taint
+from variet.visible import one_line
+
+_MOST_CHARS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,34 +48,36 @@ class Reading:
 
     def asker(self, client: str, handle: str) -> Asker:
         """A handle counts only for the client that it was made for."""
-        client = client.strip()[:100]
+        client = one_line(client, 100)
         made_for = self._store.minted(_digest(handle)) if handle else None
         return Asker(client, _digest(handle).hex() if made_for == client else "")
 
     def mint(self, client: str, now_ms: int) -> str:
         """A handle for a conversation of its own, kept as a hash."""
         handle = secrets.token_urlsafe(24)
-        self._store.mint(_digest(handle), client.strip()[:100], now_ms)
+        self._store.mint(_digest(handle), one_line(client, 100), now_ms)
         return handle
 
-    def add(self, asker: Asker, read: Read) -> None:
-        """To be called before a model is shown it."""
-        # What has no name of a client is read by nobody in particular: it counts for all that have none either.
-        where = asker.client, asker.conversation
-        if read.private:
-            telling = {part for text in read.private for part in fingerprints.telling(text)}
-            full = not all(map(fingerprints.whole, read.private))
-            self._store.read(*where, "private", self._hashed(telling), private=True, full=full)
-        addresses = {_bare(one) for one in (*read.addresses, *read.hits)}
+    async def add(self, asker: Asker, read: Read) -> None:
+        """To be called before a model is shown it. Raises ToolProblem where it is more than anybody shows at once."""
+        if sum(map(len, (*read.private, *read.hits, *read.addresses, read.typed))) > _MOST_CHARS:
+            raise ToolProblem("bad_request", f"more than {_MOST_CHARS:,} characters at once")
+        kinds = await asyncio.to_thread(self._prints, read)  # others wait for theirs meanwhile
+        full = not all(map(fingerprints.whole, read.private))
+        for kind, prints in kinds.items():
+            private = kind == "private" and bool(read.private)
+            if prints or private:
+                self._store.read(asker.client, asker.conversation, kind, prints, private=private, full=full)
+
+    def _prints(self, read: Read) -> dict[str, list[bytes]]:
         hits = set(map(_bare, read.hits))
-        typed = fingerprints.sought(read.typed) | {
-            _bare(word).strip("<>().,;!?\"'") for word in read.typed.split() if "://" in word
-        }
-        for kind, parts in (
-            ("address", addresses), ("hit", hits), ("host", set(map(host_of, hits))), ("typed", typed),
-        ):  # fmt: skip
-            if parts:
-                self._store.read(*where, kind, self._hashed(parts), private=False, full=False)
+        typed = {_bare(word).strip("<>().,;:!?\"'") for word in read.typed.split() if "://" in word}
+        parts = {
+            "private": {part for text in read.private for part in fingerprints.telling(text)},
+            "address": {_bare(one) for one in (*read.addresses, *read.hits)}, "hit": hits,
+            "host": set(map(host_of, hits)), "typed": typed | fingerprints.sought(read.typed),
+        }  # fmt: skip
+        return {kind: self._hashed(found) for kind, found in parts.items()}
 
     def taint(self, asker: Asker, kind: str, target: str) -> Taint:
         """`kind`: of a sink, `search` or `page`; `target`: the query or the address."""
@@ -90,8 +97,7 @@ class Reading:
         shared = self._store.known(*where, "private", parts)
         # Of a person's own words, where a surface of ours saw them written.
         typed = self._store.known(*where, "typed", parts) if asker.conversation else set()
-        words = {self._hash(word) for word in fingerprints.sought(query) if " " not in word}
-        opaque = fingerprints.opaque(query) and not words <= typed
+        opaque = fingerprints.opaque(query) and not set(parts) <= typed
         return {"overlaps": bool(shared - typed) or self._store.full(*where), "opaque": opaque}
 
     def _known(self, asker: Asker, kind: str, part: str, *, before: bool = False) -> bool:
@@ -106,11 +112,14 @@ class Reading:
 
 
 def host_of(address: str) -> str:
-    """With its port, where it names one."""
+    """With its port, where that is not the usual one."""
     try:
-        return urlsplit(address).netloc.rpartition("@")[2].lower()
+        parts = urlsplit(address)
+        host, port = (parts.hostname or "").rstrip("."), parts.port
     except ValueError:
         return ""
+    usual = {"http": 80, "https": 443}.get(parts.scheme)
+    return host if port in (None, usual) else f"{host}:{port}"
 
 
 def _bare(address: str) -> str:

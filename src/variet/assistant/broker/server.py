@@ -25,6 +25,7 @@ from variet.assistant.secrets.keep import keep
 
 _LOG = logging.getLogger(__name__)
 _EXPIRY_S = 30.0
+_MOST_LINES = 64
 
 
 def _now_ms() -> int:
@@ -94,6 +95,9 @@ class BrokerServer:
     async def _arrived(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
+        if len(self._lines) >= _MOST_LINES:
+            writer.close()
+            return
         self._lines.add(task)
         try:
             uid = endpoint.peer_uid(writer)

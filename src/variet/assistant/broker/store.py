@@ -220,7 +220,7 @@ class Store:
             count = self._db.execute(f"SELECT COUNT(*) FROM prints WHERE {where}", values).fetchone()[0]
             if count > _MOST_PRINTS:
                 self._db.execute(f"UPDATE reading SET full=1 WHERE {where}", values)
-                self._db.execute(f"DELETE FROM prints WHERE kind='private' AND {where}", values)
+                self._db.execute(f"DELETE FROM prints WHERE {where}", values)
 
     def private(self, client: str, conversation: str) -> bool:
         return self._private_at(client, conversation) is not None
@@ -302,10 +302,11 @@ class _Transaction:
 
 
 def _within(client: str, conversation: str) -> tuple[str, tuple[str, ...]]:
-    """What counts for a call: a conversation's own where it has one; else all of its client; else all."""
+    """What counts for a call: a conversation's own where it has one; else all of its client; else all. What was read
+    without a name or a handle counts for everybody of whom it may have been."""
     if conversation:
-        return "client=? AND conversation=?", (client, conversation)
-    return ("client=?", (client,)) if client else ("1", ())
+        return "client IN (?, '') AND conversation IN (?, '')", (client, conversation)
+    return ("client IN (?, '')", (client,)) if client else ("1", ())
 
 
 def _kept(row: Sequence[Any]) -> Kept:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from variet.assistant.calendar import events
 from variet.assistant.calendar.models import Agenda, CalendarEntry, CalendarList, Event, Free, Slot
-from variet.assistant.calendar.moments import Span, gaps, moment, span, told, zone_of
+from variet.assistant.calendar.moments import Span, day_of, gaps, moment, span, told, zone_of
 from variet.assistant.google.api import GoogleApi
 from variet.assistant.problems import ToolProblem
 
@@ -112,7 +112,7 @@ class Calendars:
     def _within(self, begin: str, end: str, zone: str) -> Span:
         today = self.now().astimezone(zone_of(zone)).date()
         begin = begin or today.isoformat()
-        end = end or (datetime.fromisoformat(begin[:10]).date() + timedelta(days=6)).isoformat()
+        end = end or (day_of(begin) + timedelta(days=6)).isoformat()
         first = span(begin, begin, zone).begin if len(begin) == 10 else moment(begin, zone)
         last = span(end, end, zone).end if len(end) == 10 else moment(end, zone)
         if last <= first or last - first > timedelta(days=_MOST_DAYS):

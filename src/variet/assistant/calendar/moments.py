@@ -6,6 +6,8 @@ that is, is said here, so that a person sees what was understood.
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -18,7 +20,9 @@ _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Su
 _MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
            "November", "December")  # fmt: skip
 _SHOWN_TIMES = 3
-_MOST_TIMES = 2_000
+_FARTHEST = timedelta(days=8 * 366)  # until which a series is looked for
+_RULE = re.compile(r"[A-Z0-9=;,+:-]{1,300}", re.IGNORECASE)
+_FREQUENCY = re.compile(r"(?:^|;)FREQ=(?:DAILY|WEEKLY|MONTHLY|YEARLY)(?:;|$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,33 +110,56 @@ def ahead(when: Span, now: datetime) -> str:
 
 
 def repeated(rules: Sequence[str], when: Span) -> list[Span]:
-    """The first times of a series, RFC 5545's RRULE, EXDATE and RDATE lines, on the clocks of its zone. Raises
-    ToolProblem."""
+    """The first times of a series, RFC 5545's RRULE, EXDATE and RDATE lines, on the clocks of its zone. A rule that never
+    comes true takes seconds. Raises ToolProblem."""
     return list(islice(_times(rules, when), _SHOWN_TIMES))
 
 
 def _times(rules: Sequence[str], when: Span) -> Iterator[Span]:
-    from dateutil.rrule import rrulestr
+    from dateutil.rrule import rruleset, rrulestr
 
     wall = when.begin.replace(tzinfo=None)
-    lines = [line.strip() for line in rules]
-    if not any(line.upper().startswith("RRULE:") for line in lines):
-        raise ToolProblem("bad_request", "a series needs a line as RRULE:FREQ=WEEKLY;COUNT=10")
-    for line in lines:
-        if line.split(":")[0].split(";")[0].upper() not in ("RRULE", "EXDATE", "RDATE"):
-            raise ToolProblem("bad_request", f"{line!r} is no line of a series", "RRULE:, EXDATE: and RDATE: are")
-    try:
-        text = "\n".join(_floating(line, when.begin) for line in lines)
-        series = rrulestr(text, dtstart=wall, forceset=True)
-        found = list(islice(series, _MOST_TIMES))
-    except (ValueError, TypeError, AttributeError, OverflowError, ZeroDivisionError) as error:
-        raise ToolProblem("bad_request", f"this series cannot be understood: {error}") from None
+    bound = wall + _FARTHEST
+    series = rruleset()
+    counted = 0
+    for line in (one.strip() for one in rules):
+        name, _, value = line.partition(":")
+        try:
+            if name.upper() == "RRULE" and _RULE.fullmatch(value) and _FREQUENCY.search(value):
+                rule = rrulestr(_floating(line, when.begin), dtstart=wall)
+                ends = min(bound, getattr(rule, "_until", None) or bound)  # a rule that never comes true ends, too
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", DeprecationWarning)  # of a count beside an end
+                    series.rrule(rule.replace(until=ends))
+                counted += 1
+            elif name.split(";")[0].upper() in ("EXDATE", "RDATE"):
+                add = series.exdate if name.upper().startswith("EX") else series.rdate
+                for one in value.split(","):
+                    add(_stamped(one.strip(), when))
+            else:
+                raise ToolProblem("bad_request", f"{line!r} is no line of a series",
+                                  "Lines as RRULE:FREQ=WEEKLY;COUNT=10 and EXDATE:20261201T150000 are")  # fmt: skip
+        except (ValueError, TypeError, AttributeError, OverflowError, ZeroDivisionError) as error:
+            raise ToolProblem("bad_request", f"{line!r} cannot be understood: {error}") from None
+    if counted != 1:
+        raise ToolProblem("bad_request", "a series needs one line as RRULE:FREQ=WEEKLY;COUNT=10")
+    found = list(islice(series, _SHOWN_TIMES))
     if not found:
-        raise ToolProblem("bad_request", "this series has no time at all")
+        raise ToolProblem("bad_request", "this series has no time at all in the next years")
     lasts = when.end.replace(tzinfo=None) - wall
-    for one in found:
-        begin, end = (at.replace(tzinfo=when.begin.tzinfo) for at in (one, one + lasts))
+    for wall in found:
+        begin, end = (at.replace(tzinfo=when.begin.tzinfo) for at in (wall, wall + lasts))
         yield Span(begin, end, when.zone, when.whole_days)
+
+
+def _stamped(text: str, when: Span) -> datetime:
+    """A time of RFC 5545, on the clocks of the series."""
+    if len(text) == 8:
+        return datetime.combine(datetime.strptime(text, "%Y%m%d").date(), when.begin.time())
+    if text.endswith("Z"):
+        at = datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        return at.astimezone(when.begin.tzinfo).replace(tzinfo=None)
+    return datetime.strptime(text, "%Y%m%dT%H%M%S")
 
 
 def _floating(line: str, begin: datetime) -> str:
@@ -167,6 +194,11 @@ def gaps(busy: Sequence[tuple[datetime, datetime]], within: Span, hours: tuple[t
 
 def _is_date(text: str) -> bool:
     return len(text.strip()) == 10 and text.strip().count("-") == 2
+
+
+def day_of(text: str) -> date:
+    """The date that a date or a time begins with. Raises ToolProblem."""
+    return _date(text.strip()[:10])
 
 
 def _date(text: str) -> date:

@@ -6,6 +6,7 @@ A change says which state of the event it is meant for (its etag): what somebody
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from collections.abc import Callable
@@ -76,7 +77,7 @@ class _Writing:
         around = await self._calendars.agenda(when.begin.isoformat(), when.end.isoformat(), "", "")
         return [
             f"at the same time: {one.title}, {one.when}"
-            for one in around.events if one.event != but and one.series != but and not one.free
+            for one in around.events if not (but and but in (one.event, one.series)) and not one.free
         ][:5]  # fmt: skip
 
     async def _held(self, entry: CalendarEntry, event: str, scope: Scope) -> dict[str, Any]:
@@ -107,7 +108,7 @@ class Creating(_Writing):
         }  # fmt: skip
         lines = [f"title: {wish.title}", f"when: {told(when)}, {ahead(when, self._calendars.now())}"]
         if wish.details.repeats:
-            times = repeated(wish.details.repeats, when)
+            times = await asyncio.to_thread(repeated, wish.details.repeats, when)
             lines += [f"repeats: {rule}" for rule in wish.details.repeats]
             lines += ["first times:", *(f"  {told(one)}" for one in times)]
         lines += [f"calendar: {entry.name}", *_lines("place", wish.details.place)]

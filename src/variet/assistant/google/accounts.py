@@ -6,6 +6,7 @@ What lasts (refresh tokens) never leaves the broker; servers of tools get readin
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import secrets
 from dataclasses import dataclass
@@ -52,6 +53,13 @@ class Accounts:
         self._secrets.unlock(pin)  # the first PIN seals it
         self._secrets.reseal(pin)
 
+    def forget(self) -> None:
+        """All sign-ins, here alone."""
+        for purpose in ASKED:
+            self._tokens.pop(purpose, None)
+            with contextlib.suppress(ToolProblem):
+                self._secrets.drop(f"google-{purpose}")
+
     async def close(self) -> None:
         for _, _, flow in self._flows.values():
             flow.close()
@@ -91,16 +99,23 @@ class Accounts:
             await self._revoke(grant.refresh_token)
             raise ToolProblem("insufficient_scope", "nothing was allowed in the browser", "Tick the boxes there")
         email = await self._email(grant, able)
-        known = self._held("write" if purpose == "read" else "read")
-        if known and known["email"] and email and known["email"] != email:
+        if not email:
             await self._revoke(grant.refresh_token)
-            raise ToolProblem("bad_request", f"{known['email']} is signed in already; this is {email}")
+            raise ToolProblem("unavailable", "Google does not say which account this is", "Try again")
+        known = self._held("write" if purpose == "read" else "read")
+        if known and (known["email"] != email or known["client_id"] == client.client_id):
+            await self._revoke(grant.refresh_token)
+            raise ToolProblem("bad_request", f"{known['email']} is signed in already, by a client that must be another")
+        before = self._held(purpose)
         held = {
             "client_id": client.client_id, "client_secret": client.client_secret, "email": email,
             "refresh_token": grant.refresh_token, "scopes": sorted(grant.scopes),
         }  # fmt: skip
-        self._secrets.put(f"google-{purpose}", json.dumps(held))
-        self._remember(purpose, grant.access_token, grant.expires_s, email, able)
+        async with self._renewing[purpose]:
+            self._secrets.put(f"google-{purpose}", json.dumps(held))
+            self._remember(purpose, grant.access_token, grant.expires_s, email, able)
+        if before and before["client_id"] != client.client_id:
+            await self._revoke(str(before["refresh_token"]))  # of the same client, it would end the new one, too
         missing = sorted(set(ASKED[purpose]) - able)
         return {"email": email, "services": sorted(able), "missing": missing, "kept_in": self._secrets.kind}
 
@@ -120,9 +135,10 @@ class Accounts:
 
     async def revoke(self, purpose: Purpose) -> bool:
         """Forgotten here in any case. True where Google took it back, too."""
-        held = self._held(purpose)
-        self._tokens.pop(purpose, None)
-        self._secrets.drop(f"google-{purpose}")
+        async with self._renewing[purpose]:
+            held = self._held(purpose)
+            self._tokens.pop(purpose, None)
+            self._secrets.drop(f"google-{purpose}")
         return bool(held) and await self._revoke(str((held or {})["refresh_token"]))
 
     def status(self) -> list[dict[str, Any]]:
@@ -146,6 +162,8 @@ class Accounts:
         )
         told = await asked_token(self._http, places(), oauth, body)
         scopes = scopes_of(told) or frozenset(held["scopes"])
+        if excess(purpose, scopes):
+            raise ToolProblem("insufficient_scope", "what reads was granted more than reading", "Sign in again")
         return self._remember(
             purpose, str(told["access_token"]), expires_s(told), held["email"], services(purpose, scopes)
         )

@@ -58,7 +58,13 @@ class GoogleApi:
     ) -> dict[str, Any]:
         """Once. Raises ToolProblem where it was surely not done, Uncertain where it may have been."""
         try:
-            return _told(await self._asked(method, path, params, body, dict(headers or {})))
+            answer = await self._asked(method, path, params, body, dict(headers or {}))
+            try:
+                return _told(answer)
+            except ToolProblem as problem:
+                if answer.status_code < 300:  # it was done, whatever was said of it
+                    raise Uncertain(str(problem)) from None
+                raise
         except httpx.ConnectError as error:
             raise _given_up(error) from None
         except httpx.TransportError as error:
@@ -74,14 +80,30 @@ class GoogleApi:
         given = {name: value for name, value in params.items() if value is not None}
         token = await self._token("")
         for last in (False, True):
-            answer = await self._http.request(
+            request = self._http.build_request(
                 method, f"{self._base}{path}", params=given, json=body,
                 headers={**headers, "authorization": f"Bearer {token}", "accept-encoding": "gzip"},
             )  # fmt: skip
+            answer = await self._limited(await self._http.send(request, stream=True))
             if answer.status_code != 401 or last:
                 return answer
             token = await self._token(token)
         raise AssertionError
+
+    async def _limited(self, answer: httpx.Response) -> httpx.Response:
+        """Read whole, but for one that is larger than anything there is."""
+        held = bytearray()
+        try:
+            async for part in answer.aiter_bytes():
+                held += part
+                if len(held) > _MOST_BYTES:
+                    raise ToolProblem("unsupported_type", f"Google's answer is larger than {_MOST_BYTES // 2**20} MiB")
+        finally:
+            await answer.aclose()
+        plain = {
+            name: value for name, value in answer.headers.items() if name not in ("content-encoding", "content-length")
+        }
+        return httpx.Response(answer.status_code, headers=plain, content=bytes(held), request=answer.request)
 
 
 class _Again(Exception):

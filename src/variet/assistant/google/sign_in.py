@@ -64,6 +64,7 @@ class SignIn:
     async def begin(self) -> str:
         """The address to open in a browser."""
         self._server = await asyncio.start_server(self._arrived, "127.0.0.1", 0)
+        asyncio.get_running_loop().call_later(_PATIENCE_S, self.close)  # nobody may ever wait for it
         self._redirect = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/"
         challenge = self._oauth.create_code_challenge(self._verifier, "S256")
         url: str = self._oauth.prepare_request_uri(
@@ -102,7 +103,7 @@ class SignIn:
 
     async def _arrived(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Browsers ask for an icon, too, and other programs may knock: only what has our state counts."""
-        with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        with contextlib.suppress(OSError, TimeoutError, ValueError, asyncio.IncompleteReadError):
             async with asyncio.timeout(_REQUEST_S):
                 line = (await reader.readline()).decode("latin-1").split(" ")
                 while (await reader.readline()).strip():
@@ -113,7 +114,7 @@ class SignIn:
                 if ours:
                     self._came.set_result(query)
                 said_no = ours and "error=" in query
-                writer.write(_answer("Not signed in" if said_no or not ours else "Signed in", ours))
+                writer.write(_answer("Not signed in" if said_no or not ours else "Your answer came", ours))
                 await writer.drain()
         writer.close()
 
@@ -160,7 +161,11 @@ def scopes_of(told: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _answer(head: str, ours: bool) -> bytes:
-    text = "You can close this window and go back." if ours else "This is no answer to a question of ours."
+    text = (
+        "You can close this window; what came of it stands in the terminal."
+        if ours
+        else "This is no answer to a question of ours."
+    )
     page = _PAGE.format(head=html.escape(head), text=html.escape(text)).encode()
     status = "200 OK" if ours else "404 Not Found"
     headers = (

@@ -68,9 +68,9 @@ class Mailbox:
         if known is None:
             raise ToolProblem("not_found", "this message has no such attachment")
         if not (known.kind.startswith("text/") or known.kind in ("application/json", "application/xml")):
-            raise ToolProblem("unsupported_type", f"{known.name} is {known.kind or 'of no kind'}, which is not opened")
+            raise ToolProblem("unsupported_type", f"it is {known.kind[:60] or 'of no kind'}, which is not opened")
         if known.bytes > _MOST_ATTACHED_BYTES:
-            raise ToolProblem("unsupported_type", f"{known.name} has {known.bytes:,} bytes, too many to be read here")
+            raise ToolProblem("unsupported_type", f"it has {known.bytes:,} bytes, too many to be read here")
         got = await self._api.get(f"{_BOX}/messages/{_id(message)}/attachments/{_id(attachment)}")
         written = parts.as_text(parts.decode(str(got.get("data") or "")), known.kind)
         text, removed = await asyncio.to_thread(flowing if known.kind == "text/html" else plain, written)
@@ -108,7 +108,7 @@ def _hit(message: dict[str, Any], names: dict[str, str]) -> Hit:
     return Hit(
         thread=str(message.get("threadId", "")), message=str(message.get("id", "")),
         sender=parts.header(message, "from"), subject=parts.header(message, "subject") or "(no subject)",
-        date=parts.date_of(message), snippet=parts.decoded_words(str(message.get("snippet", ""))),
+        date=parts.date_of(message), snippet=parts.line(str(message.get("snippet") or ""))[:500],
         labels=_named(labels, names), unread="UNREAD" in labels,
     )  # fmt: skip
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-import codecs
 import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from email.errors import MessageError
 from email.header import decode_header, make_header
 from email.utils import getaddresses, parsedate_to_datetime
 from typing import Any
@@ -24,33 +24,51 @@ from variet.assistant.sanitize.report import Removed
 from variet.assistant.sanitize.text import plain
 
 _CHARSET = re.compile(r"""charset\s*=\s*["']?\s*([\w.:+-]+)""", re.IGNORECASE)
+_NO_CHARSETS = frozenset({"idna", "punycode", "unicode_escape", "raw_unicode_escape"})
+_MOST_HEADER_CHARS = 10_000
+_MOST_SOURCE_CHARS = 500_000
 _WROTE = re.compile(r"^.{0,200}(?:wrote|schrieb|écrit|escribió|scrisse|schreef)\b.{0,60}:\s*$", re.IGNORECASE)
-_FORWARDED = re.compile(r"^-{2,}\s*(?:original message|ursprüngliche nachricht|forwarded message)\b.*$", re.IGNORECASE)
+_QUOTED = re.compile(r"^-{2,}\s*(?:original message|ursprüngliche nachricht)\s*-{2,}$", re.IGNORECASE)
+_FROM = re.compile(r"^(?:from|von|de|da|van)\s*:", re.IGNORECASE)
+QUOTE = "\ue000 "  # no text has it: characters without a meaning are taken out of all of them
 
 
 def header(message: Mapping[str, Any], name: str) -> str:
     """Decoded, on one line; empty where it lacks."""
+    return decoded_words(raw_header(message, name))
+
+
+def raw_header(message: Mapping[str, Any], name: str) -> str:
+    """As it came, cut where it is longer than any has a need to be; empty where it lacks."""
     for one in (message.get("payload") or {}).get("headers") or ():
         if str(one.get("name", "")).lower() == name:
-            return decoded_words(str(one.get("value", "")))
+            return str(one.get("value") or "")[:_MOST_HEADER_CHARS]
     return ""
 
 
 def decoded_words(text: str) -> str:
     """RFC 2047, as far as it can be read."""
-    with contextlib.suppress(LookupError, ValueError, UnicodeError):
-        text = str(make_header(decode_header(text)))
+    with contextlib.suppress(LookupError, ValueError, MessageError):
+        text = str(make_header(decode_header(text[:_MOST_HEADER_CHARS])))
+    return line(text)
+
+
+def line(text: str) -> str:
     return " ".join(seen(text)[0].split())
 
 
 def people(text: str) -> list[str]:
     """Of a header: `Name <address>` each."""
-    return [f"{name} <{address}>" if name else address for name, address in getaddresses([text]) if address]
+    try:
+        found = getaddresses([text])
+    except (RecursionError, ValueError, MessageError):
+        return ["(a header that cannot be read)"]
+    return [f"{name} <{address}>" if name else address for name, address in found if address]
 
 
 def date_of(message: Mapping[str, Any]) -> str:
     """ISO 8601 in the sender's zone; where that cannot be read, when Google got it, in UTC."""
-    with contextlib.suppress(ValueError, TypeError, IndexError):
+    with contextlib.suppress(ValueError, TypeError, IndexError, OverflowError):
         said = parsedate_to_datetime(header(message, "date"))
         return (said if said.tzinfo else said.replace(tzinfo=UTC)).isoformat()
     with contextlib.suppress(ValueError, TypeError, OverflowError, OSError):
@@ -60,24 +78,18 @@ def date_of(message: Mapping[str, Any]) -> str:
 
 def body_of(message: Mapping[str, Any], *, quotes: bool) -> tuple[str, Removed, int]:
     """(text, what was removed, folded lines). Raises RecursionError for styles that nest without end."""
-    texts = list(_texts(message.get("payload") or {}))
+    texts = [(kind, text[:_MOST_SOURCE_CHARS]) for kind, text in _texts(message.get("payload") or {})]
     html = [text for kind, text in texts if kind == "text/html"]
     removed = Removed()
-    parts = []
-    if html:
-        for one in html:
-            text, gone = flowing(one)
-            parts.append(text)
+    found = []
+    for kind, one in texts:
+        if kind == ("text/html" if html else "text/plain"):
+            text, gone = flowing(one, QUOTE) if html else plain(one)
+            found.append(text.strip())
             removed.update(gone)
-    else:
-        for kind, one in texts:
-            if kind == "text/plain":
-                text, gone = plain(one)
-                parts.append(text.strip())
-                removed.update(gone)
-    whole = "\n\n".join(part for part in parts if part)
-    folded, count = (whole, 0) if quotes else fold(whole)
-    return folded, removed, count
+    whole = "\n\n".join(part for part in found if part)
+    folded, count = (whole, 0) if quotes else fold(whole, QUOTE if html else "> ", headed=not html)
+    return folded.replace(QUOTE, "> "), removed, count
 
 
 def attachments(message: Mapping[str, Any]) -> list[Attached]:
@@ -96,31 +108,37 @@ def as_text(data: bytes, kind: str) -> str:
     """By the charset that a content type names, else UTF-8, else as old mail is."""
     named = _CHARSET.search(kind)
     for name in (named[1] if named else None, "utf-8"):
-        with contextlib.suppress(LookupError, UnicodeError):
-            if name:
-                return codecs.decode(data, name)
+        with contextlib.suppress(LookupError, ValueError):
+            if name and name.lower().replace("-", "_") not in _NO_CHARSETS:
+                return data.decode(name)  # of text encodings alone: others unpack, without end
     return data.decode("cp1252", errors="replace")
 
 
-def fold(text: str) -> tuple[str, int]:
-    """(text without quoted lines and who wrote them, how many those were). What stands between quotes stays."""
+def fold(text: str, mark: str = "> ", *, headed: bool = True) -> tuple[str, int]:
+    """(text without quoted lines and who wrote them, how many those were). What stands between quotes stays. `headed`:
+    so are those behind a line that begins a quoted mail."""
     kept: list[str] = []
     count = 0
     lines = text.split("\n")
-    for number, line in enumerate(lines):
-        if _FORWARDED.match(line.strip()) and not line.lower().strip("- ").startswith("forwarded"):
+    for number, line_ in enumerate(lines):
+        if headed and _QUOTED.match(line_.strip()) and any(_FROM.match(one) for one in lines[number + 1 : number + 3]):
             count += sum(bool(one.strip()) for one in lines[number:])
             break
-        if line.lstrip().startswith(">"):
-            count += bool(line.strip("> "))
-            while kept and (not kept[-1].strip() or _WROTE.match(kept[-1].strip())):
-                said = kept.pop()
-                count += bool(said.strip())
-                if said.strip():
+        if line_.lstrip(" ").startswith(mark.rstrip(" ")):
+            count += bool(line_.replace(mark.rstrip(" "), "").strip())
+            while kept and (not kept[-1].strip() or _said(kept[-1])):
+                said = kept.pop().strip()
+                count += bool(said)
+                if said:
                     break
             continue
-        kept.append(line)
+        kept.append(line_)
     return "\n".join(kept).strip(), count
+
+
+def _said(text: str) -> bool:
+    """Whether a line says who wrote what stands below it, and when: no sentence of a person's does both."""
+    return bool(_WROTE.match(text.strip())) and ("@" in text or any(one.isdigit() for one in text))
 
 
 def _texts(part: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

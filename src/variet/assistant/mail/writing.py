@@ -1,21 +1,23 @@
 """What the broker does with mail, once a person approved it: send, draft, label, archive.
 
-A mail is sent by way of a draft: its id is kept before it is sent, and a draft that is still there was not sent. That
-is what tells, after a crash, whether it went out; Message-IDs are Google's to change.
+A mail is sent by way of a draft, whose id is kept before. After a crash the draft is thrown away: where that works, it
+was not sent and cannot be any more; where there is none, it was sent. Message-IDs are Google's to change.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import re
 import secrets
 from collections.abc import Callable
 from email import message_from_bytes, policy
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import formatdate, getaddresses
-from typing import Any
+from typing import Annotated, Any
 
+import idna
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from variet.assistant.broker.carriers import Carrier, Outcome, Prepared
@@ -25,6 +27,14 @@ from variet.assistant.problems import ToolProblem
 
 _BOX = "/gmail/v1/users/me"
 _METADATA = ["Message-ID", "References", "Subject", "From"]
+_MACHINES = frozenset({"date", "message-id", "references", "mime-version", "content-type", "content-transfer-encoding"})
+_MESSAGE_ID = re.compile(r"<[!-;>@-~]{1,250}@[!-;@-~]{1,250}>")
+_MOST_REFERENCES = 10
+_LONGEST_ADDRESS = 320
+_LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=^_`{|}~-]+)*")
+
+
+Person = Annotated[str, Field(max_length=_LONGEST_ADDRESS)]
 
 
 class _Asked(BaseModel):
@@ -32,8 +42,8 @@ class _Asked(BaseModel):
 
 
 class MailAsked(_Asked):
-    to: list[str] = Field(min_length=1, max_length=50)
-    cc: list[str] = Field(default_factory=list, max_length=50)
+    to: list[Person] = Field(min_length=1, max_length=50)
+    cc: list[Person] = Field(default_factory=list, max_length=50)
     subject: str = Field(max_length=1_000)
     body: str = Field(max_length=100_000)
     reply_to: str = Field("", max_length=200, pattern=r"^[A-Za-z0-9_-]*$")
@@ -67,14 +77,18 @@ class _Mail:
 
     async def prepare(self, asked: dict[str, Any]) -> Prepared:
         wish = _parsed(MailAsked, asked)
-        me = str((await self._api.get(f"{_BOX}/profile")).get("emailAddress", ""))
+        me = await _me(self._api)
         answered = await self._answered(wish.reply_to) if wish.reply_to else {}
-        raw = _composed(wish, me, answered).as_bytes(policy=policy.SMTP)
-        payload = {"raw": base64.urlsafe_b64encode(raw).decode(), "thread": str(answered.get("threadId", ""))}
-        people = [address for _, address in getaddresses([*wish.to, *wish.cc])]
+        raw = composed(wish, me, answered)
+        thread = str(answered.get("threadId", ""))
+        payload = {"raw": base64.urlsafe_b64encode(raw).decode(), "thread": thread, "account": me}
+        people = [one_address(one).addr_spec for one in (*wish.to, *wish.cc)]
+        shown = previewed(raw)
+        if thread:
+            shown += f"\n\nin the thread of: {parts.header(answered, 'subject')}, by {parts.header(answered, 'from')}"
         return Prepared(
             json.dumps(payload, sort_keys=True).encode(), f"{self.verb} to {', '.join(people)}: {wish.subject}",
-            previewed(raw), tuple(people), me,
+            shown, tuple(people), me,
         )  # fmt: skip
 
     async def _answered(self, message: str) -> dict[str, Any]:
@@ -82,6 +96,7 @@ class _Mail:
 
     async def _drafted(self, payload: bytes) -> str:
         told = json.loads(payload)
+        await _same_account(self._api, told["account"])
         message = {"raw": told["raw"], **({"threadId": told["thread"]} if told["thread"] else {})}
         made = await self._api.write("POST", f"{_BOX}/drafts", {"message": message})
         return str(made["id"])
@@ -101,12 +116,13 @@ class Sending(_Mail):
         if not draft:
             return Outcome("failed", "it was not sent; a draft of it may lie in your drafts")
         try:
-            await self._api.get(f"{_BOX}/drafts/{draft}", format="minimal")
+            # A request that is still on its way finds nothing to send then.
+            await self._api.write("DELETE", f"{_BOX}/drafts/{draft}")
         except ToolProblem as problem:
             if problem.code != "not_found":
                 raise
         else:
-            return Outcome("failed", "it was not sent, and lies in your drafts")
+            return Outcome("failed", "it was not sent")
         found = await self._api.get(f"{_BOX}/messages", q=f"in:sent rfc822msgid:{_id_of(payload)}", maxResults=1)
         if found.get("messages"):
             return Outcome("done", f"sent, as message {found['messages'][0]['id']}")
@@ -140,12 +156,13 @@ class _Sorting:
         change = {"thread": thread, "add": _ids(add, labels), "remove": _ids(remove, labels)}
         lines = [f"thread: {subject}", f"from: {sender}", f"messages: {len(messages)}"]
         lines += [f"add: {name}" for name in add] + [f"remove: {name}" for name in remove]
-        me = str((await self._api.get(f"{_BOX}/profile")).get("emailAddress", ""))
-        payload = json.dumps(change, sort_keys=True).encode()
+        me = await _me(self._api)
+        payload = json.dumps({**change, "account": me}, sort_keys=True).encode()
         return Prepared(payload, f"{verb}: {subject}", "\n".join(lines), (), me)
 
     async def carry_out(self, payload: bytes, note: Callable[[dict[str, Any]], None]) -> str:
         change = json.loads(payload)
+        await _same_account(self._api, change["account"])
         body = {"addLabelIds": change["add"], "removeLabelIds": change["remove"]}
         await self._api.write("POST", f"{_BOX}/threads/{change['thread']}/modify", body)
         return "changed"
@@ -180,46 +197,88 @@ class Archiving(_Sorting):
 
 
 def previewed(raw: bytes) -> str:
-    """A message as it is, for a person to decide by: parsed from what will be sent, not from what was asked for."""
+    """A message as it is, for a person to decide by: parsed from what will be sent, not from what was asked for. Every
+    header but those that only machines read, every part."""
     message = message_from_bytes(raw, policy=policy.default)
-    names = ("From", "To", "Cc", "Bcc", "Subject", "In-Reply-To")
-    lines = [f"{name}: {message[name]}" for name in names if message[name]]
-    body = message.get_body(("plain",))
-    lines += ["", str(body.get_content()).replace("\r\n", "\n").rstrip("\n") if body else ""]
-    lines += [f"attached: {one.get_filename()}" for one in message.iter_attachments()]
+    lines = [f"{name}: {value}" for name, value in message.items() if name.lower() not in _MACHINES]
+    for part in message.walk():
+        if part.is_multipart():
+            continue
+        if part.get_content_type() != "text/plain" or part.get_filename():
+            lines += ["", f"[{part.get_content_type()} {part.get_filename() or ''}]"]
+        if part.get_content_maintype() == "text":
+            lines += ["", str(part.get_content()).replace("\r\n", "\n").rstrip("\n")]
     return "\n".join(lines)
 
 
-def _composed(wish: MailAsked, me: str, answered: dict[str, Any]) -> EmailMessage:
+def composed(wish: MailAsked, me: str, answered: dict[str, Any]) -> bytes:
+    """The message, checked to be what was asked for and nothing more. Raises ToolProblem."""
     message = EmailMessage()
+    to, cc = [one_address(one) for one in wish.to], [one_address(one) for one in wish.cc]
     message["From"] = me
-    message["To"] = [one_address(one) for one in wish.to]
-    if wish.cc:
-        message["Cc"] = [one_address(one) for one in wish.cc]
-    message["Subject"] = " ".join(wish.subject.split())
+    message["To"] = to
+    if cc:
+        message["Cc"] = cc
+    message["Subject"] = _plain(" ".join(wish.subject.split()), "the subject")
     message["Date"] = formatdate(localtime=True)
     message["Message-ID"] = f"<{secrets.token_hex(16)}@variet.invalid>"
-    before = parts.header(answered, "message-id")
+    # A stranger wrote these: taken as they are, undecoded, and of them only what looks like an id.
+    before = _MESSAGE_ID.findall(parts.raw_header(answered, "message-id"))[:1]
     if before:
-        message["In-Reply-To"] = before
-        message["References"] = f"{parts.header(answered, 'references')} {before}".strip()
-    message.set_content(wish.body)
-    return message
+        message["In-Reply-To"] = before[0]
+        known = _MESSAGE_ID.findall(parts.raw_header(answered, "references"))[-_MOST_REFERENCES:]
+        message["References"] = " ".join([*(one for one in known if one != before[0]), *before])
+    lines = wish.body.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    message.set_content("\n".join(line.rstrip() for line in lines))
+    raw = message.as_bytes(policy=policy.SMTP)
+    _check(raw, message, to, cc)
+    return raw
 
 
 def one_address(text: str) -> Address:
-    """One person, with one address that can be seen whole. Raises ToolProblem."""
-    found = getaddresses([text])
+    """One person, with one address that can be seen whole, its domain as machines write it. Raises ToolProblem."""
+    found = getaddresses([text]) if len(text) <= _LONGEST_ADDRESS and "((" not in text else []
     if len(found) != 1 or not found[0][1] or any(not one.isprintable() for one in text):
-        raise ToolProblem("bad_request", f"{text!r} is not one address", "Give each as ada@example.com")
+        raise ToolProblem("bad_request", f"{text[:100]!r} is not one address", "Give each as ada@example.com")
     name, address = found[0]
-    local, at, domain = address.rpartition("@")
-    if not at or not local or "." not in domain or any(one.isspace() for one in address):
-        raise ToolProblem("bad_request", f"{address!r} is no address", "Give it as ada@example.com")
+    local, _, domain = address.rpartition("@")
     try:
-        return Address(display_name=name, username=local, domain=domain)
-    except ValueError as error:
-        raise ToolProblem("bad_request", f"{address!r} is no address: {error}") from None
+        domain = idna.encode(domain, uts46=True).decode()
+    except (idna.IDNAError, UnicodeError):
+        domain = ""
+    if not _LOCAL.fullmatch(local) or "." not in domain:
+        raise ToolProblem("bad_request", f"{address!r} is no address", "Give it as ada@example.com")
+    return Address(display_name=_plain(name, "a name"), username=local, domain=domain)
+
+
+def _plain(text: str, what: str) -> str:
+    """Python's email package decodes encoded words where a header is set, line ends in them too (CVE-2024-6923)."""
+    if "=?" in text:
+        raise ToolProblem("bad_request", f"{what} has '=?' in it, which mail takes for a code", "Leave it out")
+    return text
+
+
+def _check(raw: bytes, message: EmailMessage, to: list[Address], cc: list[Address]) -> None:
+    """Raises ToolProblem where what will be sent reads otherwise than what was put together."""
+    read = message_from_bytes(raw, policy=policy.default)
+    names = [name for name, _ in read.items()]
+    same = names == [name for name, _ in message.items()] and len({name.lower() for name in names}) == len(names)
+    people = [(list(read["To"].addresses), to), (list(read["Cc"].addresses) if cc else [], cc)]
+    same = same and all([one.addr_spec for one in got] == [one.addr_spec for one in wanted] for got, wanted in people)
+    same = same and read["Subject"] == message["Subject"] and not read.is_multipart() and not read.defects
+    if not same:
+        raise ToolProblem("bad_request", "this message cannot be written safely", "Say it in plainer words")
+
+
+async def _me(api: GoogleApi) -> str:
+    return str((await api.get(f"{_BOX}/profile")).get("emailAddress", ""))
+
+
+async def _same_account(api: GoogleApi, account: str) -> None:
+    """Raises ToolProblem where another account is signed in than when it was shown."""
+    now = await _me(api)
+    if now != account:
+        raise ToolProblem("conflict", f"it was shown for {account}, and {now} is signed in now")
 
 
 def _id_of(payload: bytes) -> str:

@@ -20,49 +20,56 @@ _APART = frozenset({"p", "blockquote", "h1", "h2", "h3", "h4", "h5", "h6", "ul",
 _DEEPEST_QUOTE = 5
 
 
-def flowing(html: str) -> tuple[str, Removed]:
-    """(text, what was removed). Raises RecursionError for styles that nest without end."""
+def flowing(html: str, quote: str = "> ") -> tuple[str, Removed]:
+    """(text, what was removed). `quote`: what stands before each line of a quote. Raises RecursionError for styles that
+    nest without end."""
     body, _, removed = cleaned(html)
-    lines = _Lines()
+    lines = _Lines(quote)
     _walk(body, lines, 0, pre=False)
     return lines.text(), removed
 
 
 class _Lines:
-    def __init__(self) -> None:
-        self._done: list[str] = []
+    def __init__(self, mark: str) -> None:
+        self._mark = mark
+        self._done: list[tuple[int, str]] = []
         self._line = ""
         self._quote = 0
 
     def add(self, text: str, quote: int, *, pre: bool) -> None:
         if pre:
             first, *others = text.split("\n")
-            self._put(first, quote)
+            self._put(first, quote, pre=True)
             for other in others:
                 self.end(quote)
-                self._put(other, quote)
+                self._put(other, quote, pre=True)
         elif text:
-            self._put(re.sub(r"\s+", " ", text), quote)
+            self._put(re.sub(r"\s+", " ", text), quote, pre=False)
 
     def end(self, quote: int) -> None:
-        self._done.append("> " * min(self._quote, _DEEPEST_QUOTE) + self._line.rstrip())
+        self._done.append((min(self._quote, _DEEPEST_QUOTE), self._line.rstrip()))
         self._line, self._quote = "", quote
 
     def block(self, quote: int, *, apart: bool) -> None:
         if self._line.strip():
             self.end(quote)
         self._quote = quote
-        if apart and self._done and self._done[-1].strip("> "):
-            self._done.append(("> " * min(quote, _DEEPEST_QUOTE)).rstrip())
+        if apart and self._done and self._done[-1][1]:
+            self._done.append((min(self._done[-1][0], quote), ""))
 
     def text(self) -> str:
         self.block(0, apart=False)
-        return re.sub(r"\n{3,}", "\n\n", "\n".join(self._done)).strip()
+        kept: list[str] = []
+        for number, (quote, line) in enumerate(self._done):
+            if line or (number and self._done[number - 1][1]):  # one empty line is enough
+                after = self._done[number + 1][0] if number + 1 < len(self._done) else 0
+                kept.append((self._mark * (quote if line else min(quote, after)) + line).rstrip(" "))
+        return "\n".join(kept).strip()
 
-    def _put(self, text: str, quote: int) -> None:
+    def _put(self, text: str, quote: int, *, pre: bool) -> None:
         if not self._line:
-            self._quote, text = quote, text.lstrip(" ")
-        elif self._line.endswith(" "):
+            self._quote = quote
+        if not pre and (not self._line or self._line.endswith(" ")):
             text = text.lstrip(" ")
         self._line += text
 

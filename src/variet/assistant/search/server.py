@@ -20,7 +20,7 @@ from variet.assistant.gate import Caller, Gate
 from variet.assistant.problems import ToolProblem
 from variet.assistant.sanitize.html import linked_sheets
 from variet.assistant.sanitize.text import Readable, plain, readable
-from variet.assistant.search.addresses import literal
+from variet.assistant.search.addresses import literal, target
 from variet.assistant.search.fetch import Fetched, Fetcher
 from variet.assistant.search.models import Category, Found, Page, Span
 from variet.assistant.search.searxng import SearXNG
@@ -28,6 +28,7 @@ from variet.assistant.settings import SearchSettings
 
 _PART_CHARS = 12_000  # of a page, as a model is shown at once
 _MOST_HITS = 20
+_LANGUAGE = r"^(?:|auto|all|[a-z]{2,3}(?:-[A-Za-z]{2,4})?)$"
 _KEPT_PAGES = 16
 _MOST_SHEETS = 6
 
@@ -39,6 +40,7 @@ class Search:
         self._settings = settings
         self._searxng = SearXNG(settings.url)
         self._fetcher = Fetcher(settings.allow)
+        self._hits: set[str] = set()
         self._pages: OrderedDict[str, tuple[str, Readable, bool]] = OrderedDict()
 
     async def close(self) -> None:
@@ -47,7 +49,9 @@ class Search:
 
     async def search(self, query: str, category: Category, span: Span | None, language: str, most: int) -> Found:
         """Raises ToolProblem."""
-        return await self._searxng.search(query, category, span, language or self._settings.language, most)
+        found = await self._searxng.search(query, category, span, language or self._settings.language, most)
+        self._hits.update(hit.url for hit in found.hits)
+        return found
 
     def holds(self, url: str, part: int) -> bool:
         """Whether a page can be shown without asking its site. Raises ToolProblem: by its looks, never."""
@@ -55,6 +59,11 @@ class Search:
             return True
         literal(url, self._settings.allow)
         return False
+
+    def own(self, url: str) -> bool:
+        """Whether it is of the person's own network and no search gave it, and so theirs alone."""
+        host, port, _ = target(url)
+        return f"{host}:{port}" in self._settings.allow and url not in self._hits
 
     async def fetch(self, url: str, part: int) -> Page:
         """Raises ToolProblem."""
@@ -120,7 +129,7 @@ def server(settings: SearchSettings) -> MCPServer[Any]:
         query: Annotated[str, Field(description="a few words, as typed into a search box", max_length=400)],
         category: Category = "general",
         time_range: Annotated[Span | None, Field(description="how old hits may be")] = None,
-        language: Annotated[str, Field(description="of the hits, as en or de-AT")] = "",
+        language: Annotated[str, Field(description="of the hits, as en or de-AT", pattern=_LANGUAGE)] = "",
         limit: Annotated[int, Field(ge=1, le=_MOST_HITS)] = 8,
     ) -> Annotated[CallToolResult, Found]:
         with problems_told():
@@ -140,7 +149,8 @@ def server(settings: SearchSettings) -> MCPServer[Any]:
             if not tools.holds(url, part):
                 await gate.let_out(caller, "search.fetch", url)
             page = await tools.fetch(url, part)
-            await gate.read(caller, addresses=[page.url, *addresses(page.text)])
+            own = [page.text] if tools.own(page.url) else []
+            await gate.read(caller, private=own, addresses=[page.url, *addresses(page.text)])
             return answer(_shown(page), page)
 
     looks = ToolAnnotations(read_only_hint=True, destructive_hint=False, open_world_hint=True)

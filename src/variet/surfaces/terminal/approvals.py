@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shutil
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -15,11 +17,12 @@ from variet.approval import Approval, Decision
 from variet.assistant.broker.client import BrokerClient
 from variet.assistant.problems import ToolProblem
 from variet.errors import VarietError
-from variet.surfaces.terminal.safe import safe
-from variet.visible import visible
+from variet.visible import one_line, visible
 
 SURFACE = "terminal"
 _TRIES = 3
+_BAR = "  | "
+_LONG = 25
 
 
 @asynccontextmanager
@@ -50,22 +53,31 @@ def asked_pin(prompt: str, *, confirm: bool = False) -> str:
 def line_of(approval: Approval) -> str:
     """One line."""
     when = time.strftime("%Y-%m-%d %H:%M", time.localtime(approval.created_ms / 1000))
-    return safe(visible(f"{approval.id}  {when}  {approval.state:<9} {approval.summary}  (for {approval.client})"))
+    result = f": {approval.result}" if approval.result else ""
+    words = f"{approval.id}  {when}  {approval.state:<9} {approval.summary}  (for {approval.client}){result}"
+    return one_line(words, 1_000)
 
 
 def whole(approval: Approval) -> str:
-    """All that a person decides by."""
+    """All that a person decides by. Only what stands behind a bar is a model's or a stranger's, on every line of it."""
+    width = max(40, shutil.get_terminal_size((100, 40)).columns - len(_BAR) - 1)
     head = [approval.summary, f"asked for by {approval.client}, by {approval.tool}"]
     if approval.account:
         head.append(f"with the account {approval.account}")
     head.append(f"why you are asked: {approval.reason}")
     if approval.expires_ms and approval.state == "pending":
-        until = time.strftime("%Y-%m-%d %H:%M", time.localtime(approval.expires_ms / 1000))
-        head.append(f"until {until}")
+        head.append(f"until {time.strftime('%Y-%m-%d %H:%M', time.localtime(approval.expires_ms / 1000))}")
     if approval.state != "pending":
         head.append(f"{approval.state}" + (f": {approval.result}" if approval.result else ""))
-    body = "\n".join(f"  | {line}" for line in visible(approval.preview).split("\n"))
-    return safe("\n".join([*map(visible, head), body]))
+    head = [one_line(one, 1_000) for one in head]
+    lines = visible(approval.preview).expandtabs(4).split("\n")
+    body = [f"{_BAR}{piece}" for line in lines for piece in _pieces(line, width)]
+    again = [f"({len(lines)} lines) {head[0]}"] if len(body) > _LONG else []
+    return "\n".join([*head, *body, *again])
+
+
+def _pieces(line: str, width: int) -> list[str]:
+    return [line[at : at + width] for at in range(0, len(line), width)] or [""]
 
 
 async def decided(client: BrokerClient, approval: Approval, yes: bool, because: str = "") -> Approval:
@@ -108,6 +120,7 @@ async def _until_more(client: BrokerClient, seen: set[str]) -> None:
 
 async def _answered(client: BrokerClient, approval: Approval) -> bool:
     """False where the person has enough."""
+    _flush()
     question = "Approve? [y]es, [n]o, [s]kip, [q]uit"
     choice = await asyncio.to_thread(
         click.prompt, question, type=click.Choice(["y", "n", "s", "q"]), show_choices=False, default="s"
@@ -125,6 +138,14 @@ async def _answered(client: BrokerClient, approval: Approval) -> bool:
     except VarietError as problem:
         click.echo(str(problem), err=True)
     return True
+
+
+def _flush() -> None:
+    """What was typed before an action was shown is no answer to it."""
+    if os.name == "posix" and sys.stdin.isatty():
+        import termios
+
+        termios.tcflush(sys.stdin, termios.TCIFLUSH)
 
 
 async def settled(client: BrokerClient, approval: Approval) -> Approval:
