@@ -44,7 +44,7 @@ async def test_it_starts_by_itself_once_and_ends_when_nobody_needs_it(
     monkeypatch.setenv("VARIET_HOME", str(tmp_path))
     clients = [BrokerClient() for _ in range(4)]
     told = await asyncio.gather(*(client.call("hello") for client in clients))
-    assert all(one == {"version": 1, "has_pin": False, "own_user": False, "pending": 0, "acts": []} for one in told)
+    assert all(not one["has_pin"] and not one["own_user"] and "mail.send" in one["acts"] for one in told)
     pid = json.loads(here(tmp_path).told.read_text())["pid"]
     with pytest.raises(VarietError, match="a broker runs already"):
         BrokerServer(here(tmp_path), lambda _: {})
@@ -64,11 +64,9 @@ async def test_what_waits_outlives_a_kill(tmp_path: Path, monkeypatch: pytest.Mo
         judged = await client.call("judge", **asked)
         assert judged["answer"] == "ask"
         os.kill(json.loads(here(tmp_path).told.read_text())["pid"], signal.SIGKILL)
-        with pytest.raises(ToolProblem) as raised:  # the line breaks while it waits
-            await client.wait("cli", "", judged["approval"]["id"], 30)
-        assert raised.value.code == "broker_down"
-        again = await client.call("judge", **asked)
-        assert again["approval"] == judged["approval"]
+        waited = await client.wait("cli", "", judged["approval"]["id"], 2)  # by another broker
+        assert waited.state == "pending"
+        assert (await client.call("judge", **asked))["approval"] == judged["approval"]
 
 
 async def test_only_who_showed_that_they_may_decide_decides(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ async def test_an_event_is_created_as_it_was_shown(strict: Google, tmp_path: Pat
         assert again["action"] == told["action"] and len(await _held(strict)) == 2
         for change, words in (
             ({"begin": "2026-03-29T02:30"}, "does not exist"), ({"guests": ["nobody"]}, "no address"),
-            ({"details": {"repeats": ["RRULE:FREQ=NEVER"]}}, "cannot be understood"),
+            ({"details": {"repeats": ["RRULE:FREQ=NEVER"]}}, "no line of a series"),
             ({"details": {"zone": "Nowhere"}}, "no time zone"),
             ({"details": {"calendar": "nosuch"}}, "there is no calendar"),
         ):  # fmt: skip

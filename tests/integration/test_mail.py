@@ -113,7 +113,7 @@ async def test_a_mail_is_sent_as_it_was_shown_after_a_yes_alone(strict: Google, 
         assert shown.summary == "Send mail to ada@example.com, zoe@example.com: Re: Lunch?" and shown.account == EMAIL
         assert shown.preview == (
             f"From: {EMAIL}\nTo: Ada <ada@example.com>\nCc: zoe@example.com\nSubject: Re: Lunch?\n"
-            "In-Reply-To: <one@example.com>\n\nNoon it is!"
+            "In-Reply-To: <one@example.com>\n\nNoon it is!\n\nin the thread of: Lunch?, by Ada <ada@example.com>"
         )
         [sent] = await strict.sent()
         assert told["state"] == "done" and sent["To"] == "Ada <ada@example.com>" and sent["Cc"] == "zoe@example.com"

@@ -258,10 +258,10 @@ async def test_after_private_words_were_read_new_sites_and_telling_queries_ask(
 
         assert "1. A rebase" in await called("search", query="git rebase 1")
         assert "other" in await called("fetch", url=f"{web_pages.url}/other"), "a hit may be read"
-        assert "words of another" in await called("fetch", url=f"{web_pages.url}/linked"), "so may what a page names"
         why, told = await asked("reject", "fetch", url=f"{web_pages.url}/rebase?x=secret")
         assert "nothing that was read names this address" in why and "rejected: a person said no" in told
         assert "/rebase?x=secret" not in web_pages.asked
+        assert "words of another" in await called("fetch", url=f"{web_pages.url}/linked"), "so may what a page names"
         private = "The door code of Ada Brauner is 483920."
         await owner.call("taint.add", client="a-client", private=[private])
         assert "Rebasing" in await called("fetch", url=f"{web_pages.url}/rebase"), "a hit of before"

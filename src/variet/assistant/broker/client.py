@@ -52,18 +52,25 @@ class BrokerClient:
             await asyncio.gather(self._listening, return_exceptions=True)
 
     async def call(self, method: str, answer_s: float = _ANSWER_S, /, **params: Any) -> Any:
-        """`answer_s`: how long an answer may take. Raises ToolProblem."""
-        connection = await self._open()
-        try:
-            async with asyncio.timeout(answer_s):
-                return await connection.send_request(method, params)
-        except RequestError as error:
-            raise endpoint.as_problem(error) from None
-        except TimeoutError:
-            raise ToolProblem("broker_down", "the broker does not answer") from None
-        except OSError as error:
-            await self.close()
-            raise ToolProblem("broker_down", f"the broker went away: {str(error) or type(error).__name__}") from None
+        """`answer_s`: how long an answer may take. Raises ToolProblem.
+
+        Where the line breaks it is asked once more, of a broker that may have started anew: every method may be asked
+        twice, but for the one that uses an approval up.
+        """
+        for again in (False, True):
+            connection = await self._open()
+            try:
+                async with asyncio.timeout(answer_s):
+                    return await connection.send_request(method, params)
+            except RequestError as error:
+                raise endpoint.as_problem(error) from None
+            except TimeoutError:
+                raise ToolProblem("broker_down", "the broker does not answer") from None
+            except OSError as error:
+                await self.close()
+                if again or method == "use":
+                    raise ToolProblem("broker_down", f"the broker went away: {error}") from None
+        raise AssertionError
 
     # --- in types ---
 

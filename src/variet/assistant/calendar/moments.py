@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import islice
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from variet.assistant.problems import ToolProblem
@@ -110,8 +111,8 @@ def ahead(when: Span, now: datetime) -> str:
 
 
 def repeated(rules: Sequence[str], when: Span) -> list[Span]:
-    """The first times of a series, RFC 5545's RRULE, EXDATE and RDATE lines, on the clocks of its zone. A rule that never
-    comes true takes seconds. Raises ToolProblem."""
+    """The first times of a series, RFC 5545's RRULE, EXDATE and RDATE lines, on the clocks of its zone. A rule that
+    never comes true takes seconds. Raises ToolProblem."""
     return list(islice(_times(rules, when), _SHOWN_TIMES))
 
 
@@ -126,7 +127,7 @@ def _times(rules: Sequence[str], when: Span) -> Iterator[Span]:
         name, _, value = line.partition(":")
         try:
             if name.upper() == "RRULE" and _RULE.fullmatch(value) and _FREQUENCY.search(value):
-                rule = rrulestr(_floating(line, when.begin), dtstart=wall)
+                rule: Any = rrulestr(_floating(line, when.begin), dtstart=wall)
                 ends = min(bound, getattr(rule, "_until", None) or bound)  # a rule that never comes true ends, too
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", DeprecationWarning)  # of a count beside an end
