@@ -6,7 +6,7 @@ LOCKS := requirements/bootstrap.txt requirements/engine.txt requirements/dev.txt
 
 WEB := $(wildcard web/src/*) web/build.mjs web/package.json web/package-lock.json
 
-.PHONY: clients web check-web contract searxng test-tools up setup setup-client setup-dev check format test test-unit test-integration test-e2e bench lock clean models
+.PHONY: bench-security clients web check-web contract searxng test-tools up setup setup-client setup-dev check format test test-unit test-integration test-e2e bench lock clean models
 
 up: .venv/.engine-ready
 	@$(BIN)/variet up
@@ -63,6 +63,15 @@ searxng: .searxng/.ready
 	$(BIN)/uv pip install -q --python .searxng/bin/python --require-hashes -r requirements/searxng.txt
 	@touch $@
 
+# What policy is worth without a model: AgentDojo, pinned, in an environment of its own (twenty minutes).
+bench-security: .agentdojo/.ready
+	PYTHONPATH=src .agentdojo/bin/python bench/dojo.py
+
+.agentdojo/.ready: requirements/agentdojo.txt | setup-dev
+	$(BIN)/uv venv -q --clear --python $(BIN)/python .agentdojo
+	$(BIN)/uv pip install -q --python .agentdojo/bin/python --require-hashes -r requirements/agentdojo.txt
+	@touch $@
+
 # Other people's clients, pinned: a gigabyte, for tests/e2e and a bench. Not `npm ci`: it wants every optional package of every
 # platform to be in the registry; `--no-save` keeps to the lock, too.
 clients: bench/clients/.ready
@@ -96,6 +105,7 @@ lock:
 	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links --extra engine --extra llama-server --group build pyproject.toml -o requirements/engine.txt
 	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links bench/clients/aider.in -o bench/clients/aider.txt
 	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links requirements/searxng.in -o requirements/searxng.txt
+	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links requirements/agentdojo.in -o requirements/agentdojo.txt
 	$(BIN)/uv pip compile -q --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-emit-find-links --extra agent --extra engine --extra llama-server --group build --group dev pyproject.toml -o requirements/dev.txt
 
 clean:
