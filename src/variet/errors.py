@@ -14,6 +14,7 @@ VarietError
 ├── CheckFailed          a person's check cannot be run
 ├── ToolFailed           a tool could not do what a model asked; the words are for the model
 ├── ToolProblem          the same of the assistant's tools, with a code (assistant/problems.py)
+├── RunsAlready          another broker of this person (assistant/broker/place.py)
 ├── CheckpointFailed     how things stood could not be kept or put back
 └── SessionError         a session's log is not there, is held by somebody else, or cannot be written
 """

@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from tests.support.engine import EngineProcess, embedded_config, running
+from tests.support.google import Google, google
 from variet import paths
 
 if (
@@ -46,3 +48,12 @@ async def engine(tmp_path: Path, models: Path) -> AsyncIterator[EngineProcess]:
     config = embedded_config(scheduling={"max_wait_s": 1, "min_residency_s": 0.2, "preload": []})
     async with running(tmp_path / "home", models, config) as one:
         yield one
+
+
+@pytest_asyncio.fixture
+async def strict(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Google]:
+    """A Google on loopback; secrets go into a sealed file."""
+    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.fail.Keyring")
+    async with google() as made:
+        monkeypatch.setenv("VARIET_GOOGLE_URL", made.url)
+        yield made

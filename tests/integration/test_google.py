@@ -7,28 +7,18 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from tests.support.broker import PIN, broker, here, person
-from tests.support.google import CLIENTS, EMAIL, Google, google
+from tests.support.google import CLIENTS, EMAIL, Google
 from variet.assistant.broker.client import BrokerClient
 from variet.assistant.google.places import places
 from variet.assistant.google.scopes import ASKED
 from variet.assistant.problems import ToolProblem
 from variet.errors import TrustError
-
-
-@pytest_asyncio.fixture
-async def strict(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Google]:
-    monkeypatch.setenv("PYTHON_KEYRING_BACKEND", "keyring.backends.fail.Keyring")
-    async with google() as made:
-        monkeypatch.setenv("VARIET_GOOGLE_URL", made.url)
-        yield made
 
 
 async def test_a_person_signs_in_and_servers_get_tokens_that_read(strict: Google, tmp_path: Path) -> None:

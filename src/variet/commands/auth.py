@@ -106,8 +106,8 @@ def unlock() -> None:
     from variet.surfaces.terminal.approvals import unlocked
 
     async def asked() -> None:
-        async with unlocked():
-            pass
+        async with unlocked() as broker:
+            await broker.call("auth.status")  # tells where the box did not open
 
     asyncio.run(asked())
     click.echo("open")

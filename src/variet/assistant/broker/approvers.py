@@ -76,7 +76,9 @@ class Approvers:
         for one in self.surfaces():
             if hmac.compare_digest(one.hash, given):
                 return one.name
-        raise ToolProblem("wrong_pin", "no surface has this secret", "Pair it again: variet approvals pair")
+        raise ToolProblem(
+            "wrong_pin", "no surface has this secret", "Pair it again: variet approvals surfaces pair NAME"
+        )
 
     def drop_surface(self, name: str) -> bool:
         held = self._find(name)

@@ -191,7 +191,9 @@ class Methods:
         rank, shape, do = known
         if (rank == "approver" and not line.approver) or (rank == "person" and not line.person):
             self._broker.note("refused", method=method, approver=line.approver)
-            raise ToolProblem("locked", f"{method} is for a person who showed that they may decide")
+            raise ToolProblem(
+                "locked", f"{method} is for a person who showed that they may decide", "By their PIN: variet approvals"
+            )
         try:
             given = shape.model_validate(params or {})
         except ValidationError as error:

@@ -20,8 +20,6 @@ from variet.errors import VarietError
 if os.name == "posix":
     import fcntl
 
-INSTALLED = Path("/etc/variet/broker.json")  # root's alone: it says that a broker of another user serves this machine
-
 
 @dataclass(frozen=True, slots=True)
 class Place:

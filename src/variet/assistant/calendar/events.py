@@ -10,7 +10,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 from variet.assistant.calendar.models import Event, Guest
-from variet.assistant.calendar.moments import Span, ahead, moment, span, told
+from variet.assistant.calendar.moments import Span, ahead, moment, span, told, zone_of
 from variet.assistant.problems import ToolProblem
 from variet.assistant.sanitize.characters import seen
 from variet.assistant.sanitize.flow import flowing
@@ -28,7 +28,7 @@ def when_of(event: Mapping[str, Any], zone: str) -> Span:
         return span(first.isoformat(), max(first, last).isoformat(), zone)
     first_moment = moment(str(begin.get("dateTime", "")), str(begin.get("timeZone") or zone))
     last_moment = moment(str(end.get("dateTime", "")), str(end.get("timeZone") or zone))
-    where = moment("2026-01-01T00:00", zone).tzinfo
+    where = zone_of(zone)
     return Span(first_moment.astimezone(where), last_moment.astimezone(where), zone)
 
 

@@ -53,7 +53,8 @@ class SealedFile:
             self._key = _key(pin, self._salt, self._cost)
             return
         except InvalidTag:
-            raise ToolProblem("locked", f"{self._file.name} was sealed by another PIN, or changed") from None
+            mend = "Take the PIN that sealed it, or move it away and sign in again"
+            raise ToolProblem("locked", f"{self._file} was sealed by another PIN, or changed", mend) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             mend = "Move it away and sign in again"
             raise ToolProblem("unavailable", f"{self._file} cannot be read: {error}", mend) from None

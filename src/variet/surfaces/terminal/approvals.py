@@ -59,7 +59,7 @@ def line_of(approval: Approval) -> str:
 
 
 def whole(approval: Approval) -> str:
-    """All that a person decides by. Only what stands behind a bar is a model's or a stranger's, on every line of it."""
+    """All that a person decides by. A model's or a stranger's words stand on the first line and behind bars alone."""
     width = max(40, shutil.get_terminal_size((100, 40)).columns - len(_BAR) - 1)
     head = [approval.summary, f"asked for by {approval.client}, by {approval.tool}"]
     if approval.account:
