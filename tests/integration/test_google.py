@@ -18,6 +18,7 @@ from variet.assistant.broker.client import BrokerClient
 from variet.assistant.google.places import places
 from variet.assistant.google.scopes import ASKED
 from variet.assistant.problems import ToolProblem
+from variet.assistant.secrets.sealed import SealedFile
 from variet.errors import TrustError
 
 
@@ -150,6 +151,25 @@ async def test_the_sign_in_by_command(strict: Google, tmp_path: Path) -> None:
     client.write_text('{"web": {}}')
     said, wrong = await (await ran("google", "--client", str(client))).communicate()
     assert b"Desktop app" in wrong
+
+
+async def test_a_box_of_another_pin_keeps_nobody_from_deciding_and_is_told(strict: Google, tmp_path: Path) -> None:
+    async with broker(tmp_path), person(tmp_path) as owner:
+        await strict.sign_in(owner, "read")
+    other = SealedFile(tmp_path / "other.sealed", 2**12)
+    other.unlock("another PIN")
+    other.put("google-read", "{}")
+    (here(tmp_path).folder / "secrets.sealed").write_bytes((tmp_path / "other.sealed").read_bytes())
+    async with broker(tmp_path), person(tmp_path) as owner:
+        assert await owner.call("rules.list") == [], "it still decides"
+        with pytest.raises(ToolProblem, match="variet auth unlock"):
+            await owner.call("token", service="mail")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "variet", "auth", "unlock", env={**os.environ, "VARIET_HOME": str(tmp_path)},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        said, wrong = await process.communicate(f"{PIN}\n".encode())
+        assert process.returncode == 1 and not said and b"sealed by your PIN" in wrong
 
 
 def test_another_place_than_this_machine_is_never_taken_for_google(monkeypatch: pytest.MonkeyPatch) -> None:
