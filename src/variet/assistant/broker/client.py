@@ -22,6 +22,7 @@ _START_S = 20.0
 _POLL_S = 0.05
 _IDLE_S = "120"  # nobody needs it any more; VARIET_BROKER_IDLE_S says otherwise
 _ANSWER_S = 30.0
+_AGAIN_S = (0.1, 0.5, 1.0)
 
 
 class BrokerClient:
@@ -54,10 +55,11 @@ class BrokerClient:
     async def call(self, method: str, answer_s: float = _ANSWER_S, /, **params: Any) -> Any:
         """`answer_s`: how long an answer may take. Raises ToolProblem.
 
-        Where the line breaks it is asked once more, of a broker that may have started anew: every method may be asked
+        Where the line breaks it is asked again, of a broker that may have started anew: every method may be asked
         twice, but for the one that uses an approval up.
         """
-        for again in (False, True):
+        waits_s = [] if method == "use" else list(_AGAIN_S)
+        while True:
             connection = await self._open()
             try:
                 async with asyncio.timeout(answer_s):
@@ -65,12 +67,12 @@ class BrokerClient:
             except RequestError as error:
                 raise endpoint.as_problem(error) from None
             except TimeoutError:
-                raise ToolProblem("broker_down", "the broker does not answer") from None
+                raise ToolProblem("broker_down", "the broker does not answer", "See `variet broker log`") from None
             except OSError as error:
                 await self.close()
-                if again or method == "use":
-                    raise ToolProblem("broker_down", f"the broker went away: {error}") from None
-        raise AssertionError
+                if not waits_s:
+                    raise ToolProblem("broker_down", f"the broker went away: {error}", "Try again") from None
+                await asyncio.sleep(waits_s.pop(0))  # one that dies may still take a line, and drop it
 
     # --- in types ---
 

@@ -70,6 +70,8 @@ class SealedFile:
             self._write()
 
     def get(self, name: str) -> str | None:
+        if self._key is None and not self._file.exists():
+            return None  # nothing was ever kept
         self._need()
         return self._held.get(name)
 
