@@ -23,7 +23,7 @@ if os.name == "posix":
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """`own_user`: whether the broker runs as a user of its own (`variet broker install`); `peer_uid`: the only user
+    """`own_user`: whether the broker runs as a user of its own; `peer_uid`: the only user
     that may be at the other end, as each end sees it; None where the system cannot tell."""
 
     folder: Path
