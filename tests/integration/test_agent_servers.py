@@ -146,6 +146,14 @@ async def test_foreign_tools_ask_unless_they_are_allowed(tmp_path: Path, home: P
     assert asked.approval.tool == "greeter.slow" and asked.approval.sink == "tool"
 
 
+async def test_all_tools_of_a_server_may_be_allowed(tmp_path: Path, home: Path, work: Path) -> None:
+    configure(home, greeter=greeter(alwaysAllow=["*"]))
+    answers = [call("greeter.greet", name="A"), call("greeter.slow", seconds=0), {"say": "ok"}]
+    async with scripted(tmp_path, answers) as server, session(server.url, work, "ask", present=False) as opened:
+        events = await turn(opened, "go")
+    assert [one.status for one in of(events, ToolEnded)] == ["ok", "ok"] and not of(events, ApprovalRequested)
+
+
 async def test_in_plan_mode_only_tools_that_look_may_be_asked_for(tmp_path: Path, home: Path, work: Path) -> None:
     configure(home, greeter=greeter())
     answers = [call("greeter.greet", name="A"), call("greeter.slow", seconds=0), {"say": "ok"}]

@@ -21,6 +21,8 @@ from variet.agent.calls import Calls
 from variet.agent.checks import cannot_run
 from variet.agent.durations import without_durations
 from variet.agent.events import (
+    ApprovalRequested,
+    ApprovalResolved,
     CallPart,
     Compacted,
     EventBase,
@@ -43,7 +45,7 @@ from variet.agent.prompt.preface import code_files
 from variet.agent.rendering import Rendering
 from variet.agent.teller import Teller
 from variet.agent.tools import lint
-from variet.approval import Decision
+from variet.approval import Approval, Decision
 from variet.errors import AnswerFailed, CheckFailed, ContextFull, SessionError
 
 log = logging.getLogger("variet.agent")
@@ -67,6 +69,7 @@ class Agent:
         self._tell = self._teller.emit
         self._answers = Answers(kit, self._teller)
         self._calls = Calls(kit, self._teller)
+        self._waiting: set[str] = set()  # approvals of another room
         self._input = ""
         self._failure = ""  # what the check said last
         for event in kit.session.events:
@@ -117,6 +120,18 @@ class Agent:
         if self._task is not None:
             raise RuntimeError("a turn is under way")
         return self._sit(seat, reason)
+
+    def told_of(self, approval: Approval) -> None:
+        """Of another room's approval, as it is now: surfaces hear of it among the events, once when it waits and once
+        when it does no more. Decided there, not by `answer`."""
+        waits = approval.state == "pending"
+        if waits and approval.id not in self._waiting:
+            self._waiting.add(approval.id)
+            self._tell(ApprovalRequested(approval=approval))
+        elif not waits and approval.id in self._waiting:
+            self._waiting.discard(approval.id)
+            by = approval.surface or approval.decided_by or "nobody"
+            self._tell(ApprovalResolved(approval_id=approval.id, state=approval.state, by=by))
 
     def answer(self, decision: Decision) -> str:
         """`ok`, `already_decided` or `payload_changed`."""

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from variet.agent import abilities, sessions, settings, trust
 from variet.agent import rules as standing
@@ -15,28 +15,26 @@ from variet.agent.checkpoints import Checkpoints
 from variet.agent.events import Compacted, MessageDone, TierChanged, TurnStarted
 from variet.agent.guards import Limits
 from variet.agent.helpers import Helpers
+from variet.agent.kinds import KINDS, KindName
 from variet.agent.kit import Kit, Seat
 from variet.agent.loop import Agent
 from variet.agent.model import Model, ModelFacts
 from variet.agent.permissions import Permissions
 from variet.agent.probe import Tell, load, tried
 from variet.agent.profiles import Profile, chosen, profile, small
-from variet.agent.prompt import system
-from variet.agent.prompt.preface import INSTRUCTIONS, moment, preface, texts
+from variet.agent.prompt.preface import INSTRUCTIONS, preface, texts
 from variet.agent.rendering import Prefix, Rendering
 from variet.agent.sandbox import Sandbox, open_sandbox
 from variet.agent.servers import Servers, told
 from variet.agent.sessions import Session, Stored
-from variet.agent.settings import Role, ServerSettings, Settings
-from variet.agent.tools import coding_tools, further_tools
+from variet.agent.settings import ServerSettings, Settings
+from variet.agent.tools import assistant_tools, coding_tools, further_tools
 from variet.agent.tools.base import Toolbox, close_all
 from variet.agent.workspace import Workspace
 from variet.errors import AnswerFailed, CheckpointFailed, SessionError
 from variet.policy.action import Facts, Mode, Rule
 
 log = logging.getLogger("variet.agent")
-
-Kind = Literal["code", "ask"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,7 @@ class Wishes:
     limits: Limits = field(default_factory=Limits)
     sampling: dict[str, Any] = field(default_factory=dict)
     check: str = ""
-    kind: Kind = "code"
+    kind: KindName = "code"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,24 +66,25 @@ class Equipment:
 async def start(
     root: Path, model: Model, wishes: Wishes, mode: Mode, rules: tuple[Rule, ...] = (), *, present: bool,
     name: str | None = None, servers: Mapping[str, ServerSettings] | None = None,
+    brokered: Mapping[str, ServerSettings] | None = None,
 ) -> Opened:  # fmt: skip
     """A session of this folder with all that is around it, a new one or `name`; without a tier, that of the settings.
-    `servers`: those that the person configured elsewhere.
+    `servers`: those that the person configured elsewhere; `brokered`: Variet's own, which ask its broker.
     The model is the session's from now on. Raises ConfigError, AnswerFailed, SessionError, and leaves nothing open."""
     equipment: Equipment | None = None
     try:
         if name is not None:  # the folder it began in, wherever it is taken up again
             root = _folder_of(name)
         trusted = trust.trusted(root)
-        equipment, notes = await _equip(root, servers or {}, trusted=trusted, kind=wishes.kind)
+        equipment, notes = await _equip(root, servers or {}, brokered or {}, trusted=trusted, kind=wishes.kind)
         facts = Facts(
             (*rules, *standing.of(root)), person_present=present, trusted=trusted,
             sandboxed=equipment.sandbox is not None,
         )  # fmt: skip
         permissions = Permissions(mode, facts, _keeper(root))
         if name is None:
-            role, usual = _USUAL[wishes.kind]
-            tier = wishes.tier or equipment.settings.roles.get(role, usual)
+            kind = KINDS[wishes.kind]
+            tier = wishes.tier or equipment.settings.roles.get(kind.role, kind.tier)
             opened = await new(root, model, permissions, replace(wishes, tier=tier), equipment)
         else:
             opened = await again(name, model, permissions, wishes.limits, equipment, wishes.tier or None, wishes.check)
@@ -126,20 +125,23 @@ def _keeper(root: Path) -> Callable[[Sequence[Rule]], None]:
     return keep
 
 
-_USUAL: dict[Kind, tuple[Role, str]] = {"code": ("main", "balanced"), "ask": ("ask", "fast")}
-
-
 async def _equip(
-    root: Path, given: Mapping[str, ServerSettings], *, trusted: bool, kind: Kind = "code"
+    root: Path,
+    given: Mapping[str, ServerSettings],
+    brokered: Mapping[str, ServerSettings],
+    *,
+    trusted: bool,
+    kind: KindName,
 ) -> tuple[Equipment, list[str]]:
     """(what a session in this folder works with, what its person should know of that). Raises ConfigError."""
     notes: list[str] = []
     wanted = settings.load()
-    brought = settings.of_project(root) if trusted and kind == "code" else {}
+    coding = KINDS[kind].coding
+    brought = settings.of_project(root) if trusted and coding else {}
     servers = Servers()
-    connecting = asyncio.ensure_future(servers.connect({**brought, **given, **wanted.servers}))
+    connecting = asyncio.ensure_future(servers.connect({**brought, **given, **wanted.servers}, brokered))
     sandbox: Sandbox | None = None
-    if kind == "code":
+    if coding:
         sandbox, why = await open_sandbox(root)
         if sandbox is None:
             notes.append(f"commands have no sandbox: {why}")
@@ -148,7 +150,8 @@ async def _equip(
             notes.append(f"{' and '.join(unread)} of this folder count once you trust it (--trust)")
     await connecting
     notes += [f"MCP server {name}: {problem}" for name, problem in servers.failed.items()]
-    notes += [f"MCP server {name} still starts: its tools come as soon as it answers" for name in servers.joining]
+    notes += [f"MCP server {name} still starts: its tools come as soon as it answers" for name in servers.joining
+              if name not in servers.brokered]  # fmt: skip
     return Equipment(wanted, servers, sandbox), notes
 
 
@@ -167,7 +170,8 @@ class Opened:
         are shown the files anew where those changed; others read what they need."""
         before = _contexts(self.session)
         if before and not self.kit.form.small:
-            return told([*self.equipment.servers.tools.values()], before)
+            again = KINDS[self.session.header.kind].again()
+            return _together(again, told(self.equipment.servers.foreign, before))
         now = self.kit.context_now()
         return "" if before and before[-1].partition("</context>")[0] in now else now
 
@@ -197,11 +201,11 @@ async def new(
     """Raises AnswerFailed where the model cannot be had, SessionError where the session cannot be kept."""
     equipment = equipment or Equipment()
     facts = await model.facts(wishes.tier)
-    coding = wishes.kind == "code"
-    suits, untried = _suits(facts, wishes.profile, equipment.settings, coding=coding)
+    suits, untried = _suits(facts, wishes.profile, equipment.settings, coding=KINDS[wishes.kind].coding)
     form = suits.form()
     helpers = Helpers(root, model, permissions, equipment.settings, equipment.sandbox)
-    tools = _tools(wishes.kind, equipment, helpers) if coding or equipment.servers.any else Toolbox({})
+    plain = wishes.kind == "ask" and not equipment.servers.any
+    tools = Toolbox({}) if plain else _tools(wishes.kind, equipment, helpers)
     stored = _stored(suits, facts, wishes.kind, tools, wishes.sampling)
     session = sessions.create(root, wishes.tier, stored, kind=wishes.kind)
     kit = Kit(
@@ -253,23 +257,23 @@ def _unanswered(session: Session) -> bool:
 
 def _untried(facts: ModelFacts, kept: str, session: Session, settings: Settings) -> bool:
     """Whether nobody knows what suits the model, and nobody wished for the profile that it has."""
-    suits, untried = chosen(facts, settings.profiles, coding=session.header.kind == "code")
+    suits, untried = chosen(facts, settings.profiles, coding=KINDS[session.header.kind].coding)
     return untried and suits.name == kept
 
 
 async def _opened(kit: Kit, helpers: Helpers, equipment: Equipment) -> Opened:
     root, trusted = kit.workspace.root, kit.permissions.facts.trusted
-    asking = kit.session.header.kind == "ask"
+    kind = KINDS[kit.session.header.kind]
 
     def now() -> str:
         if kit.form.small:
             kit.workspace.saw_all(name for name, text in texts(root).items() if text is not None)
             return preface(root, trusted=trusted, with_files=True)
-        here = moment() if asking else preface(root, trusted=trusted)
-        return "\n\n".join(part for part in (here, told([*equipment.servers.tools.values()])) if part)
+        here = preface(root, trusted=trusted) if kind.coding else kind.first()
+        return _together(here, told(equipment.servers.foreign))
 
     kit.context_now = now
-    if not asking:
+    if kind.coding:
         kit.checkpoints = await _checkpoints(kit.workspace, kit.session)
     kit.permissions.keep_tests(kit.form.small and bool(kit.check))
     helpers.parent = kit
@@ -278,12 +282,15 @@ async def _opened(kit: Kit, helpers: Helpers, equipment: Equipment) -> Opened:
     return Opened(Agent(kit), kit.session, kit, equipment)
 
 
-_PROMPTS: dict[str, str] = {"code": system.CODING, "ask": system.ASK}
+def _together(*parts: str) -> str:
+    return "\n\n".join(part for part in parts if part)
 
 
 def _tools(kind: str, equipment: Equipment, helpers: Helpers) -> Toolbox:
     if kind == "ask":
         return further_tools(equipment.servers)
+    if kind == "assistant":
+        return assistant_tools(equipment.servers)
     return coding_tools(equipment.sandbox, equipment.servers, helpers.send)
 
 
@@ -300,7 +307,7 @@ def _stored(suits: Profile, facts: ModelFacts, kind: str, tools: Toolbox, sampli
     """What requests under a profile begin with."""
     form = suits.form()
     return Stored(
-        profile=suits.name, model=facts.model, system=form.system(_PROMPTS[kind], tools),
+        profile=suits.name, model=facts.model, system=form.system(KINDS[kind].system, tools),
         request={**form.request(tools), **suits.fields, **sampling},
     )  # fmt: skip
 
@@ -308,7 +315,7 @@ def _stored(suits: Profile, facts: ModelFacts, kind: str, tools: Toolbox, sampli
 def _seat(kit: Kit, facts: ModelFacts, settings: Settings) -> Seat:
     """Of a model that comes to a session: under a profile that the session knows, its prefix is the stored one."""
     session = kit.session
-    suits, untried = _suits(facts, kit.wished, settings, coding=session.header.kind == "code")
+    suits, untried = _suits(facts, kit.wished, settings, coding=KINDS[session.header.kind].coding)
     if suits.name not in session.stored:
         own, usual = session.stored[kit.profile].request, profile(kit.profile).fields
         sampling = {key: own[key] for key in _SAMPLING if key in own and own[key] != usual.get(key)}
@@ -321,12 +328,12 @@ def _acquaintance(kit: Kit, settings: Settings) -> Callable[[Tell], Awaitable[Se
     """Tries the model that sits now, unless another session did meanwhile, and keeps what was found."""
 
     async def get_to_know(tell: Tell) -> Seat | None:
-        coding = kit.session.header.kind == "code"
+        coding = KINDS[kit.session.header.kind].coding
         await load(kit.model, kit.facts.name, tell)
         # What its file says is known only now where it had to be fetched first.
         facts = kit.facts = await kit.model.facts(kit.facts.name)
         if abilities.known(facts, coding=coding) is None:
-            prompt = _PROMPTS[kit.session.header.kind] if coding else ""
+            prompt = KINDS[kit.session.header.kind].system if coding else ""
             found = await tried(
                 kit.model, facts, prompt, kit.tools, kit.workspace, tell, in_fences=coding and small(facts)
             )

@@ -65,6 +65,7 @@ class Servers:
     servers: dict[str, _Server] = field(default_factory=dict)
     tools: dict[str, ForeignTool] = field(default_factory=dict)
     allowed: frozenset[str] = frozenset()  # tools that the person allowed beforehand, by name
+    brokered: frozenset[str] = frozenset()  # servers of Variet's own, which ask its broker for everything
     failed: dict[str, str] = field(default_factory=dict)  # by server: why
     joining: dict[str, asyncio.Task[None]] = field(default_factory=dict)  # that did not answer yet
     _known: dict[str, str] = field(default_factory=dict)
@@ -74,10 +75,20 @@ class Servers:
         """Whether there are tools, or will be."""
         return bool(self.tools or self.joining)
 
-    async def connect(self, wanted: Mapping[str, ServerSettings]) -> None:
+    @property
+    def foreign(self) -> list[ForeignTool]:
+        """Those of servers that are not Variet's own."""
+        return [tool for name, tool in self.tools.items() if name.partition(".")[0] not in self.brokered]
+
+    async def connect(
+        self, wanted: Mapping[str, ServerSettings], brokered: Mapping[str, ServerSettings] | None = None
+    ) -> None:
         """Those that answer soon are there afterwards, `failed` says what became of others; `joining` are those whose
-        tools come as soon as they answer: one slow server keeps nobody waiting."""
-        usable = {name: one for name, one in wanted.items() if not one.disabled}
+        tools come as soon as they answer: one slow server keeps nobody waiting. `brokered`: Variet's own. Nobody waits
+        for them here: what their tools are is known, and a call waits for its server."""
+        own = brokered or {}
+        usable = {name: one for name, one in {**wanted, **own}.items() if not one.disabled}
+        self.brokered = frozenset(own)
         for name, one in usable.items():
             try:
                 self.servers[name] = _Server(name, one.filled(os.environ))
@@ -86,8 +97,9 @@ class Servers:
         self.allowed = frozenset(f"{name}.{tool}" for name, one in usable.items() for tool in one.always_allow)
         self._known = _seen()
         self.joining = {name: asyncio.create_task(self._join(name), name=f"mcp {name} joins") for name in self.servers}
-        if self.joining:
-            await asyncio.wait(self.joining.values(), timeout=_PATIENCE_S)
+        others = [task for name, task in self.joining.items() if name not in own]
+        if others:
+            await asyncio.wait(others, timeout=_PATIENCE_S)
 
     async def _join(self, name: str) -> None:
         try:
@@ -97,11 +109,16 @@ class Servers:
             log.warning("MCP server %s: %s", name, error.what)
         else:
             fresh = {tool.name: tool.digest for tool in tools if tool.name not in self._known}
-            if fresh:
+            if fresh and name not in self.brokered:
                 self._learn(fresh)
             self.tools |= {tool.name: tool for tool in tools}
         finally:
             del self.joining[name]
+
+    async def joined(self, server: str) -> None:
+        """Waits until a server's tools are there, or it failed."""
+        if task := self.joining.get(server):
+            await asyncio.wait([task])
 
     def changed(self, name: str) -> bool:
         """Whether a tool says something else of itself than when it was first seen, or last allowed."""

@@ -15,13 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from variet import paths, settings_file
 
-Role = Literal["main", "ask", "explore", "plan", "review"]
+Role = Literal["main", "ask", "assistant", "explore", "plan", "review"]
 ProfileName = Literal["native", "replayed", "preserved", "unthinking", "blocks", "open-blocks"]  # profiles.py
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
 class ServerSettings(BaseModel):
-    """An MCP server: a `command` that is run here, or a `url`. `always_allow`: its tools that need no asking."""
+    """An MCP server: a `command` that is run here, or a `url`. `always_allow`: what needs no asking, or `*`."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 

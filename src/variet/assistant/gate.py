@@ -16,10 +16,10 @@ from pydantic import BaseModel
 from variet.approval import Approval
 from variet.assistant.answers import STRANGERS, Done, addresses, answer
 from variet.assistant.broker.client import BrokerClient
+from variet.assistant.environment import HANDLE, MOST_PATIENCE_S, PATIENCE
 from variet.assistant.problems import ToolProblem
 
-HANDLE = "VARIET_CONVERSATION"  # in the environment of a server that one of our surfaces starts
-_PATIENCE_S = 45.0  # clients give up after a minute
+_PATIENCE_S = 45.0  # other clients give up after a minute
 _DECIDE = "A person decides, by `variet approvals` or another surface of Variet; then call it again, just the same"
 
 Tell = Callable[[str], Awaitable[None]]
@@ -46,9 +46,9 @@ class Caller:
 class Gate:
     """Every method raises ToolProblem."""
 
-    def __init__(self, broker: BrokerClient, patience_s: float = _PATIENCE_S) -> None:
+    def __init__(self, broker: BrokerClient, patience_s: float | None = None) -> None:
         self._broker = broker
-        self._patience_s = patience_s
+        self._patience_s = _patience_s() if patience_s is None else patience_s
 
     async def close(self) -> None:
         await self._broker.close()
@@ -102,6 +102,13 @@ class Gate:
     async def _waited(self, caller: Caller, approval: Approval) -> Approval:
         await caller.tell(f"waiting for a person's decision ({approval.reason}): variet approvals")
         return await self._broker.wait(caller.client, caller.conversation, approval.id, self._patience_s)
+
+
+def _patience_s() -> float:
+    try:
+        return min(max(float(os.environ.get(PATIENCE, _PATIENCE_S)), 0.0), MOST_PATIENCE_S)
+    except ValueError:
+        return _PATIENCE_S
 
 
 def _refused(approval: Approval) -> ToolProblem:

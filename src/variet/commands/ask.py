@@ -1,4 +1,5 @@
-"""`variet ask`: a question, without tools of this machine: the quickest way to an answer."""
+"""`variet ask`: a question, without tools of this machine: the quickest way to an answer. With `--assistant`, one that
+may look at the web, mail and calendar for it."""
 
 from __future__ import annotations
 
@@ -17,17 +18,22 @@ Examples:
   cat error.log | variet ask "what is wrong here?"
   variet ask --tier deep-logic "prove that there are infinitely many primes"
   variet ask --continue "and in one sentence?"
+  variet ask --assistant "what is on tomorrow, and did Ada answer?"
 
 \b
 Nothing of this machine is read or changed, but for what is piped in. MCP servers that you configured can be
-called (docs/agent.md). Exit code: 0 answered, 1 error, 3 a limit was reached, 130 interrupted.
+called (docs/agent.md). An assistant searches the web and reads your mail and calendar; what acts in your name is
+shown to you first, and done by your PIN (docs/assistant.md).
+
+Exit code: 0 answered, 1 error, 3 a limit was reached, 130 interrupted.
 """
 )
 @click.argument("question", required=False)
 @click.option("--tier", envvar="VARIET_TIER", help=f"{', '.join(TIERS)}, auto, resident, or a model's name.")
+@click.option("--assistant", is_flag=True, help="With web search, mail and calendar.")
 @click.option("--continue", "go_on", is_flag=True, help="Go on with the last question asked in this folder.")
 @click.option("--json", "as_json", is_flag=True, help="Print the events, one JSON object a line.")
-def ask(question: str | None, tier: str | None, go_on: bool, as_json: bool) -> None:
+def ask(question: str | None, tier: str | None, assistant: bool, go_on: bool, as_json: bool) -> None:
     """Ask a QUESTION; what is piped in belongs to it."""
     import asyncio
 
@@ -35,7 +41,8 @@ def ask(question: str | None, tier: str | None, go_on: bool, as_json: bool) -> N
     text = "\n\n".join(part for part in (question or "", piped) if part)
     if not text:
         raise click.UsageError('What do you want to know? Example: variet ask "what does git rebase --onto do?"')
-    sys.exit(asyncio.run(_run(text, tier or "", go_on=go_on, as_json=as_json)))
+    run = _assist if assistant else _run
+    sys.exit(asyncio.run(run(text, tier or "", go_on=go_on, as_json=as_json)))
 
 
 async def _run(text: str, tier: str, *, go_on: bool, as_json: bool) -> int:
@@ -58,3 +65,45 @@ async def _run(text: str, tier: str, *, go_on: bool, as_json: bool) -> int:
         return await one_shot.run(opened, text, opened.context(), as_json=as_json, verbose=False)
     finally:
         await opened.close()
+
+
+async def _assist(text: str, tier: str, *, go_on: bool, as_json: bool) -> int:
+    """As `_run`, with Variet's own servers; the folder is the person's, wherever they are."""
+    from variet import connection
+    from variet.agent import opening, sessions
+    from variet.agent.guards import Limits
+    from variet.agent.model import EngineModel
+    from variet.surfaces import assistant
+    from variet.surfaces.terminal import one_shot
+    from variet.surfaces.terminal.approvals import Decider
+
+    root = Path.home().resolve()
+    name = sessions.latest(root, kind="assistant") if go_on else None
+    if go_on and name is None:
+        click.echo("note: you asked the assistant nothing yet; a new conversation begins", err=True)
+    present = sys.stdin.isatty() and sys.stderr.isatty() and not as_json
+    wishes = opening.Wishes(tier, limits=Limits(steps=40), kind="assistant")
+    decider = Decider() if present else None
+    async with assistant.conversation(name) as talk:
+        lacks = await talk.lacks()
+        if lacks == assistant.SEALED and decider is not None:
+            await decider.open()
+        elif lacks:
+            click.echo(f"note: {lacks}", err=True)
+        opened = await opening.start(
+            root, EngineModel(connection.find()), wishes, "ask", present=present, name=name,
+            brokered=talk.servers(present=present),
+        )  # fmt: skip
+        try:
+            talk.keep(opened)
+            await talk.said(text)
+            for note in opened.notes:
+                click.echo(f"note: {note}", err=True)
+            async with assistant.followed(talk, opened):
+                return await one_shot.run(
+                    opened, text, opened.context(), as_json=as_json, verbose=False, decider=decider
+                )  # fmt: skip
+        finally:
+            await opened.close()
+            if decider is not None:
+                await decider.close()

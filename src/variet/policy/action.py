@@ -20,7 +20,8 @@ class Sink:
 
     `network`: a command that wants it. `guarded`: it would change what runs code by itself later (hooks, configuration
     of a repository, rules of agents). Of a foreign tool, `looks`: it says that it changes nothing; `changed`: it says
-    something else of itself than when it was allowed; `allowed`: the person allowed it where they configured it.
+    something else of itself than when it was allowed; `allowed`: the person allowed it where they configured it;
+    `brokered`: it is Variet's own, and its broker asks a person where it must.
     """
 
     kind: SinkKind
@@ -32,6 +33,7 @@ class Sink:
     looks: bool = False
     changed: bool = False
     allowed: bool = False
+    brokered: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,8 @@ def _judge(action: Action, facts: Facts) -> Verdict:
     for rule in facts.rules:
         if rule.answer == "ask" and _hit(rule, action, every=False):
             return Verdict("ask", rule.id, "your rules ask for it")
+    if sink.brokered:
+        return Verdict("allow", "brokered", "the broker asks for it where it must")
     if sink.changed:
         return Verdict("ask", "changed", f"{sink.targets[0]} says something else of itself than before")
     if sink.allowed:

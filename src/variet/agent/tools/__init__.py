@@ -1,4 +1,4 @@
-"""The tools of a coding session."""
+"""The tools of each kind of session."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from variet.agent.tools.list import List
 from variet.agent.tools.plan import Plan
 from variet.agent.tools.read import Read
 from variet.agent.tools.search import Search
+from variet.agent.tools.served import served_tools
 from variet.agent.tools.shell import Shell
 from variet.agent.tools.task import Send, Task
 from variet.agent.tools.write import Write
@@ -43,6 +44,12 @@ def looking_tools(sandbox: Sandbox | None = None) -> Toolbox:
 def further_tools(servers: Servers | None = None) -> Toolbox:
     """Of a question: what the person's servers offer, and nothing of this machine."""
     return _box(CallTool(servers))
+
+
+def assistant_tools(servers: Servers | None = None) -> Toolbox:
+    """Of an assistant: the most used of Variet's own servers by name, and all others through `call_tool`."""
+    servers = servers or Servers()
+    return _box(CallTool(servers), *served_tools(servers))
 
 
 def _box(*tools: AnyTool) -> Toolbox:

@@ -17,6 +17,7 @@ from referencing.exceptions import Unresolvable
 from variet.agent.events import ToolKind
 from variet.agent.servers import ForeignTool, Servers
 from variet.agent.tools.base import Args, Place, Result
+from variet.agent.tools.served import brokered
 from variet.agent.workspace import Workspace
 from variet.errors import ToolFailed
 from variet.policy.action import Sink
@@ -51,10 +52,12 @@ class CallTool:
         self.servers = servers or Servers()
 
     def sink(self, args: CallToolArgs, workspace: Workspace) -> Sink:
+        if args.name.partition(".")[0] in self.servers.brokered:  # its server may still start
+            return brokered(args.name)
         tool = self._tool(args.name)
         return Sink(
             "tool", (tool.name,), inside=False, looks=tool.looks, changed=self.servers.changed(tool.name),
-            allowed=tool.name in self.servers.allowed,
+            allowed=not self.servers.allowed.isdisjoint({tool.name, f"{tool.name.partition('.')[0]}.*"}),
         )  # fmt: skip
 
     def summary(self, args: CallToolArgs) -> str:
@@ -62,8 +65,10 @@ class CallTool:
         return f"{args.name}({given[:200]})"
 
     async def run(self, args: CallToolArgs, place: Place) -> Result:
+        await self.servers.joined(args.name.partition(".")[0])
         tool = self._tool(args.name)
-        self.servers.accept(tool.name)
+        if tool.name.partition(".")[0] not in self.servers.brokered:
+            self.servers.accept(tool.name)
         if wrong := _mistake(args.args, tool.schema):
             takes = json.dumps(tool.schema.get("properties", {}), ensure_ascii=False)[:4_000]
             raise ToolFailed(f"{wrong}. {tool.signature} takes {takes}. Nothing was run")

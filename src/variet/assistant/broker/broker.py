@@ -206,6 +206,17 @@ class Broker:
                 return found
             await changed.wait()
 
+    async def changes_of(self, asker: Asker, after: int) -> list[tuple[int, Approval]]:
+        """As `changes`, of one conversation alone. Raises ToolProblem for whoever has none."""
+        if not asker.conversation:
+            raise ToolProblem("bad_request", "only a surface of Variet, with its handle, follows a conversation")
+        while True:
+            found = await self.changes(after)
+            own = [(seq, one) for seq, one in found if one.session_id == asker.conversation]
+            if own:
+                return own
+            after = found[-1][0]
+
     def expire(self) -> None:
         for kept in self.store.find(("pending", "approved")):
             approval = kept.approval
@@ -267,8 +278,9 @@ class Broker:
             raise ToolProblem("rate_limited", f"{_MOST_PENDING} actions wait for a decision already")
         now_ms = self._now_ms()
         approval = Approval(
-            id=f"act-{secrets.token_hex(6)}", origin="broker", client=asker.name, tool=tool,
-            sink=kind, account=account or None, summary=one_line(summary), preview=preview,
+            id=f"act-{secrets.token_hex(6)}", origin="broker", session_id=asker.conversation or None,
+            client=asker.name, tool=tool, sink=kind, account=account or None, summary=one_line(summary),
+            preview=preview,
             payload_sha256=_sha256(b"\0".join((tool.encode(), account.encode(), payload))), etag=etag,
             reason=reason + (self._before(asker, asked_sha256) if kind == "act" else ""),
             created_ms=now_ms, expires_ms=now_ms + expires_ms,

@@ -16,6 +16,7 @@ from acp.exceptions import RequestError
 from variet import paths
 from variet.approval import Approval, Decision
 from variet.assistant.broker import endpoint, place
+from variet.assistant.environment import environment
 from variet.assistant.problems import ToolProblem
 
 _START_S = 20.0
@@ -150,15 +151,5 @@ def _started(where: place.Place) -> subprocess.Popen[bytes]:
         idle_s = os.environ.get("VARIET_BROKER_IDLE_S", _IDLE_S)
         return subprocess.Popen(
             [sys.executable, "-m", "variet", "broker", "run", "--idle-s", idle_s],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=where.folder, env=_environment(), **apart,
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=where.folder, env=environment(), **apart,
         )  # fmt: skip
-
-
-def _environment() -> dict[str, str]:
-    """No more than it needs: whatever else is set may be a secret of somebody else."""
-    names = (
-        "PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV",
-        "DBUS_SESSION_BUS_ADDRESS", "VARIET_HOME", "VARIET_GOOGLE_URL", "SYSTEMROOT", "USERPROFILE", "APPDATA",
-        "LOCALAPPDATA", "TEMP", "TMP", "SSL_CERT_FILE",
-    )  # fmt: skip
-    return {name: value for name, value in os.environ.items() if name in names or name.startswith("XDG_")}

@@ -90,6 +90,10 @@ class ChangesParams(_Params):
     after: int = 0
 
 
+class FollowParams(_Asking):
+    after: int = 0
+
+
 class NewPinParams(_Params):
     pin: str
     old: str = ""
@@ -160,6 +164,7 @@ class Methods:
             "taint.add": ("anybody", ReadParams, self._read),
             "taint.get": ("anybody", JudgeParams, self._taint),
             "conversation.open": ("anybody", OpenParams, self._open),
+            "conversation.follow": ("anybody", FollowParams, self._follow),
             "token": ("anybody", TokenParams, self._token),
             "auth.status": ("anybody", Nothing, self._auth_status),
             "unlock": ("anybody", PinParams, self._unlock),
@@ -243,6 +248,10 @@ class Methods:
 
     async def _open(self, line: Line, given: OpenParams) -> str:
         return self._broker.reading.mint(given.client, self._now_ms())
+
+    async def _follow(self, line: Line, given: FollowParams) -> list[Any]:
+        found = await self._broker.changes_of(self._asker(given), given.after)
+        return [[seq, one.model_dump()] for seq, one in found]
 
     async def _unlock(self, line: Line, given: PinParams) -> None:
         try:

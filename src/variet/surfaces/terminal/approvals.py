@@ -29,17 +29,50 @@ _LONG = 25
 async def unlocked() -> AsyncIterator[BrokerClient]:
     """A line to the broker over which a person may decide. Asks for their PIN. Raises ToolProblem."""
     async with BrokerClient() as client:
-        if not (await client.call("hello"))["has_pin"]:
-            raise ToolProblem("no_pin", "there is no PIN yet, so nothing can be decided", "Run: variet approvals pin")
-        for left in reversed(range(_TRIES)):
-            try:
-                await client.call("unlock", pin=await asyncio.to_thread(asked_pin, "PIN"))
-                break
-            except ToolProblem as problem:
-                if problem.code != "wrong_pin" or not left or not sys.stdin.isatty():
-                    raise
-                click.echo(str(problem), err=True)
+        await unlock(client)
         yield client
+
+
+async def unlock(client: BrokerClient) -> None:
+    """Asks for the person's PIN, for this line. Raises ToolProblem."""
+    if not (await client.call("hello"))["has_pin"]:
+        raise ToolProblem("no_pin", "there is no PIN yet, so nothing can be decided", "Run: variet approvals pin")
+    for left in reversed(range(_TRIES)):
+        try:
+            await client.call("unlock", pin=await asyncio.to_thread(asked_pin, "PIN"))
+            return
+        except ToolProblem as problem:
+            if problem.code != "wrong_pin" or not left or not sys.stdin.isatty():
+                raise
+            click.echo(str(problem), err=True)
+
+
+class Decider:
+    """Lets the person at this terminal decide what waits while an agent works, once they gave their PIN."""
+
+    def __init__(self) -> None:
+        self._client = BrokerClient(start=False)
+        self._open = False
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def open(self) -> None:
+        """Asks for the PIN, once. Raises ToolProblem."""
+        if not self._open:
+            await unlock(self._client)
+            self._open = True
+
+    async def ask(self, approval: Approval) -> None:
+        """What was shown is decided, or goes on waiting. Raises ToolProblem."""
+        await self.open()
+        try:
+            approval = await self._client.get(approval.id)
+            if approval.state == "pending":
+                await _answered(self._client, approval)
+        except ToolProblem as problem:
+            self._open = problem.code != "locked"  # the broker began anew
+            raise
 
 
 def asked_pin(prompt: str, *, confirm: bool = False) -> str:

@@ -6,19 +6,27 @@ import asyncio
 import signal
 import sys
 from contextlib import aclosing, suppress
+from typing import TYPE_CHECKING
 
 import click
 
 from variet.agent.events import ApprovalRequested, EventBase, TurnEnded
 from variet.agent.opening import Opened
 from variet.approval import Decision
+from variet.assistant.problems import ToolProblem
 from variet.surfaces.terminal.printer import Printer
+
+if TYPE_CHECKING:
+    from variet.surfaces.terminal.approvals import Decider
 
 EXIT = {"done": 0, "error": 1, "limit": 3, "cancelled": 130}
 
 
-async def run(opened: Opened, text: str, context: str, *, as_json: bool, verbose: bool) -> int:
-    """The exit code: 0 done, 1 error, 3 a limit, 130 interrupted."""
+async def run(
+    opened: Opened, text: str, context: str, *, as_json: bool, verbose: bool, decider: Decider | None = None
+) -> int:
+    """The exit code: 0 done, 1 error, 3 a limit, 130 interrupted. `decider`: of what waits at the broker, where a
+    person is here."""
     agent, printer, code = opened.agent, Printer(verbose=verbose), 1
     loop = asyncio.get_running_loop()
     with suppress(NotImplementedError):  # Windows: Ctrl-C cancels the main task
@@ -32,7 +40,9 @@ async def run(opened: Opened, text: str, context: str, *, as_json: bool, verbose
             async for event in events:
                 _show(event, printer, as_json=as_json)
                 if isinstance(event, ApprovalRequested):
-                    task = asyncio.create_task(_ask(opened, event, asked))
+                    if event.approval.origin == "broker" and decider is None:
+                        continue  # it is decided elsewhere
+                    task = asyncio.create_task(_ask(opened, event, asked, decider))
                     asking.add(task)
                     task.add_done_callback(asking.discard)
                 elif isinstance(event, TurnEnded):
@@ -51,9 +61,16 @@ def _show(event: EventBase, printer: Printer, *, as_json: bool) -> None:
         printer.show(event)
 
 
-async def _ask(opened: Opened, event: ApprovalRequested, asked: asyncio.Lock) -> None:
+async def _ask(opened: Opened, event: ApprovalRequested, asked: asyncio.Lock, decider: Decider | None) -> None:
     """One question at a time, each said again before its key is read. Whatever is no yes is a no; Ctrl-C stops."""
     approval = event.approval
+    if approval.origin == "broker" and decider is not None:
+        async with asked:
+            try:
+                await decider.ask(approval)
+            except (ToolProblem, click.Abort) as problem:
+                click.echo(f"it waits: variet approvals ({problem})", err=True)
+        return
     keys = {"y": "once", "s": "session", "a": "always"}
     keys = {key: scope for key, scope in keys.items() if scope in approval.scopes}
     more = "   [a] always in this folder" if "a" in keys else ""

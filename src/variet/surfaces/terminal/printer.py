@@ -88,9 +88,7 @@ class Printer:
             self._tell(f"{event.level}: {safe(event.text)}" + (f" {event.next}" if event.next else ""), colour)
         elif isinstance(event, ApprovalRequested):
             self._end_line()
-            self._tell(f"? {safe(event.approval.summary)}", "bold yellow")
-            self._tell(f"  because {safe(event.approval.reason)}", "yellow")
-            self._preview(event.approval)
+            self._ask(event.approval)
         elif isinstance(event, TurnEnded):
             self._end(event)
 
@@ -107,6 +105,16 @@ class Printer:
     def _draw(self, blocks: list[str]) -> None:
         for block in blocks:
             self._said.print(Markdown(safe(block), code_theme="ansi_dark", hyperlinks=False))
+
+    def _ask(self, approval: Approval) -> None:
+        if approval.origin == "broker":
+            from variet.surfaces.terminal.approvals import whole  # half a second, which most runs never need
+
+            self._tell(f"? {whole(approval)}", "yellow")
+            return
+        self._tell(f"? {safe(approval.summary)}", "bold yellow")
+        self._tell(f"  because {safe(approval.reason)}", "yellow")
+        self._preview(approval)
 
     def _preview(self, approval: Approval) -> None:
         """What would change; a command or a foreign tool says all in its summary."""

@@ -1,0 +1,112 @@
+"""What a surface of the assistant needs: a conversation of its own at the broker, its servers of tools, and what waits
+for its person among the agent's events. It joins two rooms that do not know each other, the agent and the assistant.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from variet import paths
+from variet.agent import sessions
+from variet.agent.opening import Opened
+from variet.agent.settings import ServerSettings
+from variet.approval import Approval
+from variet.assistant.broker.client import BrokerClient
+from variet.assistant.environment import HANDLE, MOST_PATIENCE_S, PATIENCE, environment
+from variet.assistant.problems import ToolProblem
+
+SEALED = "your accounts are sealed by your PIN: variet auth unlock"
+CLIENT = "variet"  # as its servers hear it from the agent's MCP client
+_SERVERS = ("search", "mail", "calendar")
+_KEPT = "conversation"  # beside a session's log
+_CALL_S = 120.0
+_FOLLOW_S = 3_600.0
+_AGAIN_S = 1.0
+
+
+class Conversation:
+    """One session's, with the handle that the broker knows it by. Methods raise ToolProblem."""
+
+    def __init__(self, broker: BrokerClient, handle: str) -> None:
+        self._broker = broker
+        self._handle = handle
+
+    def servers(self, *, present: bool) -> dict[str, ServerSettings]:
+        """Variet's own servers. `present`: a person decides here, and a call may wait for them."""
+        patience_s = MOST_PATIENCE_S if present else 0.0
+        given = {**environment("VARIET_BROKER_IDLE_S"), HANDLE: self._handle, PATIENCE: f"{patience_s:g}"}
+        return {
+            name: ServerSettings(
+                command=sys.executable, args=("-m", "variet", "mcp", name), env=given, timeout_s=patience_s + _CALL_S
+            )
+            for name in _SERVERS
+        }
+
+    def keep(self, opened: Opened) -> None:
+        """With the session: whoever takes it up again has read what it has read."""
+        path = opened.session.folder / _KEPT
+        if self._handle and not path.exists():
+            paths.write_whole(path, self._handle, 0o600)
+
+    async def lacks(self) -> str:
+        """What keeps mail and calendar from being read, in words; empty where nothing does."""
+        try:
+            signed_in = await self._broker.call("auth.status")
+        except ToolProblem as problem:
+            if problem.code != "locked":
+                raise
+            return SEALED
+        reading = [one for one in signed_in if one["purpose"] == "read"]
+        return "" if reading else "no mail or calendar can be read before you sign in: variet auth google"
+
+    async def said(self, words: str) -> None:
+        """A person's own words, before a model reads them."""
+        if self._handle:
+            await self._broker.call("taint.add", client=CLIENT, conversation=self._handle, typed=words)
+
+    async def follow(self, opened: Opened) -> None:
+        """Until it is cancelled: what waits for a person, and what becomes of it, is told among the agent's events."""
+        after = 0
+        while self._handle:
+            try:
+                found = await self._broker.call(
+                    "conversation.follow", _FOLLOW_S, client=CLIENT, conversation=self._handle, after=after
+                )
+            except ToolProblem:  # the broker went: what waits there is told once it is back
+                await asyncio.sleep(_AGAIN_S)
+                continue
+            for seq, approval in found:
+                after = max(after, seq)
+                opened.agent.told_of(Approval.model_validate(approval))
+
+
+@asynccontextmanager
+async def conversation(session: str | None) -> AsyncIterator[Conversation]:
+    """Of a session that is taken up again, or a new one's. Raises ToolProblem where there is no broker."""
+    async with BrokerClient() as broker:
+        handle = _kept(sessions.root() / session / _KEPT) if session else ""
+        # Of a session without its handle nobody knows what it has read: then all that its client ever read counts.
+        if not session:
+            handle = str(await broker.call("conversation.open", client=CLIENT))
+        yield Conversation(broker, handle)
+
+
+@asynccontextmanager
+async def followed(talk: Conversation, opened: Opened) -> AsyncIterator[None]:
+    task = asyncio.create_task(talk.follow(opened))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def _kept(path: Path) -> str:
+    with contextlib.suppress(OSError):
+        return path.read_text(encoding="utf-8").strip()
+    return ""
