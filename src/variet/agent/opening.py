@@ -149,6 +149,7 @@ async def _equip(
         if not trusted and unread:
             notes.append(f"{' and '.join(unread)} of this folder count once you trust it (--trust)")
     await connecting
+    notes += [f"MCP server {name}: Variet's own takes its place here" for name in brokered if name in wanted.servers]
     notes += [f"MCP server {name}: {problem}" for name, problem in servers.failed.items()]
     notes += [f"MCP server {name} still starts: its tools come as soon as it answers" for name in servers.joining
               if name not in servers.brokered]  # fmt: skip

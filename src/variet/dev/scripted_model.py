@@ -5,7 +5,8 @@ The file is JSON: {"context_length": 8192, "conversations": [{"when": REGEX, "an
 answer; each takes that conversation's next answer, or, with "by_turn": true, the one behind those that the request
 itself repeats: such a model may end and start again. Its "words" are regular expressions by name; what the first group
 of one finds in the request's messages stands in its answers in the place of `<name>`. After the last one, the request
-is refused (`script_over`); with "repeat": true the last one is given for ever. An ANSWER may have
+is refused (`script_over`); with "repeat": true the last one is given for ever. With "obey": true it first does what
+it read that it should (obedient.py), then takes its next answer. An ANSWER may have
   say, think        text and reasoning
   calls             [{"name", "arguments"}]; arguments are JSON, or a string that is sent as it is
   expect            a regular expression that the last message must match, else the request is refused
@@ -34,6 +35,7 @@ from typing import Any
 
 import uvicorn
 
+from variet.dev import obedient
 from variet.errors import ConfigError, Mistake
 from variet.tiers import TIERS
 
@@ -70,6 +72,8 @@ class Script:
         told = "\n".join(str(one.get("content")) for one in opening)
         for at, one in enumerate(self._conversations):
             if re.search(one.get("when", ""), told):
+                if one.get("obey"):
+                    return self._obeying(one, messages, told), self._usage(at, body)
                 turn = sum(each.get("role") == "assistant" for each in messages) if one.get("by_turn") else None
                 return _filled(self._answer(at, one, turn), one.get("words", {}), told), self._usage(at, body)
         return _refusal("no conversation of the script is meant by this request"), {}
@@ -83,6 +87,19 @@ class Script:
                 return _refusal("the script is at its end")
             index = len(answers) - 1
         return answers[index]  # type: ignore[no-any-return]
+
+    def _obeying(self, conversation: Answer, messages: list[dict[str, Any]], told: str) -> Answer:
+        """Orders first; then the answers of its own, of which it knows by the messages how many it gave."""
+        calls, words = obedient.calls_and_words(messages)
+        if calls:
+            return {"calls": calls}
+        given = [one for one in messages if one.get("role") == "assistant" and not obedient.by_order(one, messages)]
+        answers = conversation["answers"]
+        if len(given) >= len(answers):
+            return _refusal("the script is at its end")
+        answer = _filled(answers[len(given)], conversation.get("words", {}), told)
+        last = len(given) == len(answers) - 1
+        return {**answer, "say": "\n\n".join([answer.get("say", ""), *words])} if last and words else answer
 
     def _usage(self, at: int, body: dict[str, Any]) -> dict[str, int]:
         words = json.dumps([body.get("tools"), body.get("messages")]).split()

@@ -20,7 +20,15 @@ export function split(bytes) {
 }
 
 export const named = (headers, name) => headers.find((one) => one.name.toLowerCase() === name)?.value ?? ''
-const parameter = (value, name) => new RegExp(`${name}\\*?=(?:"([^"]*)"|([^;\\s]+))`, 'i').exec(value)?.slice(1).find(Boolean) ?? ''
+// RFC 2231: long or foreign values come in numbered pieces, of which those with a star at their end are percent-encoded.
+function parameter(value, name) {
+  const pieces = [...value.matchAll(new RegExp(`${name}(?:\\*(\\d+))?(\\*?)=(?:"((?:[^"\\\\]|\\\\.)*)"|([^;\\s]+))`, 'gi'))]
+    .sort((one, other) => Number(one[1] ?? 0) - Number(other[1] ?? 0))
+  const text = ([, , star, quoted, bare]) => star ? Buffer.from((bare ?? quoted).replace(/^[\w-]*'[\w-]*'/, '')
+    .replace(/%([0-9A-F]{2})/gi, (_, hex) => String.fromCharCode(parseInt(hex, 16))), 'latin1').toString('utf8')
+    : (quoted ?? bare).replace(/\\(.)/g, '$1')
+  return pieces.map(text).join('')
+}
 
 function decoded(body, encoding) {
   if (encoding === 'base64') return Buffer.from(latin(body), 'base64')
