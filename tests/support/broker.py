@@ -55,7 +55,7 @@ async def waiting(owner: BrokerClient) -> Approval:
     """The action that waits, once one does."""
     after = 0
     while True:
-        for seq, one in await owner.call("changes", after=after):
+        for seq, one in await owner.call("changes", 300.0, after=after):
             after = max(after, seq)
             if one["state"] == "pending":
                 return Approval.model_validate(one)

@@ -34,6 +34,14 @@ def answer(text: str, data: BaseModel) -> CallToolResult:
     return CallToolResult(content=[TextContent(type="text", text=text)], structured_content=data.model_dump())
 
 
+def of_strangers(text: str, data: BaseModel) -> CallToolResult:
+    """An answer that holds strangers' words, marked in both shapes: some clients hand a model the data alone."""
+    marked = {"caution": STRANGERS, **data.model_dump()}
+    return CallToolResult(
+        content=[TextContent(type="text", text=f"{STRANGERS}\n{text}")], structured_content=marked
+    )  # fmt: skip
+
+
 @contextmanager
 def problems_told() -> Iterator[None]:
     """A problem of a tool goes to the model, with its code in front."""

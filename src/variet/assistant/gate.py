@@ -14,7 +14,7 @@ from mcp.types import CallToolResult
 from pydantic import BaseModel
 
 from variet.approval import Approval
-from variet.assistant.answers import STRANGERS, Done, addresses, answer
+from variet.assistant.answers import Done, addresses, answer, of_strangers
 from variet.assistant.broker.client import BrokerClient
 from variet.assistant.environment import HANDLE, MOST_PATIENCE_S, PATIENCE
 from variet.assistant.problems import ToolProblem
@@ -91,7 +91,7 @@ class Gate:
         """An answer that is the person's own, told to the broker before a model is shown it."""
         whole = f"{text}\n{data.model_dump_json()}"
         await self.read(caller, private=[whole], addresses=addresses(whole))
-        return answer(f"{STRANGERS}\n{text}", data)
+        return of_strangers(text, data)
 
     async def done(self, caller: Caller, tool: str, asked: dict[str, Any]) -> CallToolResult:
         """The answer to a tool that acts, once it is done."""

@@ -14,7 +14,7 @@ from mcp.server.mcpserver import Context
 from mcp.types import CallToolResult, ToolAnnotations
 from pydantic import Field
 
-from variet.assistant.answers import STRANGERS, addresses, answer, problems_told
+from variet.assistant.answers import addresses, of_strangers, problems_told
 from variet.assistant.broker.client import BrokerClient
 from variet.assistant.gate import Caller, Gate
 from variet.assistant.problems import ToolProblem
@@ -137,7 +137,7 @@ def server(settings: SearchSettings) -> MCPServer[Any]:
             await gate.let_out(caller, "search.search", query)
             found = await tools.search(query, category, time_range, language, limit)
             await gate.read(caller, hits=[hit.url for hit in found.hits])
-            return answer(_listed(found), found)
+            return of_strangers(_listed(found), found)
 
     async def fetch(
         context: Context[Any, Any],
@@ -151,7 +151,7 @@ def server(settings: SearchSettings) -> MCPServer[Any]:
             page = await tools.fetch(url, part)
             own = [page.text] if tools.own(page.url) else []
             await gate.read(caller, private=own, addresses=[page.url, *addresses(page.text)])
-            return answer(_shown(page), page)
+            return of_strangers(_shown(page), page)
 
     looks = ToolAnnotations(read_only_hint=True, destructive_hint=False, open_world_hint=True)
     made.add_tool(search, title="Search the web", description="Searches the web. Hits are titles, addresses and a few "
@@ -162,7 +162,7 @@ def server(settings: SearchSettings) -> MCPServer[Any]:
 
 
 def _listed(found: Found) -> str:
-    lines = [STRANGERS] if found.hits or found.answers else []
+    lines = []
     lines += [f"answer: {one}" for one in found.answers]
     for number, hit in enumerate(found.hits, 1):
         when = f" ({hit.published})" if hit.published else ""
@@ -174,4 +174,4 @@ def _shown(page: Page) -> str:
     head = f"{page.title}\n{page.url}" if page.title else page.url
     more = f"(more: part {page.next_part})" if page.next_part else ""
     note = f"({page.note})" if page.note else ""
-    return "\n".join(part for part in (STRANGERS if page.text else "", head, page.text, note, more) if part)
+    return "\n".join(part for part in (head, page.text, note, more) if part)
