@@ -65,7 +65,7 @@ async def test_claude_code_looks_at_web_mail_and_calendar_and_sends_after_the_pe
         servers = {name: {"command": sys.executable, "args": ["-m", "variet", "mcp", name], "env": own}
                    for name in ("search", "mail", "calendar")}  # fmt: skip
         (tmp_path / "mcp.json").write_text(json.dumps({"mcpServers": servers}))
-        env = environment("claude-code", tmp_path / "home")
+        env: dict[str, Any] = environment("claude-code", tmp_path / "home")
         assert (await engine.variet("connect", "claude-code", **env))[0] == 0
         async with broker(desk, hands=hands), person(desk) as owner:
             await strict.sign_in(owner)

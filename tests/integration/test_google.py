@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,11 @@ async def test_a_person_signs_in_and_servers_get_tokens_that_read(strict: Google
         await strict.sign_in(owner)
         told = await server.call("token", service="mail")
         assert told["email"] == EMAIL and told["token"].startswith("ya29.")
-        assert await server.call("auth.status") == [
-            {"purpose": "read", "email": EMAIL, "services": ["calendar", "mail"]},
-            {"purpose": "write", "email": EMAIL, "services": ["calendar", "mail"]},
-        ]
+        status = await server.call("auth.status")
+        assert [(one["purpose"], one["email"], one["services"], one["ends_s"]) for one in status] == [
+            ("read", EMAIL, ["calendar", "mail"], None), ("write", EMAIL, ["calendar", "mail"], None),
+        ]  # fmt: skip
+        assert all(abs(one["since_s"] - time.time()) < 60 for one in status)
         bearer = {"authorization": f"Bearer {told['token']}"}
         listed = await strict._http.get(f"{strict.url}/gmail/v1/users/me/messages", headers=bearer)
         sent = await strict._http.post(f"{strict.url}/gmail/v1/users/me/messages/send", json={}, headers=bearer)
@@ -151,6 +153,38 @@ async def test_the_sign_in_by_command(strict: Google, tmp_path: Path) -> None:
     client.write_text('{"web": {}}')
     said, wrong = await (await ran("google", "--client", str(client))).communicate()
     assert b"Desktop app" in wrong
+
+
+async def test_the_doctor_tells_what_of_the_assistant_lacks_and_when_a_sign_in_ends(
+    strict: Google, tmp_path: Path
+) -> None:
+    async def doctor() -> tuple[int, dict[str, Any]]:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "variet", "doctor", "--assistant", "--json", stdout=subprocess.PIPE,
+            env={**os.environ, "VARIET_HOME": str(tmp_path)},
+        )  # fmt: skip
+        out, _ = await process.communicate()
+        return process.returncode or 0, {one["what"]: one for one in json.loads(out)}
+
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "assistant.json").write_text('{"search": {"url": "http://127.0.0.1:9"}}')
+    async with broker(tmp_path):
+        code, found = await doctor()
+        assert code == 1 and not found["web search"]["ok"] and "Start it" in found["web search"]["mend"]
+        assert found["PIN"]["mend"] == "variet approvals pin" and "auth google" in found["sign-ins"]["mend"]
+        async with person(tmp_path) as owner:
+            await strict.order("testing")
+            await strict.sign_in(owner, "read")
+            await strict.order("consent", set={"told": True})
+            await strict.sign_in(owner, "write")
+            _, found = await doctor()
+            assert "if its app is still in Testing" in found["sign-in that reads"]["detail"]
+            assert "Google ends it on" in found["sign-in that writes"]["detail"]
+            assert found["sign-in that reads"]["warning"] and "step 4" in found["sign-in that reads"]["mend"]
+            await strict.order("clock", ahead_s=8 * 86_400)
+        async with BrokerClient(here(tmp_path), start=False) as server:
+            with pytest.raises(ToolProblem, match="Google ended this sign-in"):
+                await server.call("token", service="mail", stale=(await server.call("token", service="mail"))["token"])
 
 
 async def test_a_box_of_another_pin_keeps_nobody_from_deciding_and_is_told(strict: Google, tmp_path: Path) -> None:

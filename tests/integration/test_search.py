@@ -93,8 +93,18 @@ async def test_a_searxng_that_gives_no_json_is_told_how(web_pages: Pages, tmp_pa
         client = SearXNG(url)
         with pytest.raises(ToolProblem, match=r"Add `json` to search\.formats") as raised:
             await client.search("x", "general", None, "", 5)
+        with pytest.raises(ToolProblem, match=r"Add `json` to search\.formats"):
+            await client.check()
         await client.close()
     assert raised.value.code == "unavailable"
+
+
+async def test_whether_a_searxng_gives_json_is_seen_without_a_search(instance: str, web_pages: Pages) -> None:
+    _fill(web_pages)
+    client = SearXNG(instance)
+    await client.check()
+    await client.close()
+    assert not web_pages.asked
 
 
 async def test_what_is_no_searxng_or_is_not_there_is_told(web_pages: Pages) -> None:

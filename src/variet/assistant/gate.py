@@ -27,7 +27,8 @@ Tell = Callable[[str], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whose call it is: what the client says of itself, and the handle of a conversation where a surface minted one."""
+    """Whose call it is: what the client says of itself, or its key says of it, and the handle of a conversation where a
+    surface minted one."""
 
     client: str
     conversation: str
@@ -40,6 +41,9 @@ class Caller:
         async def tell(words: str) -> None:
             await context.report_progress(0, None, words)
 
+        request = context.request_context.request  # over HTTP
+        if request is not None:
+            return cls(str(request.scope["variet.client"]), "", tell)
         return cls(known.client_info.name if known else "", os.environ.get(HANDLE, ""), tell)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,8 +63,9 @@ def google(purpose: Literal["read", "write"], client_file: Path, no_browser: boo
 @auth.command()
 @json_option
 def status(as_json: bool) -> None:
-    """Say which accounts are signed in, and for what."""
+    """Say which accounts are signed in, for what, and how long that lasts."""
     from variet.assistant.broker.client import BrokerClient
+    from variet.assistant.google.lasting import lasting
 
     async def asked() -> list[dict[str, Any]]:
         async with BrokerClient() as broker:
@@ -76,7 +78,8 @@ def status(as_json: bool) -> None:
         return
     for one in found:
         what = "reads" if one["purpose"] == "read" else "acts after your yes"
-        click.echo(f"{one['email'] or 'an account'}: {what}, for {' and '.join(one['services'])}")
+        known = lasting(one["since_s"], one["ends_s"], time.time()).words
+        click.echo(f"{one['email'] or 'an account'}: {what}, for {' and '.join(one['services'])} ({known})")
     if not found:
         click.echo("nobody is signed in: variet auth google --client FILE (docs/google.md)")
 

@@ -36,13 +36,19 @@ class Finding:
 
 @click.command()
 @config_option
+@click.option("--assistant", is_flag=True, help="Check web search, mail and calendar instead.")
 @json_option
-def doctor(config_path: Path | None, as_json: bool) -> None:
+def doctor(config_path: Path | None, assistant: bool, as_json: bool) -> None:
     """Check llama-server, configuration, models, memory and disk on this machine. Exit code 1 if something lacks.
 
     The smallest model of less than 2 GiB, if one is here, is loaded on the processor for a moment and says a token.
     """
-    findings = asyncio.run(_examine(chosen_config(config_path)))
+    if assistant:
+        from variet.commands.doctor_assistant import findings as of_assistant
+
+        findings = asyncio.run(of_assistant())
+    else:
+        findings = asyncio.run(_examine(chosen_config(config_path)))
     if as_json:
         print_json([asdict(one) for one in findings])
     else:

@@ -1,8 +1,12 @@
-"""`variet mcp ...`: the assistant's tools as MCP servers, over standard input and output."""
+"""`variet mcp ...`: the assistant's tools as MCP servers, over standard input and output, or HTTP on this machine."""
 
 from __future__ import annotations
 
+import sys
+
 import click
+
+from variet.commands.common import json_option, print_json
 
 
 @click.group(
@@ -12,6 +16,7 @@ Examples:
   variet mcp calendar
   variet mcp mail                                               needs a sign-in first: variet auth google
   claude mcp add variet-search -- variet mcp search             in Claude Code
+  variet mcp serve                                              over HTTP, for clients that start no programs
 """
 )
 def mcp() -> None:
@@ -41,3 +46,77 @@ def mail() -> None:
     from variet.assistant.mail.server import server
 
     server().run("stdio")
+
+
+@mcp.command(
+    epilog="""\b
+Example:
+  variet mcp key add chat-app      prints its key, once
+  variet mcp serve
+  then, in the client: http://127.0.0.1:8797/mail with the header Authorization: Bearer KEY
+"""
+)
+@click.option("--port", type=click.IntRange(1, 65_535), default=8797, show_default=True)
+def serve(port: int) -> None:
+    """Serve all three over HTTP on this machine, for clients that cannot start a program.
+
+    At /search, /mail and /calendar. Each client shows a key of its own.
+    """
+    import socket
+
+    import uvicorn
+
+    from variet.assistant.http import HOST, application
+    from variet.assistant.keys import Keys
+
+    keys = Keys()
+    if not keys.names():
+        raise click.UsageError("No client has a key yet: variet mcp key add NAME")
+    app = application(keys, port)
+    listening = socket.socket()
+    if sys.platform != "win32":
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((HOST, port))
+        listening.listen(128)  # who reads the line below may come at once
+    except OSError as error:
+        raise click.ClickException(f"port {port} cannot be had ({error.strerror}); take another: --port") from None
+    click.echo(f"serving http://{HOST}:{port}/search, /mail and /calendar; Ctrl-C ends", err=True)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on"))
+    server.run(sockets=[listening])
+
+
+@mcp.group(invoke_without_command=True)
+@json_option
+@click.pass_context
+def key(context: click.Context, as_json: bool) -> None:
+    """List clients that have a key for `variet mcp serve`; add and remove them."""
+    if context.invoked_subcommand is not None:
+        return
+    from variet.assistant.keys import Keys
+
+    names = Keys().names()
+    if as_json:
+        print_json(names)
+    else:
+        click.echo("\n".join(names) or "none: variet mcp key add NAME")
+
+
+@key.command()
+@click.argument("name")
+def add(name: str) -> None:
+    """Print a key for the client NAME. It is shown once; an old one no longer counts."""
+    from variet.assistant.keys import Keys
+
+    click.echo(Keys().add(name))
+
+
+@key.command()
+@click.argument("name")
+def remove(name: str) -> None:
+    """Take a client's key back."""
+    from variet.assistant.keys import Keys
+
+    if not Keys().drop(name):
+        raise click.UsageError(f"{name!r} has no key")
+    click.echo(f"removed: {name}")

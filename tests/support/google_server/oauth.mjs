@@ -65,6 +65,7 @@ export class Grants {
     const told = this.#issued(grant)
     if (code.offline) {
       told.refresh_token = `1//${randomBytes(30).toString('base64url')}`
+      if (this.consent.told && this.testing) told.refresh_token_expires_in = TESTING_S - 1
       this.refreshes.set(told.refresh_token, grant)
     }
     return told

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import secrets
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,7 +110,8 @@ class Accounts:
         before = self._held(purpose)
         held = {
             "client_id": client.client_id, "client_secret": client.client_secret, "email": email,
-            "refresh_token": grant.refresh_token, "scopes": sorted(grant.scopes),
+            "refresh_token": grant.refresh_token, "scopes": sorted(grant.scopes), "since_s": time.time(),
+            "ends_s": time.time() + grant.lasts_s if grant.lasts_s else None,
         }  # fmt: skip
         async with self._renewing[purpose]:
             self._secrets.put(f"google-{purpose}", json.dumps(held))
@@ -148,7 +150,8 @@ class Accounts:
             held = self._held(purpose)
             if held:
                 able = sorted(services(purpose, frozenset(held["scopes"])))
-                found.append({"purpose": purpose, "email": held["email"], "services": able})
+                times = {name: held.get(name) for name in ("since_s", "ends_s")}  # older sign-ins have none
+                found.append({"purpose": purpose, "email": held["email"], "services": able, **times})
         return found
 
     async def _renewed(self, purpose: Purpose) -> Token:

@@ -38,12 +38,13 @@ class OAuthClient:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a sign-in gave. `refresh_token`: what a new access token is had by."""
+    """What a sign-in gave. `refresh_token`: what a new access token is had by; `lasts_s`: if Google says how long."""
 
     refresh_token: str
     access_token: str
     expires_s: float
     scopes: frozenset[str]
+    lasts_s: float | None = None
 
 
 class SignIn:
@@ -95,7 +96,10 @@ class SignIn:
         told = await asked_token(self._http, self._places, self._oauth, body)
         if not told.get("refresh_token"):
             raise ToolProblem("reauth_required", "Google gave no lasting sign-in", "Try again")
-        return Grant(str(told["refresh_token"]), str(told["access_token"]), expires_s(told), scopes_of(told))
+        return Grant(
+            str(told["refresh_token"]), str(told["access_token"]), expires_s(told), scopes_of(told),
+            expires_s(told, "refresh_token_expires_in") or None,
+        )  # fmt: skip
 
     def close(self) -> None:
         if self._server is not None:
@@ -148,9 +152,9 @@ def _https(url: str) -> str:
     return url.replace("http://", "https://", 1)
 
 
-def expires_s(told: Mapping[str, Any]) -> float:
+def expires_s(told: Mapping[str, Any], field: str = "expires_in") -> float:
     try:
-        return float(told.get("expires_in") or 0)
+        return float(told.get(field) or 0)
     except (TypeError, ValueError):
         return 0.0
 

@@ -53,7 +53,25 @@ class SearXNG:
             note=_note(told, hits, most, removed),
         )  # fmt: skip
 
+    async def check(self) -> None:
+        """Whether it is there and gives JSON; nothing is searched for. Raises ToolProblem."""
+        answer = await self._answer({"q": "", "format": "json"})
+        if answer.status_code not in (200, 400):  # it says that there is no query
+            raise ToolProblem("unavailable", f"SearXNG refused (HTTP {answer.status_code})")
+
     async def _asked(self, words: Mapping[str, str]) -> Mapping[str, Any]:
+        answer = await self._answer(words)
+        if answer.status_code != 200:
+            raise ToolProblem("unavailable", f"SearXNG refused (HTTP {answer.status_code})")
+        try:
+            told = answer.json()
+        except ValueError:
+            told = None
+        if not isinstance(told, dict) or "results" not in told:
+            raise ToolProblem("unavailable", f"what answers at {self._url} is no SearXNG")
+        return told
+
+    async def _answer(self, words: Mapping[str, str]) -> httpx.Response:
         try:
             answer = await self._http.get(f"{self._url}/search", params=words)
         except httpx.TimeoutException:
@@ -74,15 +92,7 @@ class SearXNG:
                 "this SearXNG wants fewer requests",
                 "Wait; or set server.limiter to false in settings.yml",
             )
-        if answer.status_code != 200:
-            raise ToolProblem("unavailable", f"SearXNG refused (HTTP {answer.status_code})")
-        try:
-            told = answer.json()
-        except ValueError:
-            told = None
-        if not isinstance(told, dict) or "results" not in told:
-            raise ToolProblem("unavailable", f"what answers at {self._url} is no SearXNG")
-        return told
+        return answer
 
 
 def _hit(one: Mapping[str, Any], removed: Removed) -> Hit:

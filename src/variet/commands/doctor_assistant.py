@@ -1,0 +1,67 @@
+"""What `variet doctor --assistant` looks at: search, the broker, each sign-in and how long it lasts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+
+from variet.assistant import settings
+from variet.assistant.broker.client import BrokerClient
+from variet.assistant.google.lasting import lasting
+from variet.assistant.problems import ToolProblem
+from variet.assistant.search.searxng import SearXNG
+from variet.commands.doctor import Finding
+from variet.errors import VarietError
+
+_PUBLISH = "publish its app (docs/google.md, step 4), then sign in again: variet auth google"
+
+
+async def findings() -> list[Finding]:
+    return [*[one async for one in _search()], *[one async for one in _broker()]]
+
+
+async def _search() -> AsyncIterator[Finding]:
+    try:
+        wanted = settings.load().search
+    except VarietError as error:
+        yield Finding("settings", False, str(error), f"correct {settings.file()}")
+        return
+    searxng = SearXNG(wanted.url)
+    try:
+        await searxng.check()
+        yield Finding("web search", True, f"SearXNG at {wanted.url} gives JSON")
+    except ToolProblem as problem:
+        yield Finding("web search", False, problem.what, problem.next_step)
+    finally:
+        await searxng.close()
+
+
+async def _broker() -> AsyncIterator[Finding]:
+    async with BrokerClient() as broker:
+        try:
+            told = await broker.call("hello")
+        except ToolProblem as problem:
+            yield Finding("broker", False, problem.what, problem.next_step)
+            return
+        where = "as a user of its own" if told["own_user"] else "as you (docs/security.md says what that means)"
+        yield Finding("broker", True, f"runs {where}; {told['pending']} wait for you")
+        pin = "set" if told["has_pin"] else "there is none, so nothing can be decided"
+        yield Finding("PIN", bool(told["has_pin"]), pin, "variet approvals pin")
+        try:
+            accounts = await broker.call("auth.status")
+        except ToolProblem as problem:
+            yield Finding("sign-ins", False, problem.what, problem.next_step)
+            return
+        if not any(one["purpose"] == "read" for one in accounts):
+            yield Finding("sign-ins", False, "mail and calendar cannot be read", "variet auth google (docs/google.md)")
+        for one in accounts:
+            what = f"sign-in that {one['purpose']}s"
+            known = lasting(one["since_s"], one["ends_s"], time.time())
+            told_of = f"{one['email']}, for {' and '.join(one['services'])}; {known.words}"
+            yield Finding(what, True, told_of, _PUBLISH if known.doubtful else "", warning=known.doubtful)
+            if one["purpose"] == "read":
+                for service in one["services"]:
+                    try:
+                        await broker.call("token", service=service)
+                    except ToolProblem as problem:
+                        yield Finding(f"reading {service}", False, problem.what, problem.next_step)
