@@ -4,16 +4,19 @@ a person, and tells what was read before a model is shown it. Without a broker t
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from mcp.server.mcpserver import Context
-from mcp.types import CallToolResult
+from mcp.types import CallToolResult, InputRequiredResult
 from pydantic import BaseModel
 
 from variet.approval import Approval
+from variet.assistant import dialog
 from variet.assistant.answers import Done, addresses, answer, of_strangers
 from variet.assistant.broker.client import BrokerClient
 from variet.assistant.environment import HANDLE, MOST_PATIENCE_S, PATIENCE
@@ -53,6 +56,7 @@ class Gate:
     def __init__(self, broker: BrokerClient, patience_s: float | None = None) -> None:
         self._broker = broker
         self._patience_s = _patience_s() if patience_s is None else patience_s
+        self._asking: dict[str, str] = {}  # by wish: the action that a client's dialog shows
 
     async def close(self) -> None:
         await self._broker.close()
@@ -73,15 +77,6 @@ class Gate:
             "use", client=caller.client, conversation=caller.conversation, approval_id=approval.id
         )  # fmt: skip
 
-    async def act(self, caller: Caller, tool: str, asked: dict[str, Any]) -> Approval:
-        """The action, done. What came of it stands in `result`."""
-        approval = await self._broker.propose(caller.client, caller.conversation, tool, asked)
-        if approval.state in ("pending", "approved", "executing"):
-            approval = await self._waited(caller, approval)
-        if approval.state != "done":
-            raise _refused(approval)
-        return approval
-
     async def read(
         self, caller: Caller, *, private: Iterable[str] = (), hits: Iterable[str] = (), addresses: Iterable[str] = ()
     ) -> None:
@@ -97,11 +92,30 @@ class Gate:
         await self.read(caller, private=[whole], addresses=addresses(whole))
         return of_strangers(text, data)
 
-    async def done(self, caller: Caller, tool: str, asked: dict[str, Any]) -> CallToolResult:
-        """The answer to a tool that acts, once it is done."""
-        approval = await self.act(caller, tool, asked)
+    async def done(
+        self, context: Context[Any, Any], tool: str, asked: dict[str, Any]
+    ) -> CallToolResult | InputRequiredResult:
+        """The answer to a tool that acts, once it is done; or a client's dialog, after which it calls again."""
+        caller = Caller.of(context)
+        wish = json.dumps([caller.client, caller.conversation, tool, asked], sort_keys=True)
+        approval = await self._begun(caller, wish, tool, asked)
+        if approval.state == "pending" and (asking := dialog.question(context, approval)) is not None:
+            self._asking[wish] = approval.id
+            return asking
+        if approval.state in ("pending", "approved", "executing"):
+            approval = await dialog.beside(context, approval, self._waited(caller, approval))
+        if approval.state != "done":
+            raise _refused(approval)
         told = Done(action=approval.id, state=approval.state, result=approval.result or "")
         return answer(f"done: {told.result}", told)
+
+    async def _begun(self, caller: Caller, wish: str, tool: str, asked: dict[str, Any]) -> Approval:
+        """The one that a dialog showed, however far it is by now; else a new one."""
+        shown = self._asking.pop(wish, None)
+        if shown is not None:
+            with contextlib.suppress(ToolProblem):  # the broker forgot it
+                return await self._broker.wait(caller.client, caller.conversation, shown, 0)
+        return await self._broker.propose(caller.client, caller.conversation, tool, asked)
 
     async def _waited(self, caller: Caller, approval: Approval) -> Approval:
         await caller.tell(f"waiting for a person's decision ({approval.reason}): variet approvals")

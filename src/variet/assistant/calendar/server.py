@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
-from mcp.types import CallToolResult, ToolAnnotations
+from mcp.types import CallToolResult, InputRequiredResult, ToolAnnotations
 from pydantic import Field
 
 from variet.assistant.answers import Done, problems_told
@@ -24,6 +24,7 @@ _LOOKS = ToolAnnotations(read_only_hint=True, destructive_hint=False, open_world
 _ADDS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=True)
 _ACTS = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=True)
 
+Answer = Annotated[CallToolResult, Done] | InputRequiredResult
 Begin = Annotated[str, Field(description="2026-12-01T15:00, or 2026-12-01 for whole days")]
 End = Annotated[str, Field(description="as begin; of whole days the last one")]
 From = Annotated[str, Field(description="a date or time; by default today")]
@@ -93,26 +94,22 @@ def server() -> MCPServer[Any]:
         context: Context[Any, Any], title: str, begin: Begin, end: End,
         guests: Annotated[list[str] | None, Field(description="addresses; they are invited by mail")] = None,
         details: Details | None = None,
-    ) -> Annotated[CallToolResult, Done]:  # fmt: skip
+    ) -> Answer:  # fmt: skip
         with problems_told():
             more = (details or Details()).model_dump()
             asked = {"title": title, "begin": begin, "end": end, "guests": guests or [], "details": more}
-            return await gate.done(Caller.of(context), "calendar.create", asked)
+            return await gate.done(context, "calendar.create", asked)
 
     async def change(
         context: Context[Any, Any], event: EventId, changes: Changes, of: Of = "this", calendar: Which = ""
-    ) -> Annotated[CallToolResult, Done]:
+    ) -> Answer:
         with problems_told():
             asked = {"event": event, "calendar": calendar, "scope": of, "changes": changes.model_dump()}
-            return await gate.done(Caller.of(context), "calendar.change", asked)
+            return await gate.done(context, "calendar.change", asked)
 
-    async def cancel(
-        context: Context[Any, Any], event: EventId, of: Of = "this", calendar: Which = ""
-    ) -> Annotated[CallToolResult, Done]:
+    async def cancel(context: Context[Any, Any], event: EventId, of: Of = "this", calendar: Which = "") -> Answer:
         with problems_told():
-            return await gate.done(
-                Caller.of(context), "calendar.cancel", {"event": event, "calendar": calendar, "scope": of}
-            )
+            return await gate.done(context, "calendar.cancel", {"event": event, "calendar": calendar, "scope": of})
 
     add = made.add_tool
     add(calendars, title="List calendars", description="Lists calendars.", annotations=_LOOKS)

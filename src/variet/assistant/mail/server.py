@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
-from mcp.types import CallToolResult, ToolAnnotations
+from mcp.types import CallToolResult, InputRequiredResult, ToolAnnotations
 from pydantic import Field
 
 from variet.assistant.answers import Done, problems_told
@@ -25,6 +25,7 @@ _LOOKS = ToolAnnotations(read_only_hint=True, destructive_hint=False, open_world
 _ACTS = ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=True)
 _SORTS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=True)
 
+Answer = Annotated[CallToolResult, Done] | InputRequiredResult
 Query = Annotated[str, Field(description="in Gmail's syntax, as from:ada newer_than:7d", max_length=500)]
 To = Annotated[list[str], Field(description="addresses, as Ada <ada@example.com> or ada@example.com", max_length=50)]
 Body = Annotated[str, Field(description="plain text", max_length=100_000)]
@@ -94,31 +95,29 @@ def server() -> MCPServer[Any]:
 
     async def send(
         context: Context[Any, Any], to: To, subject: str, body: Body, cc: To | None = None, reply_to: ReplyTo = ""
-    ) -> Annotated[CallToolResult, Done]:
+    ) -> Answer:
         with problems_told():
             asked = {"to": to, "cc": cc or [], "subject": subject, "body": body, "reply_to": reply_to}
-            return await gate.done(Caller.of(context), "mail.send", asked)
+            return await gate.done(context, "mail.send", asked)
 
     async def draft(
         context: Context[Any, Any], to: To, subject: str, body: Body, cc: To | None = None, reply_to: ReplyTo = ""
-    ) -> Annotated[CallToolResult, Done]:
+    ) -> Answer:
         with problems_told():
             asked = {"to": to, "cc": cc or [], "subject": subject, "body": body, "reply_to": reply_to}
-            return await gate.done(Caller.of(context), "mail.draft", asked)
+            return await gate.done(context, "mail.draft", asked)
 
     async def label(
         context: Context[Any, Any], thread: ThreadId,
         add: Annotated[list[str] | None, Field(description="names, as labels gives them")] = None,
         remove: Annotated[list[str] | None, Field(description="names; unread marks it as read")] = None,
-    ) -> Annotated[CallToolResult, Done]:  # fmt: skip
+    ) -> Answer:  # fmt: skip
         with problems_told():
-            return await gate.done(
-                Caller.of(context), "mail.label", {"thread": thread, "add": add or [], "remove": remove or []}
-            )
+            return await gate.done(context, "mail.label", {"thread": thread, "add": add or [], "remove": remove or []})
 
-    async def archive(context: Context[Any, Any], thread: ThreadId) -> Annotated[CallToolResult, Done]:
+    async def archive(context: Context[Any, Any], thread: ThreadId) -> Answer:
         with problems_told():
-            return await gate.done(Caller.of(context), "mail.archive", {"thread": thread})
+            return await gate.done(context, "mail.archive", {"thread": thread})
 
     add = made.add_tool
     add(search, title="Search mail", description="Finds messages.", annotations=_LOOKS)
