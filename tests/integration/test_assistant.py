@@ -109,7 +109,9 @@ async def test_what_acts_is_asked_for_among_the_events_and_done_once_decided(
 async def test_where_nobody_is_here_it_waits_for_a_person_elsewhere(
     signed_in: Google, home: Path, tmp_path: Path, work: Path
 ) -> None:
-    answers = [call("mail_send", **LUNCH), {"say": "It waits for you.", "expect": "approval_required"}]
+    answers = [call("mail_send", **LUNCH), {"say": "It waits for you.", "expect": "approval_required"},
+               {"say": "It was sent.", "expect": r"Meanwhile.*\n- act-\w+, .*Lunch.*: done \(sent"},
+               {"say": "Told before.", "expect": r"^<context>\nNow: [^\n]+\n</context>\n\nand\?$"}]  # fmt: skip
     async with broker(home, hands=hands), person(home) as owner, scripted(tmp_path, answers) as server:
         code, out, err = await asked(server.url, work, "--assistant", "--json", "send it")
         assert code == 0 and "It waits for you." in out, err
@@ -119,6 +121,9 @@ async def test_where_nobody_is_here_it_waits_for_a_person_elsewhere(
         await owner.decide(Decision(approval_id=approval.id, payload_sha256=approval.payload_sha256, choice="approve"))
         while (await owner.get(approval.id)).state != "done":
             await asyncio.sleep(0.02)
+        for words, said in (("was it?", "It was sent."), ("and?", "Told before.")):
+            code, out, err = await asked(server.url, work, "--assistant", "--continue", words)
+            assert (code, out) == (0, f"{said}\n"), err
     assert len(await signed_in.sent()) == 1
 
 

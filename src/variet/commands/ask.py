@@ -100,9 +100,8 @@ async def _assist(text: str, tier: str, *, go_on: bool, as_json: bool) -> int:
             for note in opened.notes:
                 click.echo(f"note: {note}", err=True)
             async with assistant.followed(talk, opened):
-                return await one_shot.run(
-                    opened, text, opened.context(), as_json=as_json, verbose=False, decider=decider
-                )  # fmt: skip
+                context = "\n\n".join(part for part in (opened.context(), await talk.meanwhile(opened)) if part)
+                return await one_shot.run(opened, text, context, as_json=as_json, verbose=False, decider=decider)
         finally:
             await opened.close()
             if decider is not None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,12 +14,14 @@ from pathlib import Path
 
 from variet import paths
 from variet.agent import sessions
+from variet.agent.events import ToolEnded, TurnStarted
 from variet.agent.opening import Opened
 from variet.agent.settings import ServerSettings
 from variet.approval import Approval
 from variet.assistant.broker.client import BrokerClient
 from variet.assistant.environment import HANDLE, MOST_PATIENCE_S, PATIENCE, environment
 from variet.assistant.problems import ToolProblem
+from variet.visible import one_line
 
 SEALED = "your accounts are sealed by your PIN: variet auth unlock"
 CLIENT = "variet"  # as its servers hear it from the agent's MCP client
@@ -27,6 +30,8 @@ _KEPT = "conversation"  # beside a session's log
 _CALL_S = 120.0
 _FOLLOW_S = 3_600.0
 _AGAIN_S = 1.0
+_WAITS = re.compile(r"\b(act-[0-9a-f]{12}) waits\b")  # as the gate says it
+_TOLD = re.compile(r"^- (act-[0-9a-f]{12}),", re.MULTILINE)
 
 
 class Conversation:
@@ -69,6 +74,19 @@ class Conversation:
         if self._handle:
             await self._broker.call("taint.add", client=CLIENT, conversation=self._handle, typed=words)
 
+    async def meanwhile(self, opened: Opened) -> str:
+        """What became of actions that waited when the model last heard of them; for its context, each once."""
+        lines = []
+        for action in _left_waiting(opened) if self._handle else ():
+            try:
+                one = await self._broker.wait(CLIENT, self._handle, action, 0)
+            except ToolProblem:  # so old that the broker forgot it
+                continue
+            if one.state not in ("pending", "approved", "executing"):
+                result = f" ({one_line(one.result, 200)})" if one.result else ""
+                lines.append(f"- {one.id}, {one_line(one.summary, 200)}: {one.state}{result}")
+        return "\n".join(["Meanwhile, of what waited for the user:", *lines]) if lines else ""
+
     async def follow(self, opened: Opened) -> None:
         """Until it is cancelled: what waits for a person, and what becomes of it, is told among the agent's events."""
         after = 0
@@ -104,6 +122,18 @@ async def followed(talk: Conversation, opened: Opened) -> AsyncIterator[None]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+def _left_waiting(opened: Opened) -> list[str]:
+    """In the session's log, without those whose end was told."""
+    waiting: dict[str, None] = {}
+    for event in opened.session.events:
+        if isinstance(event, ToolEnded):
+            waiting.update(dict.fromkeys(_WAITS.findall(event.content)))
+        elif isinstance(event, TurnStarted):
+            for told in _TOLD.findall(event.context):
+                waiting.pop(told, None)
+    return list(waiting)
 
 
 def _kept(path: Path) -> str:
