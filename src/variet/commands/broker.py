@@ -26,10 +26,12 @@ def run(idle_s: float | None) -> None:
     """Run it here, until it is told to end."""
     import logging
 
+    from variet.assistant.audit import redaction
     from variet.assistant.broker import place
     from variet.assistant.broker.server import BrokerServer
     from variet.assistant.hands import hands
 
+    redaction.install()
     logging.getLogger("httpx").setLevel(logging.WARNING)  # what is asked of Google is nobody's log
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 

@@ -21,6 +21,9 @@ Examples:
 )
 def mcp() -> None:
     """Serve the assistant's tools to any client that speaks MCP (docs/assistant.md)."""
+    from variet.assistant.audit import redaction
+
+    redaction.install()
 
 
 @mcp.command()

@@ -23,6 +23,7 @@ _START_S = 20.0
 _POLL_S = 0.05
 _IDLE_S = "120"  # nobody needs it any more; VARIET_BROKER_IDLE_S says otherwise
 _ANSWER_S = 30.0
+_MOST_LOG_BYTES = 1 << 20
 _AGAIN_S = (0.1, 0.5, 1.0)
 
 
@@ -143,6 +144,9 @@ async def _answers_nothing(method: str, _params: Any, _notification: bool) -> An
 def _started(where: place.Place) -> subprocess.Popen[bytes]:
     """Of its own: it outlives whoever needed it first, and ends when nobody does. Of two, the lock lets one live."""
     paths.private_dir(where.folder)
+    with contextlib.suppress(OSError):
+        if where.log.stat().st_size > _MOST_LOG_BYTES:
+            where.log.replace(where.log.with_suffix(".log.1"))
     with where.log.open("ab") as log:
         os.chmod(where.log, 0o600)  # noqa: PTH101 - as above
         apart: dict[str, Any] = (
