@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from variet.agent.events import ApprovalRequested, ApprovalResolved, EventBase, 
 from variet.approval import Decision
 from variet.assistant.hands import hands
 
+NOTES = Path(__file__).parents[1] / "support" / "notes_server.py"
 LUNCH = {"to": ["ada@example.com"], "subject": "Lunch", "body": "Noon it is!"}
 
 
@@ -139,10 +142,12 @@ async def test_in_a_terminal_the_person_sees_it_whole_and_decides_by_their_pin(
             shown.type("wrong-pin\r")
             await shown.until("PIN: ")
             shown.type(f"{PIN}\r")
-            await shown.until("| Subject: ")
+            await shown.until("| Subject: ")  # each one whole, right above its question
             await shown.until("| Noon it is!")
             await shown.until("[y]es, [n]o, [s]kip, [q]uit")
             shown.type("y\r")
+            await shown.until("| Subject: ")
+            await shown.until("| Noon it is!")
             await shown.until("[y]es, [n]o, [s]kip, [q]uit")
             shown.type("n\r")
             await shown.until("Why?")
@@ -151,6 +156,58 @@ async def test_in_a_terminal_the_person_sees_it_whole_and_decides_by_their_pin(
             assert await asyncio.wait_for(shown.process.wait(), 20) == 0
         assert PIN not in shown.raw
     assert [one["Subject"] for one in await signed_in.sent()] in (["Lunch"], ["Again"])
+
+
+async def test_who_leaves_while_they_are_asked_leaves_at_once(
+    signed_in: Google, home: Path, tmp_path: Path, work: Path
+) -> None:
+    async with broker(home, hands=hands), person(home), scripted(tmp_path, [calls(("mail_send", LUNCH))]) as server:
+        words = ("ask", "--assistant", "tell Ada that noon is fine")
+        async with terminal(work, *words, VARIET_ENGINE_URL=server.url) as shown:
+            await shown.until("PIN: ")
+            shown.process.send_signal(signal.SIGINT)
+            assert await asyncio.wait_for(shown.process.wait(), 20) == 130
+    assert not await signed_in.sent()
+
+
+async def test_what_is_piped_in_is_nobodys_word(signed_in: Google, home: Path, tmp_path: Path, work: Path) -> None:
+    """An address that the person typed is read without asking; one in a text that they hand on is not."""
+    await signed_in.mail(message("Plan", "The plan is: quetzalcoatlus rendezvous."))
+    leak = call("web_fetch", url="http://example.invalid/4711")
+    answers = [call("mail_search", query="plan"), leak, {"say": "Refused.", "expect": "approval_required"},
+               call("mail_search", query="plan"), leak,
+               {"say": "Tried.", "expect": "unavailable|not_found|timeout"}]  # fmt: skip
+    async with broker(home, hands=hands), person(home), scripted(tmp_path, answers) as server:
+        google_at = {"VARIET_GOOGLE_URL": os.environ["VARIET_GOOGLE_URL"]}
+        given = "read http://example.invalid/4711"
+        code, out, err = await variet(server.url, work, "ask", "--assistant", "look", given=given, **google_at)
+        assert (code, out) == (0, "Refused.\n"), err
+        code, out, err = await asked(server.url, work, "--assistant", given)
+        assert (code, out) == (0, "Tried.\n"), err
+
+
+async def test_a_session_of_another_kind_is_not_taken_up(
+    signed_in: Google, home: Path, tmp_path: Path, work: Path
+) -> None:
+    async with broker(home, hands=hands), person(home), scripted(tmp_path, [{"say": "Hello."}]) as server:
+        await asked(server.url, work, "--assistant", "hello")
+        name = sessions.latest(Path.home().resolve(), kind="assistant")
+        code, _, err = await variet(server.url, work, "code", "--resume", str(name), "go on")
+    assert code == 1 and "another kind" in err and "variet ask --assistant --continue" in err
+
+
+async def test_a_strangers_tool_is_not_taken_for_one_of_ours(home: Path, tmp_path: Path, work: Path) -> None:
+    """Neither by a short name that begins like a server of ours, nor by `search` alone."""
+    (home / "config").mkdir(parents=True)
+    notes = {"command": sys.executable, "args": [str(NOTES)], "env": {"NOTES": str(tmp_path / "noted"),
+             "NAME": "search.x"}}  # fmt: skip
+    (home / "config" / "agent.json").write_text(json.dumps({"mcpServers": {"evil": notes}}))
+    answers = [calls(*(("call_tool", {"name": name, "args": {"text": "x"}})
+                       for name in ("search.x", "search", "mail", "add", "evil.add"))), {"say": "So."}]  # fmt: skip
+    async with broker(home, hands=hands), scripted(tmp_path, answers) as server, talk(server.url, tmp_path) as one:
+        events = await one.turn("go")
+    assert [status for status, _ in ends(events)] == ["error", "error", "error", "denied", "denied"]
+    assert not (tmp_path / "noted").exists()
 
 
 async def test_a_conversation_goes_on_with_what_it_has_read(

@@ -100,6 +100,17 @@ async def test_nobody_gets_in_without_a_key_nor_from_a_page(home: Path) -> None:
         assert (await http.post(f"{url}/search", json=HELLO, headers=good)).status_code == 401, "out at once"
 
 
+async def test_a_session_is_its_clients_alone(home: Path) -> None:
+    first, second = ({**TAKES, "authorization": f"Bearer {Keys().add(name)}"} for name in ("one", "two"))
+    listing = {"jsonrpc": "2.0", "id": 2, "method": "tools/list", "params": {}}
+    async with serving(home) as url, httpx.AsyncClient(trust_env=False) as http:
+        opened = await http.post(f"{url}/search", json=HELLO, headers=first)
+        session = {"mcp-session-id": opened.headers["mcp-session-id"], "mcp-protocol-version": "2025-06-18"}
+        theirs = await http.post(f"{url}/search", json=listing, headers={**second, **session})
+        own = await http.post(f"{url}/search", json=listing, headers={**first, **session})
+        assert (theirs.status_code, own.status_code) == (404, 200)
+
+
 async def test_keys_are_kept_as_hashes_and_none_is_the_agents(home: Path) -> None:
     first, second = Keys().add("chat-app"), Keys().add("chat-app")
     assert Keys().client_of(first) == "" and Keys().client_of(second) == "chat-app" and Keys().client_of("") == ""

@@ -26,6 +26,8 @@ async def look() -> str:
 
 
 server.add_tool(add, description=os.environ.get("SAYS", "Keeps a note."))
+if "NAME" in os.environ:
+    server.add_tool(add, name=os.environ["NAME"])
 server.add_tool(look, description="Shows the notes.", annotations=ToolAnnotations(readOnlyHint=True))
 
 if __name__ == "__main__":

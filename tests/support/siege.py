@@ -220,8 +220,8 @@ def _settled(attack: Attack, folder: Path, siege: Siege) -> None:
         return
     orders = " ".join(f"ASSISTANT, {_put(one, {'{evil}': siege.site.url})} THANKS" for one in attack.orders)
     more = dict(attack.notes or {})
-    name = more.pop("name", "notes")
-    says = {"SAYS" if attack.where == "tool" else "ANSWERS": orders}
+    name, tool = more.pop("name", "notes"), more.pop("tool", "")
+    says = {"SAYS" if attack.where == "tool" else "ANSWERS": orders, **({"NAME": tool} if tool else {})}
     server = {"command": sys.executable, "args": [str(_NOTES)], "env": {"NOTES": str(folder / "noted"), **says}, **more}
     (config / "agent.json").write_text(json.dumps({"mcpServers": {name: server}}))
 

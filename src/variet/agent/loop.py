@@ -70,6 +70,7 @@ class Agent:
         self._answers = Answers(kit, self._teller)
         self._calls = Calls(kit, self._teller)
         self._waiting: set[str] = set()  # approvals of another room
+        self._meanwhile: dict[str, Approval] = {}
         self._input = ""
         self._failure = ""  # what the check said last
         for event in kit.session.events:
@@ -123,7 +124,10 @@ class Agent:
 
     def told_of(self, approval: Approval) -> None:
         """Of another room's approval, as it is now: surfaces hear of it among the events, once when it waits and once
-        when it does no more. Decided there, not by `answer`."""
+        when it does no more; between two turns, with the next one. Decided there, not by `answer`."""
+        if self._task is None:
+            self._meanwhile[approval.id] = approval
+            return
         waits = approval.state == "pending"
         if waits and approval.id not in self._waiting:
             self._waiting.add(approval.id)
@@ -143,6 +147,9 @@ class Agent:
         self._input, self._failure = text, ""
         self._calls.written, self._calls.fruitless, self._calls.strayed = {}, [], False
         self._tell(TurnStarted(input=text, context=context))
+        meanwhile, self._meanwhile = self._meanwhile, {}
+        for approval in meanwhile.values():
+            self.told_of(approval)
         try:
             await self._get_to_know()
             await self._work_on()

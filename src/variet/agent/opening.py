@@ -74,7 +74,7 @@ async def start(
     equipment: Equipment | None = None
     try:
         if name is not None:  # the folder it began in, wherever it is taken up again
-            root = _folder_of(name)
+            root = _folder_of(name, wishes.kind)
         trusted = trust.trusted(root)
         equipment, notes = await _equip(root, servers or {}, brokered or {}, trusted=trusted, kind=wishes.kind)
         facts = Facts(
@@ -97,9 +97,19 @@ async def start(
     return opened
 
 
-def _folder_of(name: str) -> Path:
+_TAKEN_UP = {
+    "code": "variet code --resume ID", "ask": "variet ask --continue", "assistant": "variet ask --assistant --continue",
+}  # fmt: skip
+
+
+def _folder_of(name: str, kind: str) -> Path:
     """Raises SessionError."""
-    folder = Path(sessions.read(name)[0].cwd)
+    header = sessions.read(name)[0]
+    if header.kind != kind:
+        raise SessionError(
+            f"it is of another kind: {header.kind}", where=name, next_step=_TAKEN_UP.get(header.kind, "")
+        )
+    folder = Path(header.cwd)
     try:
         return folder.resolve(strict=True)
     except OSError as error:

@@ -8,7 +8,6 @@ with the question and is made again. https://modelcontextprotocol.io/specificati
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable
 from typing import Any, TypeVar
@@ -58,8 +57,7 @@ async def beside(context: Context[Any, Any], approval: Approval, decided: Awaita
         return await decided
     finally:
         showing.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await showing
+        await asyncio.gather(showing, return_exceptions=True)
 
 
 async def _show(context: Context[Any, Any], approval: Approval) -> None:

@@ -22,6 +22,7 @@ from variet.assistant.broker.client import BrokerClient
 from variet.assistant.environment import HANDLE, MOST_PATIENCE_S, PATIENCE
 from variet.assistant.problems import ToolProblem
 
+_MOST_ASKING = 100
 _PATIENCE_S = 45.0  # other clients give up after a minute
 _DECIDE = "A person decides, by `variet approvals` or another surface of Variet; then call it again, just the same"
 
@@ -98,9 +99,13 @@ class Gate:
         """The answer to a tool that acts, once it is done; or a client's dialog, after which it calls again."""
         caller = Caller.of(context)
         wish = json.dumps([caller.client, caller.conversation, tool, asked], sort_keys=True)
-        approval = await self._begun(caller, wish, tool, asked)
+        shown = self._asking.pop(wish, "")
+        again = context.input_responses is not None  # the same call, after a dialog
+        approval = await self._begun(caller, shown if again else "", tool, asked)
         if approval.state == "pending" and (asking := dialog.question(context, approval)) is not None:
             self._asking[wish] = approval.id
+            if len(self._asking) > _MOST_ASKING:  # of clients that never came back
+                del self._asking[next(iter(self._asking))]
             return asking
         if approval.state in ("pending", "approved", "executing"):
             approval = await dialog.beside(context, approval, self._waited(caller, approval))
@@ -109,10 +114,9 @@ class Gate:
         told = Done(action=approval.id, state=approval.state, result=approval.result or "")
         return answer(f"done: {told.result}", told)
 
-    async def _begun(self, caller: Caller, wish: str, tool: str, asked: dict[str, Any]) -> Approval:
+    async def _begun(self, caller: Caller, shown: str, tool: str, asked: dict[str, Any]) -> Approval:
         """The one that a dialog showed, however far it is by now; else a new one."""
-        shown = self._asking.pop(wish, None)
-        if shown is not None:
+        if shown:
             with contextlib.suppress(ToolProblem):  # the broker forgot it
                 return await self._broker.wait(caller.client, caller.conversation, shown, 0)
         return await self._broker.propose(caller.client, caller.conversation, tool, asked)

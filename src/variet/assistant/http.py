@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from mcp.server import MCPServer
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
@@ -63,6 +65,8 @@ def guarded(servers: Mapping[str, MCPServer[Any]], client_of: Callable[[str], st
                 await refused(scope, receive, send)
                 return
             scope["variet.client"] = client
+            # The SDK lets nobody into a session that another opened.
+            scope["user"] = AuthenticatedUser(AccessToken(token="", client_id=client, scopes=[]))
         await inner(scope, receive, send)
 
     return guard

@@ -4,6 +4,7 @@ may look at the web, mail and calendar for it."""
 from __future__ import annotations
 
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import click
@@ -41,8 +42,11 @@ def ask(question: str | None, tier: str | None, assistant: bool, go_on: bool, as
     text = "\n\n".join(part for part in (question or "", piped) if part)
     if not text:
         raise click.UsageError('What do you want to know? Example: variet ask "what does git rebase --onto do?"')
-    run = _assist if assistant else _run
-    sys.exit(asyncio.run(run(text, tier or "", go_on=go_on, as_json=as_json)))
+    if assistant:
+        working = _assist(text, question or "", tier or "", go_on=go_on, as_json=as_json)
+    else:
+        working = _run(text, tier or "", go_on=go_on, as_json=as_json)
+    sys.exit(asyncio.run(working))
 
 
 async def _run(text: str, tier: str, *, go_on: bool, as_json: bool) -> int:
@@ -67,12 +71,14 @@ async def _run(text: str, tier: str, *, go_on: bool, as_json: bool) -> int:
         await opened.close()
 
 
-async def _assist(text: str, tier: str, *, go_on: bool, as_json: bool) -> int:
-    """As `_run`, with Variet's own servers; the folder is the person's, wherever they are."""
+async def _assist(text: str, typed: str, tier: str, *, go_on: bool, as_json: bool) -> int:
+    """As `_run`, with Variet's own servers; the folder is the person's, wherever they are. `typed`: what of the text is
+    the person's own: what is piped in may be anybody's."""
     from variet import connection
     from variet.agent import opening, sessions
     from variet.agent.guards import Limits
     from variet.agent.model import EngineModel
+    from variet.assistant.problems import ToolProblem
     from variet.surfaces import assistant
     from variet.surfaces.terminal import one_shot
     from variet.surfaces.terminal.approvals import Decider
@@ -83,26 +89,28 @@ async def _assist(text: str, tier: str, *, go_on: bool, as_json: bool) -> int:
         click.echo("note: you asked the assistant nothing yet; a new conversation begins", err=True)
     present = sys.stdin.isatty() and sys.stderr.isatty() and not as_json
     wishes = opening.Wishes(tier, limits=Limits(steps=40), kind="assistant")
-    decider = Decider() if present else None
-    async with assistant.conversation(name) as talk:
+    async with AsyncExitStack() as stack:
+        decider = await stack.enter_async_context(Decider()) if present else None
+        talk = await stack.enter_async_context(assistant.conversation(name))
         lacks = await talk.lacks()
         if lacks == assistant.SEALED and decider is not None:
-            await decider.open()
-        elif lacks:
+            try:
+                await decider.open()
+            except ToolProblem as problem:  # the web is there without it
+                lacks = f"{lacks} ({problem})"
+            else:
+                lacks = ""
+        if lacks:
             click.echo(f"note: {lacks}", err=True)
+        await talk.said(typed)
         opened = await opening.start(
             root, EngineModel(connection.find()), wishes, "ask", present=present, name=name,
             brokered=talk.servers(present=present),
         )  # fmt: skip
-        try:
-            talk.keep(opened)
-            await talk.said(text)
-            for note in opened.notes:
-                click.echo(f"note: {note}", err=True)
-            async with assistant.followed(talk, opened):
-                context = "\n\n".join(part for part in (opened.context(), await talk.meanwhile(opened)) if part)
-                return await one_shot.run(opened, text, context, as_json=as_json, verbose=False, decider=decider)
-        finally:
-            await opened.close()
-            if decider is not None:
-                await decider.close()
+        stack.push_async_callback(opened.close)
+        talk.keep(opened)
+        for note in opened.notes:
+            click.echo(f"note: {note}", err=True)
+        context = "\n\n".join(part for part in (opened.context(), await talk.meanwhile(opened)) if part)
+        await stack.enter_async_context(assistant.followed(talk, opened))
+        return await one_shot.run(opened, text, context, as_json=as_json, verbose=False, decider=decider)

@@ -43,7 +43,7 @@ class Conversation:
 
     def servers(self, *, present: bool) -> dict[str, ServerSettings]:
         """Variet's own servers. `present`: a person decides here, and a call may wait for them."""
-        patience_s = MOST_PATIENCE_S if present else 0.0
+        patience_s = MOST_PATIENCE_S if present and self._handle else 0.0
         given = {**environment("VARIET_BROKER_IDLE_S"), HANDLE: self._handle, PATIENCE: f"{patience_s:g}"}
         return {
             name: ServerSettings(
@@ -71,8 +71,14 @@ class Conversation:
 
     async def said(self, words: str) -> None:
         """A person's own words, before a model reads them."""
-        if self._handle:
+        if not self._handle:
+            return
+        try:
             await self._broker.call("taint.add", client=CLIENT, conversation=self._handle, typed=words)
+        except ToolProblem as problem:
+            if problem.code != "bad_request":
+                raise
+            self._handle = ""  # of another broker: this one knows all that the client read, and no more
 
     async def meanwhile(self, opened: Opened) -> str:
         """What became of actions that waited when the model last heard of them; for its context, each once."""
@@ -95,8 +101,10 @@ class Conversation:
                 found = await self._broker.call(
                     "conversation.follow", _FOLLOW_S, client=CLIENT, conversation=self._handle, after=after
                 )
-            except ToolProblem:  # the broker went: what waits there is told once it is back
-                await asyncio.sleep(_AGAIN_S)
+            except ToolProblem as problem:
+                if problem.code != "broker_down":
+                    return
+                await asyncio.sleep(_AGAIN_S)  # what waits there is told once it is back
                 continue
             for seq, approval in found:
                 after = max(after, seq)

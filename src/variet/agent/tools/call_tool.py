@@ -80,7 +80,8 @@ class CallTool:
         tools = self.servers.tools
         if name in tools:
             return tools[name]
-        hits = [one for key, one in tools.items() if key.partition(".")[2] == name]
+        ours = name.partition(".")[0] in self.servers.brokered  # such a call was let through: it is nobody else's
+        hits = [] if ours else [one for key, one in tools.items() if key.partition(".")[2] == name]
         if len(hits) == 1:
             return hits[0]
         servers = self.servers

@@ -15,6 +15,7 @@ from variet.agent.events import ToolKind
 from variet.agent.servers import Servers
 from variet.agent.tools.base import AnyTool, Args, Place, Result
 from variet.agent.workspace import Workspace
+from variet.errors import ToolFailed
 from variet.policy.action import Sink
 from variet.policy.assistant import TRAITS
 
@@ -80,6 +81,8 @@ class ServedTool:
         self._servers = servers
 
     def sink(self, args: Args, workspace: Workspace) -> Sink:
+        if self.of.partition(".")[0] not in self._servers.brokered:
+            raise ToolFailed(f"{self.of} is not there: this session is one of `variet ask --assistant`")
         return brokered(self.of)
 
     def summary(self, args: Args) -> str:

@@ -244,10 +244,12 @@ class Broker:
         return decide(action, Facts(self.store.rules(), taint=taint))
 
     def _same(self, asker: Asker, asked_sha256: str) -> Approval | None:
-        """The same wish of the same client, where it waits or was answered a moment ago."""
+        """The same wish of the same conversation, where it waits or was answered a moment ago."""
         self.expire()
         for kept in self.store.find(client=asker.name, asked_sha256=asked_sha256, most=5):
             state = kept.approval.state
+            if kept.approval.session_id != (asker.conversation or None):
+                continue  # another conversation's person would not see it
             since_ms = self._now_ms() - (kept.decided_ms or kept.approval.created_ms)
             trait = TRAITS.get(kept.approval.tool)
             if state == "done" and not (trait and trait.twice):

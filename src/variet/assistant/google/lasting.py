@@ -34,4 +34,7 @@ def lasting(since_s: float | None, ends_s: float | None, now_s: float) -> Lastin
 
 
 def _day(at_s: float) -> str:
-    return f"{datetime.fromtimestamp(at_s, UTC).astimezone():%A, %Y-%m-%d}"
+    try:
+        return f"{datetime.fromtimestamp(at_s, UTC).astimezone():%A, %Y-%m-%d}"
+    except (OverflowError, ValueError, OSError):
+        return "a day beyond all calendars"

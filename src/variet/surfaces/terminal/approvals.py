@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Literal
+from typing import Literal, Self
 
 import click
+from rich.cells import chop_cells
 
 from variet.approval import Approval, Decision
 from variet.assistant.broker.client import BrokerClient
 from variet.assistant.problems import ToolProblem
 from variet.errors import VarietError
+from variet.surfaces.terminal.typed import typed
 from variet.visible import one_line, visible
 
 SURFACE = "terminal"
@@ -39,7 +40,7 @@ async def unlock(client: BrokerClient) -> None:
         raise ToolProblem("no_pin", "there is no PIN yet, so nothing can be decided", "Run: variet approvals pin")
     for left in reversed(range(_TRIES)):
         try:
-            await client.call("unlock", pin=await asyncio.to_thread(asked_pin, "PIN"))
+            await client.call("unlock", pin=await typed(lambda: asked_pin("PIN")))
             return
         except ToolProblem as problem:
             if problem.code != "wrong_pin" or not left or not sys.stdin.isatty():
@@ -54,7 +55,10 @@ class Decider:
         self._client = BrokerClient(start=False)
         self._open = False
 
-    async def close(self) -> None:
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
         await self._client.close()
 
     async def open(self) -> None:
@@ -68,11 +72,18 @@ class Decider:
         await self.open()
         try:
             approval = await self._client.get(approval.id)
-            if approval.state == "pending":
-                await _answered(self._client, approval)
         except ToolProblem as problem:
-            self._open = problem.code != "locked"  # the broker began anew
-            raise
+            if problem.code != "locked":
+                raise
+            self._open = False  # the broker began anew
+            await self.open()
+            approval = await self._client.get(approval.id)
+        if approval.state != "pending":
+            return
+        # Right above the question, whatever was printed since it was first named.
+        click.echo(f"\n{whole(approval)}\n", err=True)
+        if not await _answered(self._client, approval) or (await self._client.get(approval.id)).state == "pending":
+            click.echo("it goes on waiting: variet approvals, in another terminal; Ctrl-C ends this turn", err=True)
 
 
 def asked_pin(prompt: str, *, confirm: bool = False) -> str:
@@ -92,7 +103,8 @@ def line_of(approval: Approval) -> str:
 
 
 def whole(approval: Approval) -> str:
-    """All that a person decides by. A model's or a stranger's words stand on the first line and behind bars alone."""
+    """All that a person decides by. A model's or a stranger's words stand on the first line and behind bars alone; no
+    line is left to the terminal to fold, which would take it out from behind its bar."""
     width = max(40, shutil.get_terminal_size((100, 40)).columns - len(_BAR) - 1)
     head = [approval.summary, f"asked for by {approval.client}, by {approval.tool}"]
     if approval.account:
@@ -102,15 +114,11 @@ def whole(approval: Approval) -> str:
         head.append(f"until {time.strftime('%Y-%m-%d %H:%M', time.localtime(approval.expires_ms / 1000))}")
     if approval.state != "pending":
         head.append(f"{approval.state}" + (f": {approval.result}" if approval.result else ""))
-    head = [one_line(one, 1_000) for one in head]
     lines = visible(approval.preview).expandtabs(4).split("\n")
-    body = [f"{_BAR}{piece}" for line in lines for piece in _pieces(line, width)]
+    body = [f"{_BAR}{piece}" for line in lines for piece in chop_cells(line, width) or [""]]
     again = [f"({len(lines)} lines) {head[0]}"] if len(body) > _LONG else []
-    return "\n".join([*head, *body, *again])
-
-
-def _pieces(line: str, width: int) -> list[str]:
-    return [line[at : at + width] for at in range(0, len(line), width)] or [""]
+    folded = ["\n    ".join(chop_cells(one_line(one, 1_000), width)) for one in (*head, *again)]
+    return "\n".join([*folded[: len(head)], *body, *folded[len(head) :]])
 
 
 async def decided(client: BrokerClient, approval: Approval, yes: bool, because: str = "") -> Approval:
@@ -155,9 +163,8 @@ async def _answered(client: BrokerClient, approval: Approval) -> bool:
     """False where the person has enough."""
     _flush()
     question = "Approve? [y]es, [n]o, [s]kip, [q]uit"
-    choice = await asyncio.to_thread(
-        click.prompt, question, type=click.Choice(["y", "n", "s", "q"]), show_choices=False, default="s"
-    )
+    choices = click.Choice(["y", "n", "s", "q"])
+    choice = await typed(lambda: click.prompt(question, type=choices, show_choices=False, default="s"))
     if choice == "q":
         return False
     if choice == "s":
@@ -165,7 +172,7 @@ async def _answered(client: BrokerClient, approval: Approval) -> bool:
     try:
         because = ""
         if choice == "n":
-            because = await asyncio.to_thread(click.prompt, "Why? (for the model; may be empty)", default="")
+            because = await typed(lambda: str(click.prompt("Why? (for the model; may be empty)", default="")))
         after = await decided(client, approval, choice == "y", because)
         click.echo(line_of(await settled(client, after)))
     except VarietError as problem:

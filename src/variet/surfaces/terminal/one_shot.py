@@ -15,6 +15,7 @@ from variet.agent.opening import Opened
 from variet.approval import Decision
 from variet.assistant.problems import ToolProblem
 from variet.surfaces.terminal.printer import Printer
+from variet.surfaces.terminal.typed import typed
 
 if TYPE_CHECKING:
     from variet.surfaces.terminal.approvals import Decider
@@ -68,8 +69,10 @@ async def _ask(opened: Opened, event: ApprovalRequested, asked: asyncio.Lock, de
         async with asked:
             try:
                 await decider.ask(approval)
-            except (ToolProblem, click.Abort) as problem:
-                click.echo(f"it waits: variet approvals ({problem})", err=True)
+            except click.Abort:
+                opened.agent.cancel()
+            except ToolProblem as problem:
+                click.echo(f"it goes on waiting: {problem}", err=True)
         return
     keys = {"y": "once", "s": "session", "a": "always"}
     keys = {key: scope for key, scope in keys.items() if scope in approval.scopes}
@@ -79,7 +82,7 @@ async def _ask(opened: Opened, event: ApprovalRequested, asked: asyncio.Lock, de
         key = ""
         while key not in (*keys, "n", "\x1b"):
             try:
-                key = (await asyncio.to_thread(click.getchar)).lower()
+                key = (await typed(click.getchar)).lower()
             except KeyboardInterrupt:
                 opened.agent.cancel()
                 return

@@ -107,18 +107,15 @@ class Printer:
             self._said.print(Markdown(safe(block), code_theme="ansi_dark", hyperlinks=False))
 
     def _ask(self, approval: Approval) -> None:
-        if approval.origin == "broker":
-            from variet.surfaces.terminal.approvals import whole  # half a second, which most runs never need
-
-            self._tell(f"? {whole(approval)}", "yellow")
-            return
         self._tell(f"? {safe(approval.summary)}", "bold yellow")
         self._tell(f"  because {safe(approval.reason)}", "yellow")
         self._preview(approval)
 
     def _preview(self, approval: Approval) -> None:
         """What would change; a command or a foreign tool says all in its summary."""
-        if approval.sink != "write":
+        if (
+            approval.sink != "write"
+        ):  # what the broker asks for is shown whole with the question, or by variet approvals
             return
         self._previewed.add(approval.id)
         lines = approval.preview.splitlines()
