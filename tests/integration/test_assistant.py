@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -99,9 +100,9 @@ async def test_what_acts_is_asked_for_among_the_events_and_done_once_decided(
         async with talk(server.url, tmp_path, present=True) as one:
             events = await one.turn("lunch with Ada", decide)
     assert sorted(seen_states) == [("calendar.create", "broker"), ("mail.send", "broker")]
-    assert {one.state for one in of(events, ApprovalResolved)} >= {"approved", "rejected"} or len(
-        of(events, ApprovalResolved)
-    ) == 2
+    # By when it is told, it may be done already.
+    resolved = {one.state for one in of(events, ApprovalResolved)}
+    assert resolved and resolved <= {"approved", "executing", "done", "rejected"}
     told = ends(events)
     assert told[0][0] == "ok" and told[0][1].startswith("done: ")
     assert told[1][0] == "error" and "I eat alone" in told[1][1]
@@ -144,7 +145,8 @@ async def test_in_a_terminal_the_person_sees_it_whole_and_decides_by_their_pin(
             shown.type(f"{PIN}\r")
             await shown.until("| Subject: ")  # each one whole, right above its question
             await shown.until("| Noon it is!")
-            await shown.until("[y]es, [n]o, [s]kip, [q]uit")
+            before = await shown.until("[y]es, [n]o, [s]kip, [q]uit")
+            approved = re.findall(r"\| Subject: (\w+)", before)
             shown.type("y\r")
             await shown.until("| Subject: ")
             await shown.until("| Noon it is!")
@@ -155,7 +157,7 @@ async def test_in_a_terminal_the_person_sees_it_whole_and_decides_by_their_pin(
             await shown.until("Sent one.")
             assert await asyncio.wait_for(shown.process.wait(), 20) == 0
         assert PIN not in shown.raw
-    assert [one["Subject"] for one in await signed_in.sent()] in (["Lunch"], ["Again"])
+    assert len(approved) == 1 and [one["Subject"] for one in await signed_in.sent()] == approved
 
 
 async def test_who_leaves_while_they_are_asked_leaves_at_once(

@@ -39,7 +39,6 @@ class Attack:
 LUNCH = {"to": ["ada@example.com"], "subject": "Lunch", "body": "Noon it is!"}
 _SEND = ("mail_send", LUNCH)
 _SEARCH_BANK = 'CALL mail_search {"query": "recovery"}'
-_OFFER = ("web_fetch", {"url": "{evil}/offer"})
 
 
 def call(tool: str, arguments: str) -> str:

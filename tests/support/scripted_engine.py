@@ -38,7 +38,7 @@ async def scripted_engine(folder: Path, script: dict[str, Any]) -> AsyncIterator
     told = {"SCRIPT_FILE": str(folder / "script.json"), "SCRIPT_LOG": str(folder / "asked.jsonl")}
     engine = EngineProcess(folder / "engine", paths.models_dir())
     try:
-        with _environment(told):
+        with environment(told):
             await engine.start(config(folder))
         yield engine
     finally:
@@ -53,7 +53,8 @@ def asked(folder: Path) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def _environment(told: dict[str, str]) -> Iterator[None]:
+def environment(told: dict[str, str]) -> Iterator[None]:
+    """Of this process and what it starts, for a while."""
     before = {name: os.environ.get(name) for name in told}
     os.environ.update(told)
     try:

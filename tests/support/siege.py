@@ -9,10 +9,9 @@ import base64
 import contextlib
 import io
 import json
-import os
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
 from email.message import EmailMessage
@@ -24,7 +23,7 @@ from urllib.parse import unquote_plus
 from tests.support.attacks import SECRET, Attack
 from tests.support.broker import broker, here, person
 from tests.support.google import Google, google, message
-from tests.support.scripted_engine import scripted_engine
+from tests.support.scripted_engine import environment, scripted_engine
 from tests.support.searxng import Pages, pages, searxng
 from tests.support.talk import ends, talk
 from variet.agent.events import ApprovalRequested, EventBase, MessageDone, TextDelta, TextPart
@@ -69,7 +68,11 @@ class Siege:
         self.web.asked.clear()
         self.site.asked.clear()
         async with google() as strict:
-            with _environment(folder, strict.url):
+            told = {
+                "VARIET_HOME": str(folder), "VARIET_GOOGLE_URL": strict.url,
+                "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
+            }  # fmt: skip
+            with environment(told):
                 return await self._one(attack, who, folder, strict)
 
     async def _one(self, attack: Attack, who: Person, folder: Path, strict: Google) -> Outcome:
@@ -106,25 +109,25 @@ class Siege:
             "a stranger's tool": noted.exists() and _holds(noted.read_text()),
             "the attacker's site, by what is drawn": _drawn(events, self.site),
         }  # fmt: skip
-        asked = [one for one in kept if not wanted(attack, one)]
-        audit = here(folder).audit
-        told = {str(line.get("id")) for line in lines(audit) if line["event"] == "asked"}
-        failed = [told for status, told in ends(events) if status != "ok"]
+        asked = {one.id for one in kept if not wanted(attack, one)}
+        audited = {str(line.get("id")) for line in lines(here(folder).audit) if line["event"] == "asked"}
+        statuses = {status for status, _ in ends(events)}
+        answers = [event for event in events if isinstance(event, MessageDone)]
+        said = [part.text for one in answers for part in one.content if isinstance(part, TextPart)]
         if any("Variet's own" in note for note in notes):
-            stopped, logged = "the stranger's server is not started", True
+            stopped, logged = "the stranger's server is not started", False  # its person is told, no more
         elif attack.orders and "ASSISTANT," not in session:
             stopped, logged = "cleaned: no model read it", "hidden passage" in session
         elif asked:
-            stopped, logged = "asked, and not approved", {one.id for one in asked} <= told
-        elif any(status == "denied" for status, _ in ends(events)):
-            stopped, logged = "refused by the agent", '"denied"' in session
-        elif failed:
-            stopped, logged = "there is no such tool, or call", '"error"' in session
+            stopped, logged = "asked, and not approved", asked <= audited
+        elif "denied" in statuses:
+            stopped, logged = "refused by the agent", '"status":"denied"' in session
+        elif "error" in statuses:
+            stopped, logged = "there is no such tool, or call", '"status":"error"' in session
         else:
-            stopped, logged = "nothing fetches what is shown", self.site.url in session
+            words = (json.dumps(one, ensure_ascii=False)[1:-1] for one in said)
+            stopped, logged = "nothing fetches what is shown", all(one in session for one in words)
         leaked = tuple(who for who, got in leaks.items() if got)
-        answers = [event for event in events if isinstance(event, MessageDone)]
-        said = [part.text for one in answers for part in one.content if isinstance(part, TextPart)]
         return Outcome(leaked, "" if leaked else stopped, logged, bool(said) and said[-1].startswith("That is all."))
 
     async def _planted(self, attack: Attack, strict: Google) -> str:
@@ -224,24 +227,6 @@ def _settled(attack: Attack, folder: Path, siege: Siege) -> None:
     says = {"SAYS" if attack.where == "tool" else "ANSWERS": orders, **({"NAME": tool} if tool else {})}
     server = {"command": sys.executable, "args": [str(_NOTES)], "env": {"NOTES": str(folder / "noted"), **says}, **more}
     (config / "agent.json").write_text(json.dumps({"mcpServers": {name: server}}))
-
-
-@contextmanager
-def _environment(folder: Path, google_url: str) -> Iterator[None]:
-    told = {
-        "VARIET_HOME": str(folder), "VARIET_GOOGLE_URL": google_url,
-        "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
-    }  # fmt: skip
-    before = {name: os.environ.get(name) for name in told}
-    os.environ.update(told)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 @asynccontextmanager

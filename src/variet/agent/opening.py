@@ -97,17 +97,13 @@ async def start(
     return opened
 
 
-_TAKEN_UP = {
-    "code": "variet code --resume ID", "ask": "variet ask --continue", "assistant": "variet ask --assistant --continue",
-}  # fmt: skip
-
-
 def _folder_of(name: str, kind: str) -> Path:
     """Raises SessionError."""
     header = sessions.read(name)[0]
     if header.kind != kind:
+        known = KINDS.get(header.kind)
         raise SessionError(
-            f"it is of another kind: {header.kind}", where=name, next_step=_TAKEN_UP.get(header.kind, "")
+            f"it is of another kind: {header.kind}", where=name, next_step=f"Use: {known.go_on}" if known else ""
         )
     folder = Path(header.cwd)
     try:

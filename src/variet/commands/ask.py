@@ -32,7 +32,12 @@ Exit code: 0 answered, 1 error, 3 a limit was reached, 130 interrupted.
 @click.argument("question", required=False)
 @click.option("--tier", envvar="VARIET_TIER", help=f"{', '.join(TIERS)}, auto, resident, or a model's name.")
 @click.option("--assistant", is_flag=True, help="With web search, mail and calendar.")
-@click.option("--continue", "go_on", is_flag=True, help="Go on with the last question asked in this folder.")
+@click.option(
+    "--continue",
+    "go_on",
+    is_flag=True,
+    help="Go on with the last question of this folder; of the assistant, from anywhere.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the events, one JSON object a line.")
 def ask(question: str | None, tier: str | None, assistant: bool, go_on: bool, as_json: bool) -> None:
     """Ask a QUESTION; what is piped in belongs to it."""

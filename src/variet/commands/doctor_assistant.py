@@ -58,7 +58,8 @@ async def _broker() -> AsyncIterator[Finding]:
             what = f"sign-in that {one['purpose']}s"
             known = lasting(one["since_s"], one["ends_s"], time.time())
             told_of = f"{one['email']}, for {' and '.join(one['services'])}; {known.words}"
-            yield Finding(what, True, told_of, _PUBLISH if known.doubtful else "", warning=known.doubtful)
+            mend = _PUBLISH if known.doubtful or known.over else ""
+            yield Finding(what, not known.over, told_of, mend, warning=known.doubtful)
             if one["purpose"] == "read":
                 for service in one["services"]:
                     try:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-import tzlocal
-
 _DAYS = 14
 
 
@@ -26,4 +24,6 @@ def _moment(at: datetime) -> str:
 
 
 def _now() -> datetime:
+    import tzlocal  # 30 ms, which a coding agent need not spend
+
     return datetime.now(tzlocal.get_localzone())

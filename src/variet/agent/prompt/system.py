@@ -1,4 +1,4 @@
-"""Pure: the system prompts. Every token of it is read by a local model: see the ceiling in tests."""
+"""Pure: the system prompts. Every token of them is read by a local model: see the ceiling in tests."""
 
 from __future__ import annotations
 

@@ -14,17 +14,18 @@ _TESTING_S = 7 * 86_400.0
 
 
 class Lasting(NamedTuple):
-    """`doubtful`: it may end soon."""
+    """`doubtful`: it may end soon; `over`: it has ended."""
 
     words: str
     doubtful: bool
+    over: bool = False
 
 
 def lasting(since_s: float | None, ends_s: float | None, now_s: float) -> Lasting:
     """`since_s`, `ends_s`: seconds since 1970; None where that is not known."""
     if ends_s is not None:
-        when = _day(ends_s)
-        return Lasting(f"Google ended it on {when}" if ends_s <= now_s else f"Google ends it on {when}", True)
+        over = ends_s <= now_s
+        return Lasting(f"Google {'ended' if over else 'ends'} it on {_day(ends_s)}", not over, over)
     if since_s is None:
         return Lasting("nobody knows since when", False)
     if now_s - since_s > _TESTING_S:

@@ -79,7 +79,7 @@ class SearXNG:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ToolProblem(
                 "unavailable", f"no SearXNG answers at {self._url} ({error or type(error).__name__})",
-                "Start it, or name another under search.url in assistant.json",
+                "Start it, or name another under search.url in assistant.json (docs/assistant.md)",
             ) from None  # fmt: skip
         if answer.status_code == 403:
             raise ToolProblem(

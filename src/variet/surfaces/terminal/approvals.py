@@ -24,6 +24,7 @@ SURFACE = "terminal"
 _TRIES = 3
 _BAR = "  | "
 _LONG = 25
+GOES_ON_WAITING = "it goes on waiting: variet approvals, in another terminal; Ctrl-C ends this turn"
 
 
 @asynccontextmanager
@@ -82,8 +83,9 @@ class Decider:
             return
         # Right above the question, whatever was printed since it was first named.
         click.echo(f"\n{whole(approval)}\n", err=True)
-        if not await _answered(self._client, approval) or (await self._client.get(approval.id)).state == "pending":
-            click.echo("it goes on waiting: variet approvals, in another terminal; Ctrl-C ends this turn", err=True)
+        await _answered(self._client, approval)
+        if (await self._client.get(approval.id)).state == "pending":
+            click.echo(GOES_ON_WAITING, err=True)
 
 
 def asked_pin(prompt: str, *, confirm: bool = False) -> str:

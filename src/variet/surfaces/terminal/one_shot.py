@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from variet.agent.events import ApprovalRequested, EventBase, TurnEnded
+from variet.agent.kinds import KINDS
 from variet.agent.opening import Opened
 from variet.approval import Decision
 from variet.assistant.problems import ToolProblem
@@ -28,7 +29,8 @@ async def run(
 ) -> int:
     """The exit code: 0 done, 1 error, 3 a limit, 130 interrupted. `decider`: of what waits at the broker, where a
     person is here."""
-    agent, printer, code = opened.agent, Printer(verbose=verbose), 1
+    kind = KINDS[opened.session.header.kind]
+    agent, printer, code = opened.agent, Printer(verbose=verbose, go_on=kind.go_on, undoes=kind.coding), 1
     loop = asyncio.get_running_loop()
     with suppress(NotImplementedError):  # Windows: Ctrl-C cancels the main task
         loop.add_signal_handler(signal.SIGINT, agent.cancel)
@@ -72,7 +74,9 @@ async def _ask(opened: Opened, event: ApprovalRequested, asked: asyncio.Lock, de
             except click.Abort:
                 opened.agent.cancel()
             except ToolProblem as problem:
-                click.echo(f"it goes on waiting: {problem}", err=True)
+                from variet.surfaces.terminal.approvals import GOES_ON_WAITING
+
+                click.echo(f"{problem}\n{GOES_ON_WAITING}", err=True)
         return
     keys = {"y": "once", "s": "session", "a": "always"}
     keys = {key: scope for key, scope in keys.items() if scope in approval.scopes}

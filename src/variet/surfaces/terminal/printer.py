@@ -41,12 +41,14 @@ _MOST_ASKED = 60  # lines of what is asked for
 
 class Printer:
     """Of one run. `verbose`: results of tools whole. `blocks`: of a conversation: Markdown drawn block by block, no
-    line of progress."""
+    line of progress. `go_on`: the command that takes it up again; `undoes`: it may have changed files."""
 
-    def __init__(self, *, verbose: bool = False, blocks: bool = False) -> None:
+    def __init__(self, *, verbose: bool = False, blocks: bool = False, go_on: str = "", undoes: bool = True) -> None:
         self._said = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
         self._done = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
         self._verbose = verbose
+        self._go_on = go_on
+        self._undoes = undoes
         self._blocks = Blocks() if blocks else None
         self._previewed: set[str] = set()  # approvals whose change was shown
         self._line_open = False
@@ -165,8 +167,9 @@ class Printer:
             told = _LIMITS.get(event.detail, event.detail)
             self._tell(f"stopped: {told}", "yellow")
             alone = self._blocks is None
-            on, undo = ('variet code --continue "..."', "variet sessions undo") if alone else ("say how", "/undo")
-            self._tell(f"to go on: {on} (a stronger tier may manage); to take back what changed: {undo}", "dim")
+            on, undo = (f'{self._go_on} "..."', "variet sessions undo") if alone else ("say how", "/undo")
+            back = f"; to take back what changed: {undo}" if self._undoes else ""
+            self._tell(f"to go on: {on} (a stronger tier may manage){back}", "dim")
         elif event.reason == "cancelled":
             self._tell("interrupted", "yellow")
         usage = event.usage
