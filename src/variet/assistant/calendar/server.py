@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from mcp.server import MCPServer
@@ -13,12 +10,11 @@ from mcp.types import CallToolResult, InputRequiredResult, ToolAnnotations
 from pydantic import Field
 
 from variet.assistant.answers import Done, problems_told
-from variet.assistant.broker.client import BrokerClient
 from variet.assistant.calendar.client import Calendars
 from variet.assistant.calendar.models import Agenda, CalendarList, Changes, Details, Event, Free, Scope, Slot
-from variet.assistant.gate import Caller, Gate
-from variet.assistant.google.api import GoogleApi
+from variet.assistant.gate import Caller
 from variet.assistant.google.places import places
+from variet.assistant.google.reader import reader
 
 _LOOKS = ToolAnnotations(read_only_hint=True, destructive_hint=False, open_world_hint=True)
 _ADDS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=True)
@@ -36,25 +32,8 @@ Of = Annotated[Scope, Field(description="this time of a series, or all of it")]
 
 def server() -> MCPServer[Any]:
     """One that can be run over any of MCP's transports."""
-    broker = BrokerClient()
-    gate = Gate(broker)
-
-    async def token(stale: str) -> str:
-        told = await broker.call("token", service="calendar", stale=stale)
-        return str(told["token"])
-
-    api = GoogleApi(places().calendar, token)
+    api, gate, life = reader("calendar", places().calendar)
     held = Calendars(api)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-
-    @asynccontextmanager
-    async def life(_: MCPServer[Any]) -> AsyncIterator[None]:
-        try:
-            yield
-        finally:
-            await api.close()
-            await gate.close()
-
     made: MCPServer[Any] = MCPServer("variet-calendar", title="Calendar", lifespan=life, log_level="WARNING")
 
     async def calendars(context: Context[Any, Any]) -> Annotated[CallToolResult, CalendarList]:

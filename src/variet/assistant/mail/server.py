@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from mcp.server import MCPServer
@@ -13,10 +10,9 @@ from mcp.types import CallToolResult, InputRequiredResult, ToolAnnotations
 from pydantic import Field
 
 from variet.assistant.answers import Done, problems_told
-from variet.assistant.broker.client import BrokerClient
-from variet.assistant.gate import Caller, Gate
-from variet.assistant.google.api import GoogleApi
+from variet.assistant.gate import Caller
 from variet.assistant.google.places import places
+from variet.assistant.google.reader import reader
 from variet.assistant.mail.client import Mailbox
 from variet.assistant.mail.models import Content, Found, Labels, Letter, Thread
 
@@ -35,25 +31,8 @@ ThreadId = Annotated[str, Field(description="its id, as search gives it")]
 
 def server() -> MCPServer[Any]:
     """One that can be run over any of MCP's transports."""
-    broker = BrokerClient()
-    gate = Gate(broker)
-
-    async def token(stale: str) -> str:
-        told = await broker.call("token", service="mail", stale=stale)
-        return str(told["token"])
-
-    api = GoogleApi(places().gmail, token)
+    api, gate, life = reader("mail", places().gmail)
     box = Mailbox(api)
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # what is searched for is nobody's log
-
-    @asynccontextmanager
-    async def life(_: MCPServer[Any]) -> AsyncIterator[None]:
-        try:
-            yield
-        finally:
-            await api.close()
-            await gate.close()
-
     made: MCPServer[Any] = MCPServer("variet-mail", title="Mail", lifespan=life, log_level="WARNING")
 
     async def search(
