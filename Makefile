@@ -66,7 +66,7 @@ searxng: .searxng/.ready
 # What policy is worth without a model: AgentDojo, pinned, in an environment of its own (twenty minutes).
 bench-security: .agentdojo/.ready models test-tools searxng
 	PYTHONPATH=src .agentdojo/bin/python bench/dojo.py
-	$(BIN)/python -m bench.attacks
+	$(BIN)/python -m bench.attacks --fresh
 
 .agentdojo/.ready: requirements/agentdojo.txt | setup-dev
 	$(BIN)/uv venv -q --clear --python $(BIN)/python .agentdojo
