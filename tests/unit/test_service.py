@@ -13,9 +13,9 @@ import pytest
 from click.testing import CliRunner
 
 from variet.commands.service import service
-from variet.engine.serve import tell_supervisor
 from variet.engine.service import Job, Systemd, TaskScheduler, manager_for
 from variet.errors import VarietError
+from variet.system import tell_supervisor
 
 
 class Recorder:

@@ -90,6 +90,7 @@ def _job(config_path: Path | None, user: str | None) -> Job:
 
 
 def _manager() -> Manager:
-    from variet.engine.service import manager_for, run_here
+    from variet.engine.service import manager_for
+    from variet.system import run_here
 
     return manager_for(sys.platform, run_here, root=_root(), home=Path.home(), state=paths.state_dir())

@@ -8,12 +8,11 @@ import errno
 import functools
 import gc
 import logging
-import os
 import secrets
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +26,7 @@ from variet.engine.client_connection import ClientConnection
 from variet.engine.engine import Engine
 from variet.engine.trust import KeyStore, check_binding
 from variet.errors import TrustError, VarietError
+from variet.system import tell_supervisor
 
 log = logging.getLogger("variet.engine")
 _CERTIFICATE_CHECK_S = 600.0
@@ -126,20 +126,6 @@ async def _serve(config_path: Path, host: str | None, port: int | None, audience
     await serving
     log.info("stopped%s", f"; {cut} answers were cut at the deadline" if cut else ", nothing was cut")
     return 0
-
-
-def tell_supervisor(state: str, environment: Mapping[str, str] = os.environ) -> None:
-    """systemd's notification protocol, sd_notify(3): a datagram to the socket it named, if any."""
-    address = environment.get("NOTIFY_SOCKET", "")
-    if not address:
-        return
-    if address.startswith("@"):  # Linux' abstract names
-        address = "\0" + address[1:]
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            sock.sendto(state.encode(), address)
-    except OSError as error:
-        log.warning("the service manager could not be told %s: %s", state, error)
 
 
 def listen(host: str, port: int) -> socket.socket:

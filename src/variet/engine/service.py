@@ -6,17 +6,18 @@ Pure texts and command lines; `Manager` carries them out through a runner that i
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 from xml.sax.saxutils import escape
 
 from variet.errors import VarietError
+from variet.system import Runner, must
 
 NAME = "variet-engine"
 _KEPT_VARIABLES = ("VARIET_HOME", "VARIET_MODELS", "VARIET_ENGINE_CONFIG")
-Runner = Callable[[Sequence[str]], tuple[int, str]]
+_MEND = "Mend what it says; `variet service show` prints the definition, to be installed by hand"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +97,10 @@ class Systemd:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.write_text(self.text(job), encoding="utf-8")
         try:
-            _must(self._run, (*self._systemctl, "daemon-reload"))
-            _must(self._run, (*self._systemctl, "enable", "--now", NAME))
+            must(self._run, (*self._systemctl, "daemon-reload"), _MEND)
+            must(self._run, (*self._systemctl, "enable", "--now", NAME), _MEND)
             if self._for_user:
-                _must(self._run, ("loginctl", "enable-linger", job.user))
+                must(self._run, ("loginctl", "enable-linger", job.user), _MEND)
         except VarietError:
             self.path.unlink()  # half installed is worse than not
             raise
@@ -154,13 +155,13 @@ class TaskScheduler:
     def install(self, job: Job) -> str:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.write_text(self.text(job), encoding="utf-16")
-        _must(self._run, ("schtasks", "/Create", "/F", "/TN", NAME, "/XML", str(self._path)))
-        _must(self._run, ("schtasks", "/Run", "/TN", NAME))
+        must(self._run, ("schtasks", "/Create", "/F", "/TN", NAME, "/XML", str(self._path)), _MEND)
+        must(self._run, ("schtasks", "/Run", "/TN", NAME), _MEND)
         return f"task {NAME}, from {self._path}"
 
     def uninstall(self) -> str:
         self._run(("schtasks", "/End", "/TN", NAME))
-        _must(self._run, ("schtasks", "/Delete", "/F", "/TN", NAME))
+        must(self._run, ("schtasks", "/Delete", "/F", "/TN", NAME), _MEND)
         self._path.unlink(missing_ok=True)
         return f"task {NAME}"
 
@@ -179,24 +180,6 @@ def manager_for(platform: str, run: Runner, *, root: bool, home: Path, state: Pa
     raise VarietError(
         f"no service manager is known for {platform}", next_step="Start `variet up` by what your system offers"
     )
-
-
-def run_here(command: Sequence[str]) -> tuple[int, str]:
-    """A `Runner` that really runs it: (exit code, output)."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return 127, str(error)
-    return done.returncode, done.stdout + done.stderr
-
-
-def _must(run: Runner, command: Sequence[str]) -> None:
-    code, output = run(command)
-    if code != 0:
-        raise VarietError(
-            f"`{' '.join(command)}` failed ({code}): {output.strip()}",
-            next_step="Mend what it says; `variet service show` prints the definition, to be installed by hand",
-        )
 
 
 def _quoted(text: str) -> str:

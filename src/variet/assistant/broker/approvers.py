@@ -34,15 +34,11 @@ class Approvers:
         return [one for one in self._store.approvers() if one.kind == "surface"]
 
     def set_pin(self, pin: str) -> None:
-        """Whoever calls this knows the old one. Raises ToolProblem."""
-        self.allow(pin)
+        """Whoever calls this knows the old one, or is root. Raises ToolProblem."""
+        allow(pin)
         salt = secrets.token_bytes(16)
         self._store.put_approver(Approver(_PIN, "pin", salt, _slow(pin, salt), self._now_ms()))
-
-    def allow(self, pin: str) -> None:
-        """Raises ToolProblem where it is too short."""
-        if not _SHORTEST_PIN <= len(pin) <= _LONGEST_PIN:
-            raise ToolProblem("bad_request", f"a PIN has at least {_SHORTEST_PIN} characters")
+        self._store.put_fact("wrong_pins", "[0, 0]")
 
     def check_pin(self, pin: str) -> None:
         """Raises ToolProblem: there is none, it is wrong, or too many wrong ones came."""
@@ -86,6 +82,12 @@ class Approvers:
 
     def _find(self, name: str) -> Approver | None:
         return next((one for one in self._store.approvers() if one.name == name), None)
+
+
+def allow(pin: str) -> None:
+    """Raises ToolProblem where it is too short for a PIN."""
+    if not _SHORTEST_PIN <= len(pin) <= _LONGEST_PIN:
+        raise ToolProblem("bad_request", f"a PIN has at least {_SHORTEST_PIN} characters")
 
 
 def _wait_ms(wrong: int) -> int:

@@ -20,9 +20,11 @@ from variet.assistant.environment import environment
 from variet.assistant.problems import ToolProblem
 
 _START_S = 20.0
+_RESTART_S = 4.0
 _POLL_S = 0.05
 _IDLE_S = "120"  # nobody needs it any more; VARIET_BROKER_IDLE_S says otherwise
 _ANSWER_S = 30.0
+_SEE_LOG = "See `variet broker log`"
 _MOST_LOG_BYTES = 1 << 20
 _AGAIN_S = (0.1, 0.5, 1.0)
 
@@ -69,7 +71,7 @@ class BrokerClient:
             except RequestError as error:
                 raise endpoint.as_problem(error) from None
             except TimeoutError:
-                raise ToolProblem("broker_down", "the broker does not answer", "See `variet broker log`") from None
+                raise ToolProblem("broker_down", "the broker does not answer", _SEE_LOG) from None
             except OSError as error:
                 await self.close()
                 if not waits_s:
@@ -106,7 +108,7 @@ class BrokerClient:
             await self.close()
             reader, writer = await self._reached()
             uid = endpoint.peer_uid(writer)
-            if self._where.peer_uid is not None and uid is not None and uid != self._where.peer_uid:
+            if not self._where.trusts(uid):
                 writer.close()
                 raise ToolProblem("broker_down", f"what listens there is no broker of yours (user id {uid})")
             self._connection = endpoint.talk(reader, writer, _answers_nothing)
@@ -114,27 +116,33 @@ class BrokerClient:
             return self._connection
 
     async def _reached(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        deadline = time.monotonic() + _START_S
+        deadline = time.monotonic() + (_RESTART_S if self._where.own_user else _START_S)
         process: subprocess.Popen[bytes] | None = None
         while True:
-            address = place.told(self._where)
+            address = self._where.socket or place.told(self._where)
             if address:
                 with contextlib.suppress(OSError):
                     return await endpoint.dial(address)
-            if not self._start or self._where.own_user:
-                raise ToolProblem("broker_down", "the broker does not run", "Start it: variet broker status")
-            if process is None:
-                try:
-                    process = _started(self._where)
-                except OSError as error:
-                    raise ToolProblem("broker_down", f"the broker cannot be started: {error}") from None
-            elif process.poll() == 0:
-                process = None  # another was there, which may just have ended
-            elif process.poll() is not None:
-                raise ToolProblem("broker_down", "the broker did not start", f"See {self._where.log}")
+            if not self._where.own_user:  # else the system starts it, and again where it failed
+                process = self._helped(process)
             if time.monotonic() > deadline:
-                raise ToolProblem("broker_down", "the broker did not start in time", f"See {self._where.log}")
+                next_step = "Start it: sudo systemctl start variet-broker" if self._where.own_user else _SEE_LOG
+                raise ToolProblem("broker_down", "the broker does not answer", next_step)
             await asyncio.sleep(_POLL_S)
+
+    def _helped(self, process: subprocess.Popen[bytes] | None) -> subprocess.Popen[bytes] | None:
+        """One of this person that starts; `process`: the one that was started before. Raises ToolProblem."""
+        if not self._start:
+            raise ToolProblem("broker_down", "the broker does not run", "Start it: variet broker status")
+        if process is None:
+            try:
+                return _started(self._where)
+            except OSError as error:
+                raise ToolProblem("broker_down", f"the broker cannot be started: {error}") from None
+        code = process.poll()
+        if code:
+            raise ToolProblem("broker_down", "the broker did not start", _SEE_LOG)
+        return process if code is None else None  # another was there, which may just have ended
 
 
 async def _answers_nothing(method: str, _params: Any, _notification: bool) -> Any:

@@ -1,7 +1,7 @@
 """The line between the broker and whoever talks to it: JSON-RPC 2.0, a line a message, over a socket of this machine.
 
-A unix socket in a folder of its user, whose other end the kernel names; a named pipe on Windows, whose default
-descriptor lets other users write to it no more than that.
+A unix socket, whose other end the kernel names, in a folder of its user, or for others to knock at where the broker is
+a user of its own; a named pipe on Windows, whose default descriptor lets other users write to it no more than that.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ Handler = Callable[[str, Any, bool], Awaitable[Any]]
 Arrived = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-async def listen(address: str, arrived: Arrived) -> Callable[[], None]:
-    """Returns what stops it. Raises OSError."""
+async def listen(address: str, arrived: Arrived, *, for_others: bool = False) -> Callable[[], None]:
+    """Returns what stops it. `for_others`: other users can reach it; `arrived` looks who it is. Raises OSError."""
     if sys.platform == "win32":
         return await _listen_on_pipe(address, arrived)
     Path(address).unlink(missing_ok=True)  # whoever calls this holds the lock: it is a dead one's
-    before = os.umask(0o177)
+    before = os.umask(0o111 if for_others else 0o177)
     try:
         server = await asyncio.start_unix_server(arrived, address, limit=_LONGEST_LINE)
     finally:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from variet.approval import Decision, State
 from variet.assistant.audit import log
-from variet.assistant.broker.approvers import Approvers
+from variet.assistant.broker.approvers import Approvers, allow
 from variet.assistant.broker.broker import Broker
 from variet.assistant.broker.place import Place
 from variet.assistant.broker.reading import Asker, Read
@@ -273,7 +273,7 @@ class Methods:
             self._accounts.unlock(given.old)
         else:
             self._accounts.forget()  # whoever sets the first PIN gets no sign-ins that another made
-        self._approvers.allow(given.pin)
+        allow(given.pin)
         # The box first: a PIN that opens nothing can still be set once more, with the old one.
         self._accounts.reseal(given.pin)
         self._approvers.set_pin(given.pin)

@@ -1,7 +1,8 @@
 """Where the broker is: its folder, its socket, and the lock that makes it the only one.
 
 A client learns the socket's path from a file that the broker writes, for what tempts one to compute it (environment
-variables, lengths of paths) differs between a login, a timer and an editor.
+variables, lengths of paths) differs between a login, a timer and an editor. Of a broker that runs as a user of its own
+it learns it from a file of root's (installed.py).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from variet import paths
+from variet.assistant.broker.installed import Installed, installed
 from variet.errors import VarietError
 
 if os.name == "posix":
@@ -23,12 +25,23 @@ if os.name == "posix":
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """`own_user`: whether the broker runs as a user of its own; `peer_uid`: the only user
-    that may be at the other end, as each end sees it; None where the system cannot tell."""
+    """`peer_uid`: the only user that may be at the other end, as each end sees it; None where the system cannot tell;
+    `socket`: of a broker that runs as a user of its own; else empty, and `told` says it."""
 
     folder: Path
-    own_user: bool = False
     peer_uid: int | None = None
+    socket: str = ""
+
+    @property
+    def own_user(self) -> bool:
+        """Whether the broker is another user than its clients."""
+        return bool(self.socket)
+
+    def trusts(self, uid: int | None) -> bool:
+        """Whether the user at the other end is the right one. `uid`: as the kernel says; None where it does not."""
+        if uid is None:
+            return not self.own_user
+        return self.peer_uid is None or uid == self.peer_uid
 
     @property
     def store(self) -> Path:
@@ -49,8 +62,30 @@ class Place:
 
 
 def mine() -> Place:
-    """Of the person who runs this, as the same user."""
-    return Place(paths.state_dir() / "broker", peer_uid=os.geteuid() if os.name == "posix" else None)
+    """Where a client finds the broker of the person who runs this: a user of its own where that is installed for them,
+    else the same user. A `VARIET_HOME` is another home, with a broker of its own. Raises TrustError."""
+    uid, found = _here()
+    if found and uid == found.owner_uid:
+        return Place(found.folder, found.broker_uid, str(found.socket))
+    return Place(paths.state_dir() / "broker", uid)
+
+
+def served() -> Place:
+    """Where a broker that this user runs is to be. Raises VarietError where that is another user's to run."""
+    uid, found = _here()
+    if found and uid == found.broker_uid:
+        return Place(found.folder, found.owner_uid, str(found.socket))
+    if found and uid == found.owner_uid:
+        raise VarietError(
+            "your broker is a user of its own here, and a service",
+            next_step="It runs, or: sudo systemctl start variet-broker",
+        )
+    return Place(paths.state_dir() / "broker", uid)
+
+
+def _here() -> tuple[int | None, Installed | None]:
+    uid = os.geteuid() if os.name == "posix" else None
+    return uid, None if "VARIET_HOME" in os.environ else installed()
 
 
 def new_socket(folder: Path) -> str:

@@ -21,7 +21,8 @@ from variet.assistant.broker.methods import Line, Methods
 from variet.assistant.broker.store import Store
 from variet.assistant.google.accounts import Accounts
 from variet.assistant.problems import ToolProblem
-from variet.assistant.secrets.keep import keep
+from variet.assistant.secrets.keep import handed_key, keep
+from variet.system import tell_supervisor
 
 _LOG = logging.getLogger(__name__)
 _EXPIRY_S = 30.0
@@ -30,6 +31,19 @@ _MOST_LINES = 64
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def keep_first_pin(where: place.Place, pin: str) -> None:
+    """Sets the person's PIN while no broker runs. Raises VarietError."""
+    lock = place.Lock(where)
+    store, audit = Store(where.store), AuditLog(where.audit)
+    try:
+        Approvers(store, _now_ms).set_pin(pin)
+        Broker(store, audit, {}, _now_ms).note("pin_set", by="root")
+    finally:
+        audit.close()
+        store.close()
+        lock.close()
 
 
 class BrokerServer:
@@ -45,7 +59,7 @@ class BrokerServer:
         self._idle_s = idle_s
         self._store = Store(where.store)
         self._audit = AuditLog(where.audit)
-        self.accounts = Accounts(keep(where.folder))
+        self.accounts = Accounts(keep(where.folder, handed_key() if where.own_user else None))
         self.broker = Broker(self._store, self._audit, hands(self.accounts), _now_ms)
         approvers = Approvers(self._store, _now_ms)
         self._methods = Methods(self.broker, approvers, self.accounts, where, _now_ms)
@@ -59,9 +73,11 @@ class BrokerServer:
         for one in (signal.SIGTERM, signal.SIGINT):
             with contextlib.suppress(NotImplementedError, RuntimeError):  # Windows; not the main thread
                 loop.add_signal_handler(one, self.end)
-        address = place.new_socket(self._where.folder)
-        stop = await endpoint.listen(address, self._arrived)
-        place.tell(self._where, address, os.getpid())
+        address = self._where.socket or place.new_socket(self._where.folder)
+        stop = await endpoint.listen(address, self._arrived, for_others=self._where.own_user)
+        if not self._where.own_user:
+            place.tell(self._where, address, os.getpid())
+        tell_supervisor("READY=1")
         try:
             await self.broker.start()
             await self._watch()
@@ -101,7 +117,7 @@ class BrokerServer:
         self._lines.add(task)
         try:
             uid = endpoint.peer_uid(writer)
-            if self._where.peer_uid is not None and uid is not None and uid != self._where.peer_uid:
+            if not self._where.trusts(uid):
                 self.broker.note("stranger", uid=uid)
                 return
             await self._talk(reader, writer)

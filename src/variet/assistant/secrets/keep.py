@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -10,6 +12,7 @@ from variet.assistant.problems import ToolProblem
 
 _LOG = logging.getLogger(__name__)
 _SERVICE = "variet-broker"
+CREDENTIAL = "secrets.key"
 
 
 class Secrets(Protocol):
@@ -71,15 +74,25 @@ class KeyringSecrets:
         pass
 
 
-def keep(folder: Path) -> Secrets:
+def keep(folder: Path, key: bytes | None = None) -> Secrets:
     """The system's keyring where there is one that keeps what it is given, else a sealed file in `folder`. What was
-    chosen once stays: a keyring that is away for a day is told, not replaced."""
+    chosen once stays: a keyring that is away for a day is told, not replaced. `key`: as in SealedFile."""
     from variet.assistant.secrets.sealed import SealedFile
 
     file = folder / "secrets.sealed"
-    if file.exists() or not _has_keyring():
-        return SealedFile(file)
+    if key is not None or file.exists() or not _has_keyring():
+        return SealedFile(file, key=key)
     return KeyringSecrets()
+
+
+def handed_key(environment: Mapping[str, str] = os.environ) -> bytes | None:
+    """By which the system opens the sealed file of a broker that is a user of its own: a credential of systemd's,
+    which root alone can read where it lies (systemd.exec(5), Credentials)."""
+    folder = environment.get("CREDENTIALS_DIRECTORY", "")
+    try:
+        return (Path(folder) / CREDENTIAL).read_bytes() if folder else None
+    except FileNotFoundError:
+        return None
 
 
 def _has_keyring() -> bool:

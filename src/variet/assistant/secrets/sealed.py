@@ -1,7 +1,8 @@
-"""Secrets in a file that is sealed by the person's PIN: for machines without a keyring. The key is kept nowhere.
+"""Secrets in a sealed file, whose key is never beside it: for machines without a keyring, by the person's PIN; for a
+broker that is a user of its own, by a key that the system hands over at each start.
 
-AES-256-GCM under a key by scrypt (RFC 7914) from the PIN; a PIN is short, so its cost is high. Who holds the file can
-still try PINs: docs/security.md says to take a long one here.
+AES-256-GCM; from a PIN the key is made by scrypt (RFC 7914), and as a PIN is short, its cost is high. Who holds the
+file can still try PINs: docs/security.md says to take a long one here.
 """
 
 from __future__ import annotations
@@ -18,43 +19,52 @@ from variet.assistant.problems import ToolProblem
 
 _COST = 2**17  # 128 MiB, half a second
 _HIGHEST_COST = 2**20
+_NO_PIN = 0  # in the place of the cost: sealed by the system's key
+KEY_BYTES = 32
 _NONCE_BYTES = 12
 _FOR = b"variet secrets 1"  # sealed with it: a box of another kind or version does not open
 
 
 class SealedFile:
-    """Opened by `unlock` after each start. Raises ToolProblem."""
+    """Opened by `unlock` after each start, or by the key that the system handed over. Raises ToolProblem."""
 
     kind = "sealed file"
 
-    def __init__(self, file: Path, cost: int = _COST) -> None:
+    def __init__(self, file: Path, cost: int = _COST, key: bytes | None = None) -> None:
+        """`key`: of the system's, 32 bytes; None: the person's PIN opens it."""
         self._file = file
-        self._cost = cost
+        self._cost = _NO_PIN if key else cost
+        self._handed = key
         self._key: bytes | None = None
         self._salt = b""
         self._held: dict[str, str] = {}
 
     def unlock(self, pin: str) -> None:
         """The first time, whatever PIN is given seals it. Raises ToolProblem where it is not the one that did."""
-        if self._key is not None:
-            return
+        if self._key is None and self._handed is None:
+            self._open(pin)
+
+    def _open(self, pin: str) -> None:
+        """`pin` counts for nothing where the system handed a key over."""
         from cryptography.exceptions import InvalidTag
 
         try:
             sealed = json.loads(self._file.read_text(encoding="utf-8"))
             salt, nonce, box = (base64.b64decode(sealed[name], validate=True) for name in ("salt", "nonce", "box"))
             cost = int(sealed["cost"])
-            if not 2 <= cost <= _HIGHEST_COST or len(nonce) != _NONCE_BYTES:
+            if not (cost == _NO_PIN or 2 <= cost <= _HIGHEST_COST) or len(nonce) != _NONCE_BYTES:
                 raise ValueError("it is not one of ours")
-            key = _key(pin, salt, cost)
+            if (cost == _NO_PIN) != (self._handed is not None):
+                raise ValueError("it was sealed by the system's key" if cost == _NO_PIN else "it was sealed by a PIN")
+            key = self._handed or _key(pin, salt, cost)
             self._held = json.loads(_opened(key, nonce, box))
         except FileNotFoundError:
-            self._salt = secrets.token_bytes(16)
-            self._key = _key(pin, self._salt, self._cost)
+            self._salt = b"" if self._handed else secrets.token_bytes(16)
+            self._key = self._handed or _key(pin, self._salt, self._cost)
             return
         except InvalidTag:
             mend = "Take the PIN that sealed it, or move it away and sign in again"
-            raise ToolProblem("locked", f"{self._file} was sealed by another PIN, or changed", mend) from None
+            raise ToolProblem("locked", f"{self._file} was sealed by another PIN or key, or changed", mend) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             mend = "Move it away and sign in again"
             raise ToolProblem("unavailable", f"{self._file} cannot be read: {error}", mend) from None
@@ -62,7 +72,7 @@ class SealedFile:
 
     def reseal(self, pin: str) -> None:
         """By another PIN, from now on."""
-        if self._key is None:
+        if self._key is None or self._handed is not None:
             return
         self._salt = secrets.token_bytes(16)
         self._key = _key(pin, self._salt, self._cost)
@@ -86,6 +96,8 @@ class SealedFile:
             self._write()
 
     def _need(self) -> bytes:
+        if self._key is None and self._handed is not None:
+            self._open("")
         if self._key is None:
             raise ToolProblem("locked", "your accounts are sealed by your PIN", "Run: variet auth unlock")
         return self._key

@@ -1,0 +1,231 @@
+"""The broker's own copy of Variet, which nobody but root can change: what its person can write must not run as it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import variet
+from variet.errors import VarietError
+
+_EXTRA = "agent"
+_REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][\w.-]*)\s*(?:\[([^]]*)\])?")
+_OF_EXTRA = re.compile(r"\bextra\s*==\s*['\"]([^'\"]+)['\"]")
+_HOMES = ("/home/", "/root/", "/run/user/")  # ProtectHome= of its service
+_SKIPPED = ("__pycache__", ".pyc", "direct_url.json")
+
+# What a Python is made of, as it sees itself: all that is mapped once it did what the broker does, and its library.
+_PARTS = """
+import ctypes, json, os, sqlite3, ssl, sys, sysconfig
+mapped = {line.split(None, 5)[5].strip() for line in open("/proc/self/maps") if "/" in line}
+mapped = {path for path in mapped if os.path.isfile(path)}
+print(json.dumps({
+    "version": list(sys.version_info[:2]),
+    "parts": sorted({os.path.realpath(sys.executable), *mapped,
+        *(os.path.realpath(sysconfig.get_path(kind)) for kind in ("stdlib", "platstdlib"))}),
+}))
+"""
+
+# Run as somebody: the first of the paths, or what they lie in, or lies in them, that this user can write to.
+_WRITABLE = """
+import json, os, sys
+def first(paths):
+    for path in paths:
+        around = path
+        while True:
+            if os.access(around, os.W_OK):
+                return around
+            if around == "/":
+                break
+            around = os.path.dirname(around)
+        for folder, folders, files in os.walk(path):
+            for name in [*folders, *files]:
+                inside = os.path.join(folder, name)
+                if os.access(inside, os.W_OK):
+                    return inside
+    return ""
+print(json.dumps(first(json.load(sys.stdin))))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A user of this machine, with every group they are in."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: Path
+
+    @classmethod
+    def of(cls, name: str) -> Account:
+        """Raises KeyError where there is none."""
+        import pwd
+
+        found = pwd.getpwnam(name)
+        groups = tuple(os.getgrouplist(name, found.pw_gid))
+        return cls(name, found.pw_uid, found.pw_gid, groups, Path(found.pw_dir))
+
+    def run(
+        self, command: Sequence[str], typed: str = "", environment: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """As this user, with a bare environment. Root can. Raises OSError where they cannot even start it."""
+        return subprocess.run(
+            command, input=typed, capture_output=True, text=True, timeout=300, cwd="/", check=False, user=self.uid,
+            group=self.gid, extra_groups=self.groups, env={"PATH": "/usr/bin:/bin", **(environment or {})}, umask=0o077,
+        )  # fmt: skip
+
+
+def sound_python(chosen: Path | None, owner: Account) -> Path:
+    """A Python of this one's version that `owner` can run, and no part of which they can change.
+
+    `chosen`: by a person; else the one below this environment is tried, and the system's. Raises VarietError.
+    """
+    name = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    tried = [chosen] if chosen else [Path(sys.base_prefix) / "bin" / name, Path("/usr/bin") / name]
+    reasons = []
+    for one in tried:
+        why = _unsound(one, owner)
+        if not why:
+            return one.resolve()
+        reasons.append(f"{one}: {why}")
+    raise VarietError(
+        f"no Python here that {owner.name} cannot change: {'; '.join(reasons)}",
+        next_step=f"Install the system's own {name} and name it: --python PATH",
+    )
+
+
+def _unsound(python: Path, owner: Account) -> str:
+    """Why the broker should not run on it; empty: it may."""
+    try:
+        told = owner.run([str(python), "-I", "-c", _PARTS])
+        found = json.loads(told.stdout)
+    except FileNotFoundError:
+        return "is not there"
+    except PermissionError:
+        return f"{owner.name} cannot run it"
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return "does not run, or lacks sqlite3 or ssl"
+    if tuple(found["version"]) != sys.version_info[:2]:
+        return f"is of another version than {sys.version_info[0]}.{sys.version_info[1]}, for which Variet is here"
+    if at_home := [part for part in found["parts"] if part.startswith(_HOMES)]:
+        return f"lies in a home ({at_home[0]}), which the broker does not see"
+    told = owner.run([str(python), "-I", "-c", _WRITABLE], json.dumps(found["parts"]))
+    writable = str(json.loads(told.stdout or '"?"'))
+    return f"{owner.name} can change {writable}" if writable else ""
+
+
+def install(python: Path, folder: Path) -> None:
+    """Variet with all it needs, from where it runs now, as an environment of `python`; replaces what was there at once.
+
+    Raises VarietError, OSError; then what was there is as it was.
+    """
+    new, old = folder.with_name(f"{folder.name}.new"), folder.with_name(f"{folder.name}.old")
+    for one in (new, old):
+        shutil.rmtree(one, ignore_errors=True)
+    try:
+        _run([str(python), "-I", "-m", "venv", "--without-pip", "--symlinks", str(new)])
+        [site] = (new / "lib").glob("python*/site-packages")
+        for name in needed(f"variet[{_EXTRA}]"):
+            _copied(metadata.distribution(name), site)
+        _copy(Path(variet.__file__).parent, site / "variet")  # an editable installation lists no files
+        start = new / "bin" / "variet"
+        start.write_text(f"#!{folder}/bin/python -I\nfrom variet.cli import main\n\nmain()\n")
+        _run([str(new / "bin" / "python"), "-I", "-m", "compileall", "-q", "-j", "0", "-s", str(new), "-p",
+              str(folder), str(site)])  # fmt: skip
+        _readable(new)
+        start.chmod(0o755)
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+    finally:
+        for one in (new, old):
+            shutil.rmtree(one, ignore_errors=True)
+
+
+def needed(requirement: str) -> list[str]:
+    """The distributions that are here for it, without those for other systems or unwanted extras. Raises VarietError
+    where it is not here itself."""
+    found: dict[str, set[str]] = {}
+
+    def look(name: str, extras: set[str], *, must: bool) -> None:
+        name = re.sub(r"[-_.]+", "-", name).lower()  # PEP 503
+        if name in found and extras <= found[name]:
+            return
+        try:
+            requires = metadata.distribution(name).requires or []
+        except metadata.PackageNotFoundError:
+            if must:
+                raise VarietError(f"{name} is not installed here", next_step="Run: make setup-client") from None
+            return
+        found[name] = found.get(name, set()) | extras
+        for line in requires:
+            of = _OF_EXTRA.findall(line)
+            match = _REQUIREMENT.match(line)
+            if match and (not of or set(of) & found[name]):
+                look(match[1], set(re.findall(r"[\w.-]+", match[2] or "")), must=False)
+
+    match = _REQUIREMENT.match(requirement)
+    assert match is not None
+    look(match[1], set(re.findall(r"[\w.-]+", match[2] or "")), must=True)
+    return sorted(found)
+
+
+def _copied(distribution: metadata.Distribution, site: Path) -> None:
+    for file in distribution.files or []:
+        if ".." in file.parts or file.is_absolute() or file.name.endswith(".pth") or _skipped(file.parts):
+            continue  # scripts; paths that would lead elsewhere
+        if file.parts[0] == "variet":
+            continue
+        source, target = Path(str(distribution.locate_file(file))), site / file
+        if not os.path.lexists(source):
+            continue
+        _plain(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target, follow_symlinks=False)
+        shutil.copymode(source, target)
+
+
+def _copy(source: Path, target: Path) -> None:
+    for file in _files(source):
+        _plain(file)
+        to = target / file.relative_to(source)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, to, follow_symlinks=False)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    found = (path for path in sorted(folder.rglob("*")) if not path.is_dir())
+    return (path for path in found if not _skipped(path.relative_to(folder).parts))
+
+
+def _skipped(parts: Iterable[str]) -> bool:
+    return any(part.endswith(_SKIPPED) for part in parts)
+
+
+def _plain(file: Path) -> None:
+    """A link would have root read for its maker what they cannot read."""
+    if file.is_symlink() or not file.is_file():
+        raise VarietError("is no plain file", where=str(file), next_step="Set the environment up anew")
+
+
+def _readable(folder: Path) -> None:
+    """By everybody, and written by root alone, whatever the umask is."""
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+
+
+def _run(command: Sequence[str]) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, cwd="/")
+    if done.returncode:
+        raise VarietError(f"`{' '.join(command)}` failed: {(done.stderr or done.stdout).strip()[-2000:]}")

@@ -1,0 +1,140 @@
+"""A copy of this machine for one test: its files as they are, whatever is written thrown away; users, processes and a
+real systemd of its own. The network is this machine's, so that services of the test are in reach.
+
+Root makes it of namespaces and an overlay; where that is not allowed, tests that need it are skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+SYSTEMD = next((path for path in ("/lib/systemd/systemd", "/usr/lib/systemd/systemd") if Path(path).exists()), "")
+REPOSITORY = Path(__file__).resolve().parents[2]
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+_STARTS_S = 60.0
+
+# Kernel settings and devices are shared with this machine: neither can be written there, nor any clock be set.
+_MAKE = """
+set -e
+mount -t tmpfs machine "$1"
+mkdir "$1/up" "$1/work" "$1/root"
+mount -t overlay machine -o "lowerdir=/,upperdir=$1/up,workdir=$1/work" "$1/root"
+cd "$1/root"
+for kind in run tmp dev; do mount -t tmpfs -o mode=$([ $kind = tmp ] && echo 1777 || echo 755) machine $kind; done
+mkdir dev/shm dev/pts
+for name in null zero full random urandom tty; do touch dev/$name; mount --bind /dev/$name dev/$name; done
+mount -t tmpfs -o mode=1777 machine dev/shm
+mount -t devpts -o newinstance,ptmxmode=0666,mode=620 machine dev/pts
+ln -s pts/ptmx dev/ptmx
+ln -s /proc/self/fd dev/fd
+mount -t proc machine proc
+mount --bind proc/sys proc/sys
+mount -o remount,ro,bind proc/sys
+mount --rbind /sys sys
+mount --make-rprivate sys
+mount -o remount,ro,bind sys
+mount -t cgroup2 machine sys/fs/cgroup
+: > etc/fstab
+mount --make-rshared .
+shift
+exec env -i container=variet PATH="$PATH" setpriv --bounding-set=-sys_time,-sys_module,-sys_rawio,-syslog \
+  chroot . "$@"
+"""
+
+
+class Machine:
+    """`made`: whatever runs in it ends with this process's child; `run` is root's unless another user is named."""
+
+    def __init__(self, first: int) -> None:
+        self._enter = [
+            "nsenter", "--target", str(first), "--mount", "--pid", "--uts", "--ipc", "--cgroup", "--root", "--wd=/",
+        ]  # fmt: skip
+
+    def words(self, *command: str, user: str = "root", environment: dict[str, str] | None = None) -> list[str]:
+        """What runs a command there."""
+        home = "/root" if user == "root" else f"/home/{user}"
+        told = {"PATH": _PATH, "HOME": home, "USER": user, "LANG": "C.UTF-8", **(environment or {})}
+        change = [] if user == "root" else ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"]
+        return [*self._enter, "env", "-i", *(f"{name}={value}" for name, value in told.items()), *change, *command]
+
+    def run(
+        self, *command: str, user: str = "root", typed: str = "", environment: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Whatever its exit code is."""
+        return subprocess.run(
+            self.words(*command, user=user, environment=environment), input=typed, capture_output=True, text=True,
+            timeout=300, check=False,
+        )  # fmt: skip
+
+    def must(self, *command: str, user: str = "root", typed: str = "") -> str:
+        """Its standard output; fails the test where it fails."""
+        done = self.run(*command, user=user, typed=typed)
+        assert done.returncode == 0, f"{command}: {done.stderr}{done.stdout}"
+        return done.stdout
+
+    def variet(self, *words: str, user: str = "root", typed: str = "") -> subprocess.CompletedProcess[str]:
+        """As this checkout has it."""
+        return self.run(sys.executable, "-m", "variet", *words, user=user, typed=typed)
+
+    def user(self, name: str) -> None:
+        """A person with a home, who can run this checkout."""
+        self.must("useradd", "--create-home", "--shell", "/bin/bash", name)
+
+    def write(self, path: str, text: str) -> None:
+        self.must("mkdir", "-p", str(Path(path).parent))
+        self.must("tee", path, typed=text)
+
+
+def lacking() -> str:
+    """Why none can be made here; empty: one can."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return "needs root on Linux, for users and services of its own"
+    if not SYSTEMD or shutil.which("unshare") is None:
+        return "needs systemd and unshare"
+    done = subprocess.run(
+        ["unshare", "--mount", "--pid", "--fork", "--cgroup", "sh", "-c", "mount -t tmpfs none /mnt"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    return f"this machine lets nobody make one: {done.stderr.strip()}" if done.returncode else ""
+
+
+@contextmanager
+def machine(folder: Path) -> Iterator[Machine]:
+    """`folder`: empty; the machine's files are mounted there, in a namespace that nobody else sees."""
+    outer = subprocess.Popen(
+        ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "--cgroup", "--propagation", "private",
+         "bash", "-c", _MAKE, "make", str(folder), SYSTEMD, "--unit=basic.target", "--show-status=no"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        env={"PATH": _PATH},
+    )  # fmt: skip
+    try:
+        made = Machine(_first_of(outer))
+        while made.run("systemctl", "is-system-running", "--wait").stdout.strip() not in ("running", "degraded"):
+            assert outer.poll() is None, outer.stderr and outer.stderr.read()
+            time.sleep(0.05)
+        for path in {Path(sys.base_prefix), REPOSITORY, Path(sys.prefix)}:
+            made.must("chmod", "o+rx", *map(str, (path, *path.parents)))  # in the copy alone
+        yield made
+    finally:
+        outer.kill()
+        outer.wait()
+
+
+def _first_of(outer: subprocess.Popen[str]) -> int:
+    """The machine's first process, once it is systemd."""
+    children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children")
+    until = time.monotonic() + _STARTS_S
+    while time.monotonic() < until:
+        assert outer.poll() is None, f"no machine: {outer.stderr.read() if outer.stderr else ''}"
+        for pid in children.read_text().split():
+            if Path(f"/proc/{pid}/comm").read_text().strip() == "systemd":
+                return int(pid)
+        time.sleep(0.02)
+    raise AssertionError("the machine did not start")
