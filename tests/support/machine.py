@@ -20,7 +20,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _STARTS_S = 60.0
 
-# Kernel settings and devices are shared with this machine: neither can be written there, nor any clock be set.
+# The kernel's settings, its clock and its devices are this machine's, too: what would change them is left out. (A /proc
+# of which a part cannot be written would keep ordinary users from making namespaces.)
 _MAKE = """
 set -e
 mount -t tmpfs machine "$1"
@@ -35,17 +36,20 @@ mount -t devpts -o newinstance,ptmxmode=0666,mode=620 machine dev/pts
 ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
 mount -t proc machine proc
-mount --bind proc/sys proc/sys
-mount -o remount,ro,bind proc/sys
+for name in sysctl binfmt modules-load udevd timesyncd; do
+  ln -sf /dev/null etc/systemd/system/systemd-$name.service
+done
 mount --rbind /sys sys
 mount --make-rprivate sys
 mount -o remount,ro,bind sys
 mount -t cgroup2 machine sys/fs/cgroup
 : > etc/fstab
-mount --make-rshared .
+mkdir -p mnt/before
+pivot_root . mnt/before
+umount --lazy /mnt/before
+mount --make-rshared /
 shift
-exec env -i container=variet PATH="$PATH" setpriv --bounding-set=-sys_time,-sys_module,-sys_rawio,-syslog \
-  chroot . "$@"
+exec env -i container=variet PATH="$PATH" setpriv --bounding-set=-sys_time,-sys_module,-sys_rawio,-syslog "$@"
 """
 
 
@@ -54,7 +58,7 @@ class Machine:
 
     def __init__(self, first: int) -> None:
         self._enter = [
-            "nsenter", "--target", str(first), "--mount", "--pid", "--uts", "--ipc", "--cgroup", "--root", "--wd=/",
+            "nsenter", "--target", str(first), "--mount", "--pid", "--uts", "--ipc", "--cgroup", "--root", "--wd",
         ]  # fmt: skip
 
     def words(self, *command: str, user: str = "root", environment: dict[str, str] | None = None) -> list[str]:
@@ -79,9 +83,11 @@ class Machine:
         assert done.returncode == 0, f"{command}: {done.stderr}{done.stdout}"
         return done.stdout
 
-    def variet(self, *words: str, user: str = "root", typed: str = "") -> subprocess.CompletedProcess[str]:
+    def variet(
+        self, *words: str, user: str = "root", typed: str = "", environment: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """As this checkout has it."""
-        return self.run(sys.executable, "-m", "variet", *words, user=user, typed=typed)
+        return self.run(sys.executable, "-m", "variet", *words, user=user, typed=typed, environment=environment)
 
     def user(self, name: str) -> None:
         """A person with a home, who can run this checkout."""
@@ -109,8 +115,8 @@ def lacking() -> str:
 def machine(folder: Path) -> Iterator[Machine]:
     """`folder`: empty; the machine's files are mounted there, in a namespace that nobody else sees."""
     outer = subprocess.Popen(
-        ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "--cgroup", "--propagation", "private",
-         "bash", "-c", _MAKE, "make", str(folder), SYSTEMD, "--unit=basic.target", "--show-status=no"],
+        ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "--cgroup", "--propagation",
+         "private", "bash", "-c", _MAKE, "make", str(folder), SYSTEMD, "--unit=basic.target", "--show-status=no"],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
         env={"PATH": _PATH},
     )  # fmt: skip

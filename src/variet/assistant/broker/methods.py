@@ -192,7 +192,8 @@ class Methods:
     async def call(self, line: Line, method: str, params: Any) -> Any:
         known = self._table.get(method)
         if known is None:
-            raise ToolProblem("bad_request", f"the broker knows no {method!r}; is one of both older?")
+            newer = "Start it anew" if not self._place.own_user else "Install it again: sudo variet broker install"
+            raise ToolProblem("bad_request", f"the broker knows no {method!r}; is one of both older?", newer)
         rank, shape, do = known
         if (rank == "approver" and not line.approver) or (rank == "person" and not line.person):
             self._broker.note("refused", method=method, approver=line.approver)

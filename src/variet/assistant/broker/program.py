@@ -17,6 +17,7 @@ import variet
 from variet.errors import VarietError
 
 _EXTRA = "agent"
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 _REQUIREMENT = re.compile(r"\s*([A-Za-z0-9][\w.-]*)\s*(?:\[([^]]*)\])?")
 _OF_EXTRA = re.compile(r"\bextra\s*==\s*['\"]([^'\"]+)['\"]")
 _HOMES = ("/home/", "/root/", "/run/user/")  # ProtectHome= of its service
@@ -157,8 +158,10 @@ def needed(requirement: str) -> list[str]:
     where it is not here itself."""
     found: dict[str, set[str]] = {}
 
-    def look(name: str, extras: set[str], *, must: bool) -> None:
-        name = re.sub(r"[-_.]+", "-", name).lower()  # PEP 503
+    def look(requirement: str, *, must: bool) -> None:
+        match = _REQUIREMENT.match(requirement)
+        assert match is not None, requirement
+        name, extras = _normal(match[1]), {_normal(one) for one in _NAME.findall(match[2] or "")}
         if name in found and extras <= found[name]:
             return
         try:
@@ -169,15 +172,17 @@ def needed(requirement: str) -> list[str]:
             return
         found[name] = found.get(name, set()) | extras
         for line in requires:
-            of = _OF_EXTRA.findall(line)
-            match = _REQUIREMENT.match(line)
-            if match and (not of or set(of) & found[name]):
-                look(match[1], set(re.findall(r"[\w.-]+", match[2] or "")), must=False)
+            of = {_normal(extra) for extra in _OF_EXTRA.findall(line)}
+            if not of or of & found[name]:
+                look(line, must=False)
 
-    match = _REQUIREMENT.match(requirement)
-    assert match is not None
-    look(match[1], set(re.findall(r"[\w.-]+", match[2] or "")), must=True)
+    look(requirement, must=True)
     return sorted(found)
+
+
+def _normal(name: str) -> str:
+    """PEP 503: of distributions, and by PEP 685 of extras."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _copied(distribution: metadata.Distribution, site: Path) -> None:
