@@ -10,12 +10,10 @@ import sys
 import time
 from typing import Any, Self
 
-from acp.connection import Connection
-from acp.exceptions import RequestError
-
 from variet import paths
 from variet.approval import Approval, Decision
 from variet.assistant.broker import endpoint, place
+from variet.assistant.broker.rpc import Asking
 from variet.assistant.environment import environment
 from variet.assistant.problems import ToolProblem
 
@@ -38,8 +36,7 @@ class BrokerClient:
     def __init__(self, where: place.Place | None = None, *, start: bool = True) -> None:
         self._where = where or place.mine()
         self._start = start
-        self._connection: Connection | None = None
-        self._listening: asyncio.Task[None] | None = None
+        self._line: Asking | None = None
         self._opening = asyncio.Lock()
 
     async def __aenter__(self) -> Self:
@@ -49,12 +46,9 @@ class BrokerClient:
         await self.close()
 
     async def close(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.close()
-        if self._listening is not None:
-            self._listening.cancel()
-            await asyncio.gather(self._listening, return_exceptions=True)
+        line, self._line = self._line, None
+        if line is not None:
+            await line.close()
 
     async def call(self, method: str, answer_s: float = _ANSWER_S, /, **params: Any) -> Any:
         """`answer_s`: how long an answer may take. Raises ToolProblem.
@@ -64,12 +58,10 @@ class BrokerClient:
         """
         waits_s = [] if method == "use" else list(_AGAIN_S)
         while True:
-            connection = await self._open()
+            line = await self._open()
             try:
                 async with asyncio.timeout(answer_s):
-                    return await connection.send_request(method, params)
-            except RequestError as error:
-                raise endpoint.as_problem(error) from None
+                    return await line.ask(method, params)
             except TimeoutError:
                 raise ToolProblem("broker_down", "the broker does not answer", _SEE_LOG) from None
             except OSError as error:
@@ -101,19 +93,18 @@ class BrokerClient:
 
     # --- the line ---
 
-    async def _open(self) -> Connection:
+    async def _open(self) -> Asking:
         async with self._opening:
-            if self._connection is not None and self._listening is not None and not self._listening.done():
-                return self._connection
+            if self._line is not None and self._line.is_open:
+                return self._line
             await self.close()
             reader, writer = await self._reached()
             uid = endpoint.peer_uid(writer)
             if not self._where.trusts(uid):
                 writer.close()
                 raise ToolProblem("broker_down", f"what listens there is no broker of yours (user id {uid})")
-            self._connection = endpoint.talk(reader, writer, _answers_nothing)
-            self._listening = asyncio.create_task(self._connection.main_loop())
-            return self._connection
+            self._line = Asking(reader, writer)
+            return self._line
 
     async def _reached(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         deadline = time.monotonic() + (_RESTART_S if self._where.own_user else _START_S)
@@ -143,10 +134,6 @@ class BrokerClient:
         if code:
             raise ToolProblem("broker_down", "the broker did not start", _SEE_LOG)
         return process if code is None else None  # another was there, which may just have ended
-
-
-async def _answers_nothing(method: str, _params: Any, _notification: bool) -> Any:
-    raise RequestError.method_not_found(method)
 
 
 def _started(where: place.Place) -> subprocess.Popen[bytes]:

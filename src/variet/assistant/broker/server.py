@@ -9,18 +9,16 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from variet import paths
 from variet.assistant.audit.log import AuditLog
-from variet.assistant.broker import endpoint, place
+from variet.assistant.broker import endpoint, place, rpc
 from variet.assistant.broker.approvers import Approvers
 from variet.assistant.broker.broker import Broker
 from variet.assistant.broker.carriers import Carrier
 from variet.assistant.broker.methods import Line, Methods
 from variet.assistant.broker.store import Store
 from variet.assistant.google.accounts import Accounts
-from variet.assistant.problems import ToolProblem
 from variet.assistant.secrets.keep import handed_key, keep
 from variet.system import tell_supervisor
 
@@ -120,25 +118,11 @@ class BrokerServer:
             if not self._where.trusts(uid):
                 self.broker.note("stranger", uid=uid)
                 return
-            await self._talk(reader, writer)
+            line = Line()
+            await rpc.answer(reader, writer, lambda method, params: self._methods.call(line, method, params))
         except (ConnectionError, asyncio.CancelledError):
             pass  # it left, or the broker ends
         finally:
             self._lines.discard(task)
             self._quiet_since = time.monotonic()
             writer.close()
-
-    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        line = Line()
-
-        async def answer(method: str, params: Any, _notification: bool) -> Any:
-            try:
-                return await self._methods.call(line, method, params)
-            except ToolProblem as problem:
-                raise endpoint.as_error(problem) from None
-
-        connection = endpoint.talk(reader, writer, answer)
-        try:
-            await connection.main_loop()
-        finally:
-            await connection.close()
