@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -181,7 +182,13 @@ async def test_the_doctor_tells_what_of_the_assistant_lacks_and_when_a_sign_in_e
             assert "if its app is still in Testing" in found["sign-in that reads"]["detail"]
             assert "Google ends it on" in found["sign-in that writes"]["detail"]
             assert found["sign-in that reads"]["warning"] and "step 4" in found["sign-in that reads"]["mend"]
-            await strict.order("clock", ahead_s=8 * 86_400)
+            assert "clock" not in found
+            await strict.order("clock", ahead_s=-7_200)
+            code, found = await doctor()
+            assert code == 1 and re.fullmatch(
+                r"this machine's is (2:00:00|1:59:5\d|2:00:0\d) ahead of Google's", found["clock"]["detail"]
+            )
+            await strict.order("clock", ahead_s=7_200 + 8 * 86_400)
         async with BrokerClient(here(tmp_path), start=False) as server:
             with pytest.raises(ToolProblem, match="Google ended this sign-in"):
                 await server.call("token", service="mail", stale=(await server.call("token", service="mail"))["token"])

@@ -64,6 +64,48 @@ async def test_mail_is_found_and_read_as_a_person_sees_it(strict: Google, tmp_pa
         assert link["named"] and not link["hit"]
 
 
+async def test_clocks_that_differ_keep_nobody_from_their_mail(strict: Google, tmp_path: Path) -> None:
+    await strict.mail(message("Lunch?", "Noon?"))
+    async with desk(tmp_path, strict, "mail", "read") as made:
+        for ahead_s in (3_700, -10_000, 20_000):  # what a token has left is another time there than here
+            await strict.order("clock", ahead_s=ahead_s)
+            assert [hit["subject"] for hit in (await made.call("search", query="lunch"))["hits"]] == ["Lunch?"]
+        renewed = [one for one in await strict.order("log") if one["path"] == "/token"]
+        assert len(renewed) == 3, "signed in once, and renewed when Google said that it is over"
+
+
+async def test_a_large_thread_is_read_part_by_part(strict: Google, tmp_path: Path) -> None:
+    """Text of 33 MB in 12 mails, which is more than one answer may have, and a film of 20 MB."""
+    thread = ""
+    line = "A line of the minutes, of no great interest to anybody at all.\n"
+    for number in range(12):
+        started = await strict.mail(
+            message(f"Minutes {number}", line * 44_000, Date=f"Thu, 26 Nov 2026 {number + 8:02}:00:00 +0000"),
+            thread=thread,
+        )
+        thread = thread or started["threadId"]
+    film = message("The film", "See the film.")
+    film.add_attachment(b"a,b\n" * 5_000_000, maintype="text", subtype="csv", filename="film.csv")
+    alone = (await strict.mail(film))["threadId"]
+    async with desk(tmp_path, strict, "mail", "read") as made:
+        seen: list[str] = []
+        part: int | None = 1
+        while part:
+            told = await made.call("read", thread=thread, part=part)
+            assert told["count"] == 12 and len(json.dumps(told)) < 30_000
+            seen += [letter["subject"] for letter in told["letters"]]
+            part = told["next_part"]
+        assert seen == [f"Minutes {number}" for number in reversed(range(12))]
+        assert "has 6 parts" in await made.call("read", thread=thread, part=7)
+        asked = [one["path"] for one in await strict.order("log") if "/messages/" in one["path"]]
+        assert len(asked) == len({*asked}) == 12, "each mail was asked for once"
+        [letter] = (await made.call("read", thread=alone))["letters"]
+        [csv] = letter["attachments"]
+        assert (letter["text"], csv["bytes"]) == ("See the film.", 20_000_000)
+        refused = await made.call("attachment", message=letter["message"], attachment=csv["attachment"])
+        assert "20,000,000 bytes, too many" in refused
+
+
 async def test_mail_in_any_encoding_is_read(strict: Google, tmp_path: Path) -> None:
     def text(charset: str, body: bytes, *more: str) -> bytes:
         return "\r\n".join([f"Content-Type: text/plain; charset={charset}", *more, "", ""]).encode() + body

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from variet.assistant.sanitize import characters
 from variet.assistant.sanitize.characters import seen
 from variet.assistant.sanitize.html import cleaned, linked_sheets
 from variet.assistant.sanitize.styles import opened
@@ -200,3 +203,11 @@ def test_styles_that_nest_without_end_are_refused() -> None:
 def test_deep_and_large_pages_end() -> None:
     readable("<div>" * 20_000 + "x")
     readable("<p style='color:red'>x</p>" * 3_000)
+
+
+def test_characters_that_are_taken_by_the_run_are_seen_wherever_they_stand() -> None:
+    for code in range(sys.maxunicode + 1):
+        if characters._PLAIN.fullmatch(chr(code)):
+            assert all(
+                characters._shown(f"{before}{chr(code)}{after}", 1) for before in "a\u200d" for after in "a\ufe0f"
+            )

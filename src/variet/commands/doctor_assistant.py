@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 from variet.assistant import settings
 from variet.assistant.broker.client import BrokerClient
+from variet.assistant.google.clock import ahead_s
 from variet.assistant.google.lasting import lasting
 from variet.assistant.problems import ToolProblem
 from variet.assistant.search.searxng import SearXNG
 from variet.commands.doctor import Finding
 from variet.errors import VarietError
 
+_CLOCK_OFF_S = 90.0
 _PUBLISH = "publish its app (docs/google.md, step 4), then sign in again: variet auth google"
 
 
@@ -54,6 +57,12 @@ async def _broker() -> AsyncIterator[Finding]:
             return
         if not any(one["purpose"] == "read" for one in accounts):
             yield Finding("sign-ins", False, "mail and calendar cannot be read", "variet auth google (docs/google.md)")
+        else:
+            off_s = await ahead_s()
+            if off_s is not None and abs(off_s) > _CLOCK_OFF_S:
+                which = "ahead of" if off_s > 0 else "behind"
+                off = f"this machine's is {timedelta(seconds=round(abs(off_s)))} {which} Google's"
+                yield Finding("clock", False, off, "have it set by the network: sudo timedatectl set-ntp true")
         for one in accounts:
             what = f"sign-in that {one['purpose']}s"
             known = lasting(one["since_s"], one["ends_s"], time.time())

@@ -142,6 +142,7 @@ async function answered(request, { incoming }) {
   }
   const answer = await routed(request, url, body)
   line.status = answer.status
+  answer.headers.set('date', new Date(now() * 1000).toUTCString())
   return answer
 }
 

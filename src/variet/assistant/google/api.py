@@ -97,13 +97,20 @@ class GoogleApi:
             async for part in answer.aiter_bytes():
                 held += part
                 if len(held) > _MOST_BYTES:
-                    raise ToolProblem("unsupported_type", f"Google's answer is larger than {_MOST_BYTES // 2**20} MiB")
+                    raise TooLarge
         finally:
             await answer.aclose()
         plain = {
             name: value for name, value in answer.headers.items() if name not in ("content-encoding", "content-length")
         }
         return httpx.Response(answer.status_code, headers=plain, content=bytes(held), request=answer.request)
+
+
+class TooLarge(ToolProblem):
+    """More than is read of one answer."""
+
+    def __init__(self) -> None:
+        super().__init__("unsupported_type", f"Google's answer is larger than {_MOST_BYTES // 2**20} MiB")
 
 
 class _Again(Exception):

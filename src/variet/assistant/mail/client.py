@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from variet.assistant.google.api import GoogleApi
+from variet.assistant.google.api import GoogleApi, TooLarge
 from variet.assistant.mail import parts
 from variet.assistant.mail.models import Content, Found, Hit, Labels, Letter, Thread
 from variet.assistant.problems import ToolProblem
@@ -17,6 +17,7 @@ _BOX = "/gmail/v1/users/me"
 _AT_ONCE = 8
 _LETTER_CHARS = 6_000
 _PART_CHARS = 12_000
+_MOST_KEPT = 300
 _MOST_ATTACHED_BYTES = 5 * 1024 * 1024
 _HEADERS = ["From", "To", "Subject", "Date"]
 _SYSTEM = {"INBOX": "inbox", "UNREAD": "unread", "STARRED": "starred", "IMPORTANT": "important", "SENT": "sent",
@@ -30,6 +31,7 @@ class Mailbox:
         self._api = api
         self._gate = asyncio.Semaphore(_AT_ONCE)
         self._labels: dict[str, str] = {}
+        self._letters: dict[tuple[str, bool], Letter] = {}  # the last that were read: a thread's next part goes on
 
     async def search(self, query: str, most: int, page: str) -> Found:
         listed = await self._api.get(f"{_BOX}/messages", q=query or None, maxResults=most, pageToken=page or None)
@@ -47,19 +49,51 @@ class Mailbox:
 
     async def read(self, thread: str, part: int, *, quotes: bool) -> Thread:
         """Newest first, some letters a part."""
-        told = await self._api.get(f"{_BOX}/threads/{_id(thread)}", format="full")
-        messages = sorted(told.get("messages") or (), key=lambda one: int(one.get("internalDate") or 0), reverse=True)
-        messages = [one for one in messages if "DRAFT" not in (one.get("labelIds") or ())] or messages
         names = await self._names()
-        letters = await asyncio.gather(*(asyncio.to_thread(_letter, one, names, quotes) for one in messages))
+        try:
+            whole = await self._thread(thread, "full") if part == 1 else None
+        except TooLarge:
+            whole = None
+        if whole is not None:
+            messages = whole
+            letters = await asyncio.gather(*(asyncio.to_thread(_letter, one, names, quotes) for one in messages))
+            self._keep(letters, quotes=quotes)
+        else:  # of a long one its further parts, from memory; of one that is too large to be had at once, each mail
+            messages = await self._thread(thread, "minimal")
+            letters = await self._one_by_one(messages, names, part, quotes=quotes)
         sides = _sides(letters)
         if not 1 <= part <= max(1, len(sides)):
             raise ToolProblem("bad_request", f"this thread has {len(sides)} parts")
         subject = letters[-1].subject if letters else ""
         return Thread(
-            thread=thread, subject=subject, letters=sides[part - 1] if sides else [], count=len(letters), part=part,
+            thread=thread, subject=subject, letters=sides[part - 1] if sides else [], count=len(messages), part=part,
             next_part=part + 1 if part < len(sides) else None,
         )  # fmt: skip
+
+    async def _thread(self, thread: str, form: str) -> list[dict[str, Any]]:
+        return _newest_first(await self._api.get(f"{_BOX}/threads/{_id(thread)}", format=form))
+
+    async def _one_by_one(
+        self, messages: list[dict[str, Any]], names: dict[str, str], part: int, *, quotes: bool
+    ) -> list[Letter]:
+        """As many as this part and the beginning of the next take."""
+        letters: list[Letter] = []
+        for message in messages:
+            name = str(message["id"])
+            letter = self._letters.get((name, quotes))
+            if letter is None:
+                told = await self._api.get(f"{_BOX}/messages/{_id(name)}", format="full")
+                letter = await asyncio.to_thread(_letter, told, names, quotes)
+                self._keep([letter], quotes=quotes)
+            letters.append(letter.model_copy(update={"labels": _named(message.get("labelIds") or [], names)}))
+            if len(_sides(letters)) > part:
+                break
+        return letters
+
+    def _keep(self, letters: list[Letter], *, quotes: bool) -> None:
+        self._letters.update({(letter.message, quotes): letter for letter in letters})
+        for oldest in list(self._letters)[: max(0, len(self._letters) - _MOST_KEPT)]:
+            del self._letters[oldest]
 
     async def attachment(self, message: str, attachment: str, part: int) -> Content:
         """Its text, where it is a text; others are named, not opened: what reads them is what attackers write for."""
@@ -101,6 +135,12 @@ class Mailbox:
             return await self._api.get(
                 f"{_BOX}/messages/{_id(message)}", format="metadata", metadataHeaders=_HEADERS
             )  # fmt: skip
+
+
+def _newest_first(thread: dict[str, Any]) -> list[dict[str, Any]]:
+    """Its messages; drafts only where there is nothing else."""
+    messages = sorted(thread.get("messages") or (), key=lambda one: int(one.get("internalDate") or 0), reverse=True)
+    return [one for one in messages if "DRAFT" not in (one.get("labelIds") or ())] or messages
 
 
 def _hit(message: dict[str, Any], names: dict[str, str]) -> Hit:

@@ -5,8 +5,13 @@ Joiners stay where writing needs them: between letters of scripts that join, and
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
+# What most texts are made of: always seen, whatever stands beside it. Latin, Cyrillic, Japanese, Chinese, Korean.
+_PLAIN = re.compile(
+    "[\n\t\x20-\x7e\xa0-\xac\xae-\u02ff\u0400-\u052f\u3041-\u3096\u30a0-\u30ff\u4e00-\u9ffc\uac00-\ud7a3]+"
+)
 _JOINERS = "\u200c\u200d"
 _KEPT = "\n\t"
 _SELECTORS = range(0xFE00, 0xFE10)
@@ -24,6 +29,10 @@ def seen(text: str) -> tuple[str, int]:
     kept: list[str] = []
     at = 0
     while at < len(text):
+        if plain := _PLAIN.match(text, at):
+            kept.append(plain[0])
+            at = plain.end()
+            continue
         one = text[at]
         flag = next((flag for flag in _FLAGS if one == flag[0] and text.startswith(flag, at)), "")
         if flag:
