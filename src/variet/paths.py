@@ -63,10 +63,11 @@ def private_dir(path: Path) -> Path:
     return path
 
 
-def write_whole(path: Path, content: str | bytes, mode: int = 0o644) -> None:
+def write_whole(path: Path, content: str | bytes, mode: int = 0o644, *, durable: bool = False) -> None:
     """Write a small file in one step: readers see the old or the new one, and nobody else what is private on the way.
 
-    The folder is made where it lacks. Raises OSError, and then leaves nothing behind.
+    The folder is made where it lacks. `durable`: it is on the disk before this returns. Raises OSError, and then leaves
+    nothing behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
@@ -74,6 +75,9 @@ def write_whole(path: Path, content: str | bytes, mode: int = 0o644) -> None:
     try:
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
             file.write(data)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         temporary.replace(path)
     except OSError:
         temporary.unlink(missing_ok=True)

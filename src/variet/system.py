@@ -16,10 +16,10 @@ Runner = Callable[[Sequence[str]], tuple[int, str]]
 """Runs a command: (exit code, output)."""
 
 
-def run_here(command: Sequence[str]) -> tuple[int, str]:
+def run_here(command: Sequence[str], timeout_s: float = 60.0) -> tuple[int, str]:
     """A `Runner` that really runs it."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return 127, str(error)
     return done.returncode, done.stdout + done.stderr

@@ -204,11 +204,18 @@ async def test_a_broker_that_is_installed_works_and_a_shell_does_nothing_to_it(c
     assert "stranger" in shown and "pin_set by=root" in shown, shown
     log = copy.variet("audit", "verify", user="ada", typed=f"{NEW_PIN}\n")
     assert log.stdout == "every line is as it was written\n"
-    other = copy.variet("broker", "install", "--user", "bob")
-    assert other.returncode == 1 and "variet broker uninstall" in other.stderr
+
+    # What it keeps is nobody else's, after it was taken away too.
+    by_copy = [str(unit.PROGRAM / "bin" / "variet"), "broker"]
+    assert f"sudo {by_copy[0]} broker uninstall" in copy.run(*by_copy, "uninstall", user="ada").stderr
+    copy.must(*by_copy, "uninstall")
+    other = copy.variet("broker", "install", "--user", "bob", typed=f"{PIN}\n")
+    assert other.returncode == 1 and "is that of ada" in other.stderr and "uninstall --purge" in other.stderr
 
     # What was made is unmade.
-    assert copy.variet("broker", "uninstall", "--purge").returncode == 0
+    purged = copy.variet("broker", "uninstall", "--purge")
+    assert purged.returncode == 0, purged.stderr
+    assert copy.run("id", unit.USER).returncode == 1
     left = copy.run("find", "/etc", "/usr/local", "/var/lib", "/run", "-name", "*variet*").stdout.split()
     assert left == [f"/etc/systemd/system/{unit.NAME}.service.d", "/etc/variet"], left
     assert "as your own user" in copy.variet("broker", "status", user="ada").stdout

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from variet.assistant.audit import log
+from variet.assistant.audit.flood import Flood
 from variet.assistant.audit.log import AuditLog
 
 
@@ -64,3 +66,53 @@ def test_a_line_that_a_crash_cut_is_told_and_the_log_goes_on(tmp_path: Path) -> 
         torn.write(b'{"ts_ms": 1, "event": "as')
     head = written(file, 2)
     assert log.wrong_with(file, head) == ["line 7 cannot be read: it was cut or changed"]
+
+
+def test_a_long_log_is_begun_again_from_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "audit.jsonl"
+    head = written(file, 50)
+    monkeypatch.setattr(log, "_END_BYTES", 2_000)
+    monkeypatch.setattr(log, "lines", lambda _: pytest.fail("it need not be read whole"))
+    again = AuditLog(file)
+    assert again.head == head and again.knows(head)
+    again.close()
+    monkeypatch.undo()
+    monkeypatch.setattr(log, "_END_BYTES", 10)
+    again = AuditLog(file)
+    assert again.head == head, "what cannot be read by its end alone is read whole"
+    again.close()
+
+
+def test_a_full_disk_leaves_no_half_of_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "audit.jsonl"
+    made = AuditLog(file)
+    head = made.add(1, "asked", tool="mail.send")
+    real = made._out
+
+    class Full:
+        """As a disk is that takes half of it."""
+
+        def write(self, data: bytes) -> int:
+            return real.write(data[: len(data) // 2])
+
+        def fileno(self) -> int:
+            return real.fileno()
+
+    made._out = Full()  # type: ignore[assignment]
+    with pytest.raises(OSError, match="No space left"):
+        made.add(2, "asked", tool="mail.send")
+    made._out = real
+    assert log.wrong_with(file, head) == []
+    assert log.wrong_with(file, made.add(3, "asked", tool="mail.send")) == []
+    made.close()
+
+
+def test_what_anybody_can_cause_keeps_to_a_measure() -> None:
+    now = [0]
+    flood = Flood(3, lambda: now[0])
+    assert [flood.lets("stranger") for _ in range(5)] == [(True, 0)] * 3 + [(False, 0)] * 2
+    assert flood.lets("judged") == (True, 0), "each by itself"
+    now[0] = 60_000
+    assert flood.lets("stranger") == (True, 2)
+    now[0] = 10  # a clock that was set back
+    assert flood.lets("stranger") == (True, 0)

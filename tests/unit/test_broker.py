@@ -251,6 +251,29 @@ async def test_nobody_fills_the_desk() -> None:
             await made.asked("one more")
         assert raised.value.code == "rate_limited"
         await made.asked("of another client", asker=Asker("another"))
+        for number in range(79):
+            await made.asked(str(number), asker=Asker(f"client {number}"))
+        with pytest.raises(ToolProblem, match="more waits for a decision than a person looks at"):
+            await made.asked("of whoever", asker=Asker("whoever"))
+        made.now_ms += DAY_MS
+        await made.asked("the next day", asker=Asker("whoever"))
+        assert len(made.broker.listed(("pending",))) == 1
+    with desk() as made:
+        await made.asked("x" * 2_000_000)
+        with pytest.raises(ToolProblem, match="more waits"):
+            await made.asked("y" * 2_000_000, asker=Asker("another"))
+
+
+async def test_whoever_knocks_all_day_fills_no_log() -> None:
+    with desk() as made:
+        for _ in range(500):
+            made.broker.note("stranger", uid=1002)
+        await made.asked()
+        assert made.events() == ["stranger"] * 120 + ["asked"]
+        made.now_ms += 60_000
+        made.broker.note("stranger", uid=1002)
+        assert made.events()[121:] == ["left_out", "stranger"]
+        assert list(log.lines(made.folder / "audit.jsonl"))[121]["count"] == 380
 
 
 async def test_a_client_sees_its_own_actions_alone() -> None:

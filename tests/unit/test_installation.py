@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import stat
+import struct
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import variet
-from variet.assistant.broker import installation, installed, place, program
+from variet.assistant.broker import installation, installed, place, program, unit
 from variet.assistant.broker.place import Place
 from variet.assistant.broker.program import Account
 from variet.assistant.problems import ToolProblem
@@ -95,6 +96,9 @@ def test_what_the_system_s_key_seals_opens_by_it_alone(tmp_path: Path) -> None:
         keep(tmp_path, b"x" * 32).get("google-read")
     with pytest.raises(ToolProblem, match="sealed by the system's key"):
         SealedFile(sealed).unlock("a new PIN of the person")
+    (tmp_path / CREDENTIAL).write_bytes(b"")
+    with pytest.raises(VarietError, match="the key has 0 bytes"):
+        handed_key({"CREDENTIALS_DIRECTORY": str(tmp_path)})
     sealed.unlink()
     by_pin = SealedFile(sealed, cost=2**12)
     by_pin.unlock("123456")
@@ -145,6 +149,13 @@ def test_a_link_in_a_checkout_is_not_followed(tmp_path: Path, monkeypatch: pytes
             assert path.stat().st_uid == 0 and mode & 0o022 == 0 and mode & 0o044 == 0o044, path
 
 
+def acl(uid: int) -> bytes:
+    """One more user may write, acl(5): version 2, then (tag, rights, id) of owner, user, group, mask and others."""
+    nobody = 0xFFFFFFFF
+    entries = [(1, 7, nobody), (2, 7, uid), (4, 5, nobody), (16, 7, nobody), (32, 5, nobody)]
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+
+
 SYSTEM_S = Path(f"/usr/bin/python{sys.version_info[0]}.{sys.version_info[1]}")
 
 
@@ -162,14 +173,19 @@ def test_a_python_that_its_person_can_change_is_refused() -> None:
             program.sound_python(python, owner)
         shutil.copy(SYSTEM_S, python)
         os.chown(python, owner.uid, 0)
-        with pytest.raises(VarietError, match=f"ada can change {python}") as failed:
+        python.chmod(0o555)
+        with pytest.raises(VarietError, match=f"{python} is user id 12345's") as failed:
             program.sound_python(python, owner)
         assert "--python PATH" in str(failed.value)
         os.chown(python, 0, 0)
-        os.chown(folder, owner.uid, 0)
+        folder.chmod(0o777)
+        with pytest.raises(VarietError, match=f"everybody can change {folder}"):
+            program.sound_python(python, owner)
+        folder.chmod(0o755)
+        os.setxattr(folder, "system.posix_acl_access", acl(owner.uid))  # which no mode tells
         with pytest.raises(VarietError, match=f"ada can change {folder}"):
             program.sound_python(python, owner)
-        os.chown(folder, 0, 0)
+        os.removexattr(folder, "system.posix_acl_access")
         folder.chmod(0o700)
         with pytest.raises(VarietError, match="ada cannot run it"):
             program.sound_python(python, owner)
@@ -196,3 +212,63 @@ def test_whatever_makes_one_root_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
         "ada may use sudo without a password",
     ]
     assert installation.doubts(Account("ada", 1000, 1000, (1000,), Path("/home/ada")), lambda _: (1, "")) == []
+
+
+@ROOT
+def test_a_folder_of_a_group_is_its_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import grp
+
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    os.chown(shared, 0, 4242)
+    shared.chmod(0o2775)
+    assert program.others_can_change([str(shared)]) == "", "nobody is in it"
+    monkeypatch.setattr(grp, "getgrgid", lambda gid: grp.struct_group(("staff", "x", gid, ["ada", "root"])))
+    assert program.others_can_change([str(shared)]) == f"ada can change {shared}, by its group"
+    inside = tmp_path / "mine" / "deep"
+    inside.mkdir(parents=True)
+    os.chown(inside, 12345, 0)
+    assert program.others_can_change([str(inside.parent)]) == f"{inside} is user id 12345's"
+    assert program.others_can_change([str(inside.parent)], inside=False) == ""
+
+
+@ROOT
+def test_what_is_kept_is_one_person_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OWNER", "STATE", "KEY"):
+        monkeypatch.setattr(unit, name, tmp_path / name)
+    monkeypatch.setattr(installed, "FILE", tmp_path / "FILE")
+    ada = Account("ada", 1000, 1000, (1000,), Path("/home/ada"))
+    installation._nobody_else_s(ada)
+    (tmp_path / "STATE").mkdir()
+    with pytest.raises(VarietError, match="nobody knows whom"):
+        installation._nobody_else_s(ada)
+    (tmp_path / "OWNER").write_text(json.dumps({"uid": 1000, "name": "ada"}))
+    installation._nobody_else_s(ada)
+    for other in (Account("bob", 1001, 1, (1,), Path()), Account("bob", 1000, 1, (1,), Path())):  # a number again
+        with pytest.raises(VarietError, match=r"that of ada \(user id 1000\)"):
+            installation._nobody_else_s(other)
+    installation._key()
+    key = (tmp_path / "KEY").read_bytes()
+    installation._key()
+    assert len(key) == 32 and (tmp_path / "KEY").read_bytes() == key
+    (tmp_path / "KEY").write_bytes(b"")
+    (tmp_path / "STATE" / "secrets.sealed").write_text("{}")
+    with pytest.raises(VarietError, match="it is no key"):
+        installation._key()
+    (tmp_path / "STATE" / "secrets.sealed").unlink()
+    installation._key()
+    assert len((tmp_path / "KEY").read_bytes()) == 32
+
+
+def test_whoever_does_not_end_is_not_taken_away(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("FILE", "PROGRAM", "STATE", "KEY", "OWNER"):
+        monkeypatch.setattr(unit, name, tmp_path / name)
+    monkeypatch.setattr(installed, "FILE", tmp_path / "told")
+    monkeypatch.setattr(installation, "has_systemd", lambda: True)
+    with pytest.raises(VarietError, match="no broker is installed"):
+        installation.uninstall(lambda _: (0, ""), purge=True)
+    (tmp_path / "FILE").write_text("")
+    with pytest.raises(VarietError, match="is deactivating, and nothing was removed"):
+        installation.uninstall(lambda command: (3, "deactivating\n" if "is-active" in command else ""), purge=False)
+    assert (tmp_path / "FILE").exists()
+    assert installation.uninstall(lambda _: (3, "inactive\n"), purge=False) == [str(tmp_path / "FILE")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,17 +118,15 @@ def install(user: str | None, python: Path | None, leave_sign_ins: bool) -> None
     change them: docs/security.md says what that stops and what not. Do it from a copy of Variet that you trust.
     """
     from variet.assistant.broker import installation, program, unit
-    from variet.system import run_here
 
     _root_only()
     owner = _owner(user)
-    doubts = installation.doubts(owner, run_here)
-    for one in doubts:
+    for one in installation.doubts(owner, _patient):
         click.echo(f"note: {one}; as long as that is so, this stops whom it should stop only by accident", err=True)
     if not leave_sign_ins:
         _nobody_signed_in(owner)
     sound = program.sound_python(python, owner)
-    installation.install(owner, sound, _new_pin, run_here, lambda text: click.echo(text, err=True))
+    installation.install(owner, sound, _new_pin, _patient, lambda text: click.echo(text, err=True))
     if installation.has_systemd():
         click.echo(f"the broker runs as {unit.USER}, for {owner.name}: `variet broker status` asks it")
     else:
@@ -143,10 +142,9 @@ def install(user: str | None, python: Path | None, leave_sign_ins: bool) -> None
 def uninstall(purge: bool) -> None:
     """Undo `install` (as root): the broker is one of your own user again. What it keeps stays, unless you purge it."""
     from variet.assistant.broker import installation, unit
-    from variet.system import run_here
 
     _root_only()
-    for path in installation.uninstall(run_here, purge=purge):
+    for path in installation.uninstall(_patient, purge=purge):
         click.echo(f"removed: {path}")
     if not purge:
         click.echo(
@@ -166,10 +164,9 @@ def unit_() -> None:
 def pin() -> None:
     """Set a PIN in the place of a forgotten one, of a broker that is installed (as root)."""
     from variet.assistant.broker import installation
-    from variet.system import run_here
 
     _root_only()
-    installation.new_pin(_new_pin(), run_here)
+    installation.new_pin(_new_pin(), _patient)
     click.echo("set")
 
 
@@ -187,14 +184,30 @@ def _root_only() -> None:
     if sys.platform != "linux":
         raise click.UsageError("A broker that is a user of its own needs Linux with systemd")
     if os.geteuid() != 0:
-        raise click.UsageError(f"This needs root: sudo {Path(sys.executable).with_name('variet')} broker ...")
+        from variet.assistant.broker import unit
+
+        # By the copy that nobody else changes, where there is one; an update comes from here.
+        name = click.get_current_context().info_name
+        copy = unit.PROGRAM / "bin" / "variet"
+        program = copy if copy.exists() and name != "install" else Path(sys.executable).with_name("variet")
+        raise click.UsageError(f"This needs root: sudo {program} broker {name}")
+
+
+def _patient(command: Sequence[str]) -> tuple[int, str]:
+    """Longer than what is being done in a person's name may take."""
+    from variet.assistant.broker import unit
+    from variet.system import run_here
+
+    return run_here(command, unit.ENDS_S + 30.0)
 
 
 def _owner(user: str | None) -> Account:
     from variet.assistant.broker.program import Account
 
     name = user or os.environ.get("SUDO_USER", "")
-    if name in ("", "root"):
+    from variet.assistant.broker import unit
+
+    if name in ("", "root", unit.USER):
         raise click.UsageError("Whose broker is it? --user NAME; root needs none")
     try:
         return Account.of(name)
@@ -217,7 +230,7 @@ def _nobody_signed_in(owner: Account) -> None:
     from variet.assistant.broker import installation, installed
     from variet.errors import VarietError
 
-    if installed.installed():
+    if installed.FILE.exists():
         return  # it was looked at before
     try:
         found = installation.signed_in(owner, Path(sys.executable))

@@ -6,6 +6,7 @@ What is cut off at the end is seen by the head, which the broker keeps apart fro
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -16,6 +17,7 @@ from typing import Any
 from variet import paths
 
 _FIRST = "0" * 64
+_END_BYTES = 1 << 20  # no line is longer
 
 
 class AuditLog:
@@ -37,13 +39,17 @@ class AuditLog:
 
     def knows(self, sha256: str) -> bool:
         """Whether a line of it has this hash; none is no line."""
-        return not sha256 or any(line.get("sha256") == sha256 for line in lines(self._file))
+        return sha256 in ("", self._head) or any(line.get("sha256") == sha256 for line in lines(self._file))
 
     def add(self, ts_ms: int, event: str, **what: Any) -> str:
-        """Its hash."""
+        """Its hash. Raises OSError where there is no room for it, and leaves no half of it."""
         line = {"ts_ms": ts_ms, "event": event, **what, "before": self._head}
         line["sha256"] = _hash(line)
-        self._out.write((json.dumps(line, ensure_ascii=False) + "\n").encode())
+        data = (json.dumps(line, ensure_ascii=False) + "\n").encode()
+        end = os.fstat(self._out.fileno()).st_size
+        if self._out.write(data) != len(data):
+            os.ftruncate(self._out.fileno(), end)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._file))
         os.fsync(self._out.fileno())
         self._head = line["sha256"]
         return self._head
@@ -100,6 +106,15 @@ def _whole(file: Path) -> bool:
 
 
 def _last(file: Path) -> str:
+    """The hash of the last line: from the end of the file, which may be long; where that says none, from all of it."""
+    try:
+        with file.open("rb") as read:
+            read.seek(max(0, read.seek(0, os.SEEK_END) - _END_BYTES))
+            last = read.read().rstrip(b"\n").rpartition(b"\n")[2]
+    except FileNotFoundError:
+        return _FIRST
+    if found := _parsed(last).get("sha256"):
+        return str(found)
     head = _FIRST
     for line in lines(file):
         head = str(line.get("sha256", head))

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from variet.approval import Approval, Decision, State
+from variet.assistant.audit.flood import Flood
 from variet.assistant.audit.log import AuditLog
 from variet.assistant.broker.carriers import Carrier, Outcome, Uncertain
 from variet.assistant.broker.reading import Asker, Reading, host_of
@@ -36,6 +37,9 @@ _KEPT_MS = 30 * 24 * 60 * _MINUTE_MS
 _BEGUN_LATE_MS = 10 * _MINUTE_MS
 _CARRY_S = 120.0
 _MOST_PENDING = 20  # of one client
+_MOST_PENDING_OF_ALL, _MOST_PENDING_BYTES = 100, 3 << 20  # no person looks at more
+_ANYBODY_S = ("judged", "denied", "refused", "stranger", "unlock_refused")  # lines that whoever knocks can cause
+_MOST_LINES = 120  # of each of them a minute
 # How long the same wish gets the same answer: a model that asks twice does nothing twice, nor asks a person twice.
 _SAME_MS: dict[State, int] = {"done": 10 * _MINUTE_MS, "rejected": 2 * _MINUTE_MS, "unknown": 24 * 60 * _MINUTE_MS}
 _TOLD_MS = 24 * 60 * _MINUTE_MS  # how long a person is told that they approved the same before
@@ -60,6 +64,7 @@ class Broker:
         self._audit = audit
         self._carriers = carriers
         self._now_ms = now_ms
+        self._flood = Flood(_MOST_LINES, now_ms)
         self._changed = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -218,11 +223,9 @@ class Broker:
             after = found[-1][0]
 
     def expire(self) -> None:
-        for kept in self.store.find(("pending", "approved")):
-            approval = kept.approval
-            unused = approval.state == "pending" or approval.tool not in self._carriers
-            if unused and approval.expires_ms is not None and approval.expires_ms <= self._now_ms():
-                self._move(approval, approval.state, "expired")
+        for kept in self.store.due(self._now_ms()):
+            if kept.approval.state == "pending" or kept.approval.tool not in self._carriers:
+                self._move(kept.approval, kept.approval.state, "expired")
 
     def add_rule(self, tool: str, pattern: str, answer: Literal["allow", "ask", "deny"]) -> Rule:
         """A person's standing rule. Raises ToolProblem where it would say nothing, or more than a rule may."""
@@ -233,7 +236,7 @@ class Broker:
         return rule
 
     def note(self, event: str, **what: Any) -> None:
-        """Into the audit log."""
+        """Into the audit log; of what anybody can cause, so much a minute."""
         self._note(event, **what)
 
     # --- how an action goes on ---
@@ -278,6 +281,9 @@ class Broker:
             return kept
         if len(self.store.find(("pending",), asker.name)) >= _MOST_PENDING:
             raise ToolProblem("rate_limited", f"{_MOST_PENDING} actions wait for a decision already")
+        count, held_bytes = self.store.waiting()
+        if count >= _MOST_PENDING_OF_ALL or held_bytes + len(preview.encode()) > _MOST_PENDING_BYTES:
+            raise ToolProblem("rate_limited", "more waits for a decision than a person looks at", "Decide some of it")
         now_ms = self._now_ms()
         approval = Approval(
             id=f"act-{secrets.token_hex(6)}", origin="broker", session_id=asker.conversation or None,
@@ -362,6 +368,15 @@ class Broker:
         raise ToolProblem("already_decided", f"somebody was faster: it is {state}")
 
     def _note(self, event: str, **what: Any) -> None:
+        if event in _ANYBODY_S:
+            lets, left_out = self._flood.lets(event)
+            if left_out:
+                self._written("left_out", of=event, count=left_out)
+            if not lets:
+                return
+        self._written(event, **what)
+
+    def _written(self, event: str, **what: Any) -> None:
         self.store.put_fact("audit_head", self._audit.add(self._now_ms(), event, **what))
 
     def _tell(self) -> None:

@@ -18,7 +18,7 @@ from variet.assistant.environment import environment
 from variet.assistant.problems import ToolProblem
 
 _START_S = 20.0
-_RESTART_S = 4.0
+_RESTART_S = 6.0
 _POLL_S = 0.05
 _IDLE_S = "120"  # nobody needs it any more; VARIET_BROKER_IDLE_S says otherwise
 _ANSWER_S = 30.0
@@ -102,7 +102,8 @@ class BrokerClient:
             uid = endpoint.peer_uid(writer)
             if not self._where.trusts(uid):
                 writer.close()
-                raise ToolProblem("broker_down", f"what listens there is no broker of yours (user id {uid})")
+                who = "does not say who it is: it is busy, or" if uid is None else f"is user id {uid}, and so"
+                raise ToolProblem("broker_down", f"what listens there {who} no broker of yours", "Try again")
             self._line = Asking(reader, writer)
             return self._line
 
@@ -117,7 +118,7 @@ class BrokerClient:
             if not self._where.own_user:  # else the system starts it, and again where it failed
                 process = self._helped(process)
             if time.monotonic() > deadline:
-                next_step = "Start it: sudo systemctl start variet-broker" if self._where.own_user else _SEE_LOG
+                next_step = "Why: systemctl status variet-broker" if self._where.own_user else _SEE_LOG
                 raise ToolProblem("broker_down", "the broker does not answer", next_step)
             await asyncio.sleep(_POLL_S)
 

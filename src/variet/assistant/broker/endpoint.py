@@ -53,7 +53,7 @@ def peer_uid(writer: asyncio.StreamWriter) -> int | None:
     if not sys.platform.startswith("linux") or held is None:
         return None
     _pid, uid, _gid = struct.unpack("3i", held.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return int(uid)
+    return None if uid < 0 else int(uid)  # nobody has taken the line yet
 
 
 async def _listen_on_pipe(address: str, arrived: Arrived) -> Callable[[], None]:

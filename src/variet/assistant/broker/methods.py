@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+import errno
+import json
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -20,6 +23,7 @@ from variet.assistant.broker.approvers import Approvers, allow
 from variet.assistant.broker.broker import Broker
 from variet.assistant.broker.place import Place
 from variet.assistant.broker.reading import Asker, Read
+from variet.assistant.broker.rpc import LONGEST_LINE
 from variet.assistant.google.accounts import Accounts
 from variet.assistant.google.scopes import Purpose
 from variet.assistant.google.sign_in import OAuthClient
@@ -205,7 +209,15 @@ class Methods:
         except ValidationError as error:
             first = error.errors()[0]
             raise ToolProblem("bad_request", f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-        return await do(line, given)
+        try:
+            return await do(line, given)
+        except UnicodeError:
+            raise ToolProblem("bad_request", "it has characters that are none (half of a pair)") from None
+        except (OSError, sqlite3.OperationalError) as error:
+            full = getattr(error, "errno", None) == errno.ENOSPC or "disk is full" in str(error)
+            if not full:
+                raise
+            raise ToolProblem("unavailable", "the broker's disk is full, so it does nothing", "Make room") from None
 
     # --- anybody ---
 
@@ -252,7 +264,7 @@ class Methods:
 
     async def _follow(self, line: Line, given: FollowParams) -> list[Any]:
         found = await self._broker.changes_of(self._asker(given), given.after)
-        return [[seq, one.model_dump()] for seq, one in found]
+        return _fitting([seq, one.model_dump()] for seq, one in found)
 
     async def _unlock(self, line: Line, given: PinParams) -> None:
         try:
@@ -269,6 +281,8 @@ class Methods:
         return line.approver
 
     async def _set_pin(self, line: Line, given: NewPinParams) -> None:
+        if not self._approvers.has_pin and self._place.own_user:
+            raise ToolProblem("locked", "the first PIN is set by root here", "Run: sudo variet broker pin")
         if self._approvers.has_pin:
             self._approvers.check_pin(given.old)
             self._accounts.unlock(given.old)
@@ -284,7 +298,7 @@ class Methods:
     # --- an approver ---
 
     async def _list(self, line: Line, given: ListParams) -> list[Any]:
-        return [one.model_dump() for one in self._broker.listed(given.states)]
+        return _fitting(one.model_dump() for one in self._broker.listed(given.states))
 
     async def _get(self, line: Line, given: GetParams) -> Any:
         return self._broker.get(given.approval_id).model_dump()
@@ -293,7 +307,7 @@ class Methods:
         return self._broker.decide(given, line.approver).model_dump()
 
     async def _changes(self, line: Line, given: ChangesParams) -> list[Any]:
-        return [[seq, one.model_dump()] for seq, one in await self._broker.changes(given.after)]
+        return _fitting([seq, one.model_dump()] for seq, one in await self._broker.changes(given.after))
 
     async def _rules(self, line: Line, _: Nothing) -> list[Any]:
         return [asdict(rule) for rule in self._broker.store.rules()]
@@ -354,3 +368,15 @@ class Methods:
 
     def _asker(self, given: _Asking) -> Asker:
         return self._broker.reading.asker(given.client, given.conversation)
+
+
+def _fitting(found: Iterable[Any]) -> list[Any]:
+    """As many as one answer holds, from the first on; whoever wants more asks on."""
+    kept: list[Any] = []
+    left = LONGEST_LINE // 2
+    for one in found:
+        left -= len(json.dumps(one, ensure_ascii=False).encode("utf-8", "backslashreplace"))
+        if left < 0 and kept:
+            break
+        kept.append(one)
+    return kept

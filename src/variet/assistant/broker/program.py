@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -66,6 +67,7 @@ class Account:
     gid: int
     groups: tuple[int, ...]
     home: Path
+    shell: str = ""
 
     @classmethod
     def of(cls, name: str) -> Account:
@@ -74,7 +76,7 @@ class Account:
 
         found = pwd.getpwnam(name)
         groups = tuple(os.getgrouplist(name, found.pw_gid))
-        return cls(name, found.pw_uid, found.pw_gid, groups, Path(found.pw_dir))
+        return cls(name, found.pw_uid, found.pw_gid, groups, Path(found.pw_dir), found.pw_shell)
 
     def run(
         self, command: Sequence[str], typed: str = "", environment: dict[str, str] | None = None
@@ -83,6 +85,7 @@ class Account:
         return subprocess.run(
             command, input=typed, capture_output=True, text=True, timeout=300, cwd="/", check=False, user=self.uid,
             group=self.gid, extra_groups=self.groups, env={"PATH": "/usr/bin:/bin", **(environment or {})}, umask=0o077,
+            start_new_session=True,  # else it could type into root's terminal
         )  # fmt: skip
 
 
@@ -120,9 +123,43 @@ def _unsound(python: Path, owner: Account) -> str:
         return f"is of another version than {sys.version_info[0]}.{sys.version_info[1]}, for which Variet is here"
     if at_home := [part for part in found["parts"] if part.startswith(_HOMES)]:
         return f"lies in a home ({at_home[0]}), which the broker does not see"
+    if why := others_can_change(found["parts"]):
+        return why
     told = owner.run([str(python), "-I", "-c", _WRITABLE], json.dumps(found["parts"]))
     writable = str(json.loads(told.stdout or '"?"'))
     return f"{owner.name} can change {writable}" if writable else ""
+
+
+def others_can_change(paths: Iterable[str], *, inside: bool = True) -> str:
+    """Who else than root may write to one of them or to what it lies in, by owner and mode; empty: nobody. `inside`:
+    nor to what lies in it."""
+    for path in map(Path, paths):
+        within = (Path(folder, name) for folder, folders, files in os.walk(path) for name in (*folders, *files))
+        for one in (path, *path.parents, *(within if inside else ())):
+            status = one.lstat()
+            if stat.S_ISLNK(status.st_mode):
+                continue
+            if status.st_uid != 0:
+                return f"{one} is user id {status.st_uid}'s"
+            if status.st_mode & stat.S_ISVTX:
+                continue  # whoever may write there changes nothing of root's
+            if status.st_mode & stat.S_IWOTH:
+                return f"everybody can change {one}"
+            if status.st_mode & stat.S_IWGRP and (members := _members(status.st_gid)):
+                return f"{', '.join(members)} can change {one}, by its group"
+    return ""
+
+
+def _members(gid: int) -> list[str]:
+    """Of a group, but for root."""
+    import grp
+    import pwd
+
+    try:
+        named = grp.getgrgid(gid).gr_mem
+    except KeyError:
+        named = []
+    return sorted({*named, *(one.pw_name for one in pwd.getpwall() if one.pw_gid == gid)} - {"root"})
 
 
 def install(python: Path, folder: Path) -> None:
@@ -134,6 +171,7 @@ def install(python: Path, folder: Path) -> None:
     for one in (new, old):
         shutil.rmtree(one, ignore_errors=True)
     try:
+        new.mkdir(mode=0o700)  # nobody looks in before it is whole
         _run([str(python), "-I", "-m", "venv", "--without-pip", "--symlinks", str(new)])
         [site] = (new / "lib").glob("python*/site-packages")
         for name in needed(f"variet[{_EXTRA}]"):
@@ -147,7 +185,12 @@ def install(python: Path, folder: Path) -> None:
         start.chmod(0o755)
         if folder.exists():
             folder.rename(old)
-        new.rename(folder)
+        try:
+            new.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
     finally:
         for one in (new, old):
             shutil.rmtree(one, ignore_errors=True)

@@ -105,7 +105,8 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, do:
 
 
 async def _send(writer: asyncio.StreamWriter, message: dict[str, Any]) -> None:
-    writer.write(json.dumps({"jsonrpc": "2.0", **message}, separators=(",", ":")).encode() + b"\n")
+    text = json.dumps({"jsonrpc": "2.0", **message}, separators=(",", ":"), ensure_ascii=False)
+    writer.write(text.encode("utf-8", "backslashreplace") + b"\n")  # half of a pair goes as the escape that it came as
     await writer.drain()
 
 

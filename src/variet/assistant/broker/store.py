@@ -20,6 +20,7 @@ from variet.errors import VarietError
 from variet.policy.action import Rule
 
 _VERSION = 1
+_MOST_CHANGES = 100
 _MOST_PRINTS = 200_000  # of one conversation; behind that, everything counts as private
 _TABLES = """
 CREATE TABLE approvals(
@@ -85,7 +86,8 @@ class Store:
             self._db.close()
             raise VarietError(
                 f"the broker's store cannot be read: {error}", where=str(file),
-                next_step="Move the file away to begin anew: what waits, your rules and your PIN are forgotten then",
+                next_step="Move the file away to begin anew: what waits, your rules and your PIN are forgotten then"
+                " (where it is installed, sudo variet broker pin sets a new one)",
             ) from None  # fmt: skip
         except VarietError:
             self._db.close()
@@ -131,6 +133,21 @@ class Store:
         )  # fmt: skip
         return [_kept(row) for row in rows]
 
+    def due(self, now_ms: int) -> list[Kept]:
+        """What waits, or was approved and not used, for longer than it may."""
+        rows = self._db.execute(
+            "SELECT approval, asked_sha256, payload, notes, decided_ms FROM approvals WHERE state IN"
+            " ('pending', 'approved') AND json_extract(approval, '$.expires_ms') <= ?", (now_ms,),
+        )  # fmt: skip
+        return [_kept(row) for row in rows]
+
+    def waiting(self) -> tuple[int, int]:
+        """(how many actions wait, how many bytes they are as they are shown), of all clients."""
+        row = self._db.execute(
+            "SELECT COUNT(*), COALESCE(SUM(LENGTH(CAST(approval AS BLOB))), 0) FROM approvals WHERE state='pending'"
+        ).fetchone()
+        return int(row[0]), int(row[1])
+
     def move(self, approval_id: str, come_from: State, to: State, decided_ms: int | None = None, **changes: Any
     ) -> Approval | None:  # fmt: skip
         """Compare and set: None where it was not in that state any more."""
@@ -159,10 +176,10 @@ class Store:
             self._db.execute("DELETE FROM changes WHERE approval_id NOT IN (SELECT id FROM approvals)")
 
     def changes(self, after: int) -> list[tuple[int, Approval]]:
-        """(seq, as it is now) of what changed since, each once, oldest first."""
+        """(seq, as it is now) of what changed since, each once, oldest first; the first of them where they are many."""
         rows = self._db.execute(
             "SELECT MAX(c.seq), a.approval FROM changes c JOIN approvals a ON a.id=c.approval_id WHERE c.seq>?"
-            " GROUP BY a.id ORDER BY 1", (after,),
+            f" GROUP BY a.id ORDER BY 1 LIMIT {_MOST_CHANGES}", (after,),
         )  # fmt: skip
         return [(row[0], Approval.model_validate_json(row[1])) for row in rows]
 

@@ -11,16 +11,19 @@ USER = NAME
 PROGRAM = Path("/usr/local/lib") / NAME
 FILE = Path("/etc/systemd/system") / f"{NAME}.service"
 KEY = Path("/etc/variet/broker.key")
+OWNER = Path("/etc/variet/broker.owner")  # whose it is that lies in STATE, after `uninstall` too
 STATE = Path("/var/lib") / NAME
 SOCKET = Path("/run") / NAME / "socket"
 COMMAND = (str(PROGRAM / "bin" / "python"), "-I", "-m", "variet", "broker", "run")
-_CARRIED_S = 150  # what is being done in a person's name is done before it ends
+ENDS_S = 150  # what is being done in a person's name is done before it ends
 
 TEXT = f"""\
 [Unit]
 Description=Variet's broker: what is done in a person's name, after their yes
 Wants=network-online.target
 After=network-online.target
+# However often it is ended: who needs it gets it again.
+StartLimitIntervalSec=0
 
 [Service]
 Type=notify
@@ -36,10 +39,12 @@ WorkingDirectory={STATE}
 # What its secrets are sealed with lies where root alone reads it, and is handed over at each start.
 LoadCredential={CREDENTIAL}:{KEY}
 Restart=on-failure
-RestartSec=1
-TimeoutStopSec={_CARRIED_S}
+RestartSec=2
+TimeoutStopSec={ENDS_S}
 UMask=0077
 LimitCORE=0
+MemoryMax=2G
+TasksMax=128
 NoNewPrivileges=yes
 CapabilityBoundingSet=
 ProtectSystem=strict

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Protocol
 
 from variet.assistant.problems import ToolProblem
+from variet.errors import VarietError
 
 _LOG = logging.getLogger(__name__)
 _SERVICE = "variet-broker"
 CREDENTIAL = "secrets.key"
+KEY_BYTES = 32
 
 
 class Secrets(Protocol):
@@ -87,12 +89,16 @@ def keep(folder: Path, key: bytes | None = None) -> Secrets:
 
 def handed_key(environment: Mapping[str, str] = os.environ) -> bytes | None:
     """By which the system opens the sealed file of a broker that is a user of its own: a credential of systemd's,
-    which root alone can read where it lies (systemd.exec(5), Credentials)."""
+    which root alone can read where it lies (systemd.exec(5), Credentials). None where it hands none over, as before
+    its version 247. Raises VarietError for one that is broken: to seal by it would be to seal by nothing."""
     folder = environment.get("CREDENTIALS_DIRECTORY", "")
     try:
-        return (Path(folder) / CREDENTIAL).read_bytes() if folder else None
+        key = (Path(folder) / CREDENTIAL).read_bytes() if folder else None
     except FileNotFoundError:
         return None
+    if key is not None and len(key) != KEY_BYTES:
+        raise VarietError(f"the key has {len(key)} bytes", next_step="Install the broker again: it says what to do")
+    return key
 
 
 def _has_keyring() -> bool:

@@ -20,7 +20,6 @@ from variet.assistant.problems import ToolProblem
 _COST = 2**17  # 128 MiB, half a second
 _HIGHEST_COST = 2**20
 _NO_PIN = 0  # in the place of the cost: sealed by the system's key
-KEY_BYTES = 32
 _NONCE_BYTES = 12
 _FOR = b"variet secrets 1"  # sealed with it: a box of another kind or version does not open
 
@@ -33,7 +32,7 @@ class SealedFile:
     def __init__(self, file: Path, cost: int = _COST, key: bytes | None = None) -> None:
         """`key`: of the system's, 32 bytes; None: the person's PIN opens it."""
         self._file = file
-        self._cost = _NO_PIN if key else cost
+        self._cost = cost if key is None else _NO_PIN
         self._handed = key
         self._key: bytes | None = None
         self._salt = b""
@@ -56,11 +55,14 @@ class SealedFile:
                 raise ValueError("it is not one of ours")
             if (cost == _NO_PIN) != (self._handed is not None):
                 raise ValueError("it was sealed by the system's key" if cost == _NO_PIN else "it was sealed by a PIN")
-            key = self._handed or _key(pin, salt, cost)
+            key = _key(pin, salt, cost) if self._handed is None else self._handed
             self._held = json.loads(_opened(key, nonce, box))
         except FileNotFoundError:
-            self._salt = b"" if self._handed else secrets.token_bytes(16)
-            self._key = self._handed or _key(pin, self._salt, self._cost)
+            if self._handed is not None:
+                self._key = self._handed
+            else:
+                self._salt = secrets.token_bytes(16)
+                self._key = _key(pin, self._salt, self._cost)
             return
         except InvalidTag:
             mend = "Take the PIN that sealed it, or move it away and sign in again"
@@ -109,7 +111,7 @@ class SealedFile:
         box = AESGCM(self._need()).encrypt(nonce, json.dumps(self._held).encode(), _FOR)
         parts = {"salt": self._salt, "nonce": nonce, "box": box}
         told = {name: base64.b64encode(value).decode() for name, value in parts.items()}
-        paths.write_whole(self._file, json.dumps({"cost": self._cost, **told}), 0o600)
+        paths.write_whole(self._file, json.dumps({"cost": self._cost, **told}), 0o600, durable=True)
 
 
 def _opened(key: bytes, nonce: bytes, box: bytes) -> bytes:
