@@ -92,7 +92,7 @@ def test_what_the_system_s_key_seals_opens_by_it_alone(tmp_path: Path) -> None:
     assert keep(tmp_path, KEY).get("google-read") == "1//token", "no PIN is asked for"
     sealed = tmp_path / "secrets.sealed"
     assert b"1//token" not in sealed.read_bytes() and stat.S_IMODE(sealed.stat().st_mode) == 0o600
-    with pytest.raises(ToolProblem, match="another PIN or key"):
+    with pytest.raises(ToolProblem, match="another key"):
         keep(tmp_path, b"x" * 32).get("google-read")
     with pytest.raises(ToolProblem, match="sealed by the system's key"):
         SealedFile(sealed).unlock("a new PIN of the person")

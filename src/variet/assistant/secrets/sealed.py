@@ -65,8 +65,9 @@ class SealedFile:
                 self._key = _key(pin, self._salt, self._cost)
             return
         except InvalidTag:
-            mend = "Take the PIN that sealed it, or move it away and sign in again"
-            raise ToolProblem("locked", f"{self._file} was sealed by another PIN or key, or changed", mend) from None
+            by = "PIN" if self._handed is None else "key"
+            mend = f"Take the {by} that sealed it, or move it away and sign in again"
+            raise ToolProblem("locked", f"{self._file} was sealed by another {by}, or changed", mend) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             mend = "Move it away and sign in again"
             raise ToolProblem("unavailable", f"{self._file} cannot be read: {error}", mend) from None
