@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,7 @@ async def test_a_change_is_of_the_event_as_it_was_shown(strict: Google, tmp_path
             changes={"begin": "2026-12-02T11:00", "end": "2026-12-02T12:00", "add_guests": ["zoe@example.com"]},
         )  # fmt: skip
         assert told["state"] == "done" and "this is a whole series" not in shown.preview
-        assert "guest, who is told by mail: ada@example.com" in shown.preview
+        assert "who is told by mail: ada@example.com" in shown.preview
         days = (await made.call("agenda", begin="2026-12-01", end="2026-12-03"))["events"]
         assert [datetime.fromisoformat(one["begin"]).hour for one in days] == [9, 11, 9]
         shown, told = await made.decided(
@@ -191,3 +192,30 @@ async def test_an_event_is_cancelled_once_and_its_guests_are_told(strict: Google
         assert "not_found" in await made.call("event", event=event["id"])
         refused = await made.call("cancel", event=event["id"], calendar="Team")
         assert "denied: Team is a calendar that you may only read" in refused
+
+
+async def test_an_invitation_is_answered_and_reminders_are_ones_own(strict: Google, tmp_path: Path) -> None:
+    invited = await strict.event(_at(
+        "2026-12-01T09:00:00", "2026-12-01T10:00:00", summary="Review", organizer={"email": "ada@example.com"},
+        attendees=[{"email": "zoe@example.com"}, {"email": EMAIL, "self": True, "responseStatus": "needsAction"}],
+    ))  # fmt: skip
+    own = await strict.event(_at("2026-12-02T09:00:00", "2026-12-02T10:00:00", summary="Dentist"))
+    async with desk(tmp_path, strict, "calendar") as made:
+        shown, told = await made.decided("approve", "change", event=invited["id"], changes={"answer": "declined"})
+        assert told["state"] == "done" and "your answer, from now on: declined" in shown.preview
+        assert re.findall("told by mail: (.*)", shown.preview) == ["ada@example.com"], "not the other guests"
+        event = await made.call("event", event=invited["id"])
+        assert event["mine"] == "declined" and [one["answer"] for one in event["guests"]] == ["", "declined"]
+        assert "nothing would change" in await made.call("change", event=invited["id"], changes={"answer": "declined"})
+        assert "nobody invited you" in await made.call("change", event=own["id"], changes={"answer": "accepted"})
+        shown, told = await made.decided(
+            "approve", "change", event=invited["id"], changes={"reminders_minutes": [10, 60]}
+        )  # fmt: skip
+        assert told["state"] == "done" and "reminders: 10 min, 60 min" in shown.preview
+        assert "told by mail" not in shown.preview
+        changed = [one["sendUpdates"] for one in await strict.order("told") if one["verb"] == "change"]
+        assert changed == ["all", "none"]
+        held = next(one for one in await _held(strict) if one["id"] == invited["id"])
+        assert held["reminders"]["overrides"] == [
+            {"method": "popup", "minutes": 10}, {"method": "popup", "minutes": 60}
+        ]  # fmt: skip

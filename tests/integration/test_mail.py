@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -134,7 +136,7 @@ async def test_a_mail_is_sent_as_it_was_shown_after_a_yes_alone(strict: Google, 
     started = await strict.mail(message("Lunch?", "Noon?", Message_ID="<one@example.com>"))
     async with desk(tmp_path, strict, "mail") as made:
         wish: dict[str, Any] = {
-            "to": ["Ada <ada@example.com>"], "cc": ["zoe@example.com"], "subject": "Re: Lunch?",
+            "to": ["Ada <ada@example.com>", "cc: zoe@example.com"], "subject": "Re: Lunch?",
             "body": "Noon it is.\n", "reply_to": started["id"],
         }  # fmt: skip
         shown, told = await made.decided("reject", "send", **wish)
@@ -154,6 +156,49 @@ async def test_a_mail_is_sent_as_it_was_shown_after_a_yes_alone(strict: Google, 
         assert thread["count"] == 2, "it is in the thread that it answers"
         log = (made.folder / "state" / "broker" / "audit.jsonl").read_text()
         assert "ada@example.com" in log and "Noon" not in log
+
+
+async def test_files_go_with_a_mail_as_they_were_shown(strict: Google, tmp_path: Path) -> None:
+    papers = tmp_path / "papers"
+    papers.mkdir()
+    (papers / "Zahlen – März.csv").write_text("größe,1\n" * 1_000)
+    (papers / "film.bin").write_bytes(bytes(range(256)) * 4_000)
+    (papers / "link.csv").symlink_to(papers / "Zahlen – März.csv")
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "id").write_text("a key")
+    (papers / "key").symlink_to(tmp_path / ".ssh" / "id")
+    os.mkfifo(papers / "pipe")
+    wish: dict[str, Any] = {"to": ["ada@example.com"], "subject": "Papers", "body": "Here they are."}
+    async with desk(tmp_path, strict, "mail") as made:
+        for path, words in (
+            (".ssh/id", "denied: .* hidden"), ("papers/key", "denied: .* hidden"), ("papers/pipe", "is no file"),
+            ("papers", "is no file|cannot be read"), ("papers/none", "not_found"),
+        ):  # fmt: skip
+            assert re.search(words, await made.call("send", **wish, files=[str(tmp_path / path)])), path
+        assert "no whole path" in await made.call("send", **wish, files=["papers/film.bin"])
+        many = await made.call("send", **wish, files=[str(papers / "film.bin")] * 5)
+        assert "more than 4 MiB" in many and not await made.owner.listed("pending")
+
+        async def meanwhile() -> None:
+            (papers / "film.bin").write_bytes(b"another")
+
+        paths = [str(papers / "link.csv"), str(papers / "film.bin")]
+        shown, told = await made.decided("approve", "send", before=meanwhile, **wish, files=paths)
+        assert told["state"] == "done", told
+        digest = hashlib.sha256(bytes(range(256)) * 4_000).hexdigest()
+        assert f"[application/octet-stream film.bin, 1,024,000 bytes, sha256 {digest}]" in shown.preview
+        assert "größe,1\ngröße,1" in shown.preview and "characters more of Zahlen – März.csv]" in shown.preview
+        assert f"film.bin was read from {papers / 'film.bin'}" in shown.preview
+        [sent] = await strict.sent()
+        csv, film = sent.iter_attachments()
+        assert (
+            csv.get_filename() == "Zahlen – März.csv"
+            and csv.get_payload(decode=True) == b"gr\xc3\xb6\xc3\x9fe,1\n" * 1_000
+        )
+        assert film.get_payload(decode=True) == bytes(range(256)) * 4_000, (
+            "as it was shown, whatever became of the file"
+        )
+        assert sent.get_body().get_content().strip() == "Here they are."  # type: ignore[union-attr]
 
 
 async def test_what_cannot_be_sent_bothers_nobody(strict: Google, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from typing import Any
@@ -86,7 +87,13 @@ def test_a_preview_shows_every_header_and_part() -> None:
     made.add_alternative("<b>html</b>", subtype="html")
     made.add_attachment(b"x", maintype="application", subtype="pdf", filename="a.pdf")
     shown = previewed(made.as_bytes())
-    for words in ("Bcc: b@example.com", "X-Odd: seen", "[text/html ]", "<b>html</b>", "[application/pdf a.pdf]"):
+    for words in (
+        "Bcc: b@example.com",
+        "X-Odd: seen",
+        "[text/html, 12 bytes",
+        "<b>html</b>",
+        "[application/pdf a.pdf, 1 b",
+    ):
         assert words in shown
 
 
@@ -108,6 +115,26 @@ def test_whatever_is_asked_for_is_sent_as_shown_or_refused(
     assert [one.addr_spec for one in read["To"].addresses] == ["a@example.com"]
     assert len(headers_of(raw)) == len(set(headers_of(raw))) <= 10 and not read.is_multipart()
     assert not {"bcc", "cc", "reply-to"} & {one.lower() for one in headers_of(raw)}
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.text(min_size=1, max_size=60),
+    st.sampled_from(
+        ["text/csv", "text/html", "text/plain", "application/pdf", "image/png", "application/octet-stream"]
+    ),
+    st.binary(max_size=300),
+)
+def test_whatever_is_attached_is_sent_as_shown_or_refused(name: str, kind: str, data: bytes) -> None:
+    try:
+        asked = wish(files=[{"name": name, "kind": kind, "data": base64.b64encode(data).decode(), "path": "/p"}] * 2)
+        raw = composed(asked, ME, {})
+    except (ToolProblem, ValueError):
+        return
+    read = message_from_bytes(raw, policy=policy.default)
+    held = [(one.get_content_type(), one.get_payload(decode=True)) for one in read.iter_attachments()]
+    assert held == [(kind, data)] * 2 and read["To"] == "ada@example.com"
+    assert hashlib.sha256(data).hexdigest() in previewed(raw)
 
 
 def part(kind: str, body: bytes, *headers: tuple[str, str]) -> dict[str, Any]:

@@ -58,6 +58,7 @@ export class Calendars {
     entry.accessRole = 'owner'
     const told = this.insert(calendar, event, new URLSearchParams())
     entry.accessRole = role
+    if (event.organizer && told.event) this.events.get(calendar).get(told.event.id).organizer = event.organizer // who invited
     return told.event ?? told
   }
 

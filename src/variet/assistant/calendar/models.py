@@ -99,5 +99,7 @@ class Changes(BaseModel):
     zone: str | None = None
     place: str | None = Field(None, max_length=1_000)
     text: str | None = Field(None, max_length=8_000)
+    reminders_minutes: list[int] | None = Field(None, max_length=5, description="before it")
+    answer: Literal["accepted", "declined", "tentative"] | None = Field(None, description="to an invitation")
     add_guests: list[str] = Field(default_factory=list, max_length=50)
     remove_guests: list[str] = Field(default_factory=list, max_length=50)

@@ -114,7 +114,7 @@ class Creating(_Writing):
         lines += [f"calendar: {entry.name}", *_lines("place", wish.details.place)]
         lines += [f"guest, who is told by mail: {one}" for one in guests]
         if wish.details.reminders_minutes is not None:
-            lines.append(f"reminders: {', '.join(f'{one} min' for one in wish.details.reminders_minutes) or 'none'}")
+            lines.append(_reminded(wish.details.reminders_minutes))
         lines += await self._conflicts(when)
         lines += ["", wish.details.text] if wish.details.text else []
         payload = {"calendar": entry.calendar, "body": body}
@@ -157,11 +157,14 @@ class Changing(_Writing):
         head = [f"event: {title}", f"now: {told(before)}, {ahead(before, self._calendars.now())}"]
         if held.get("recurrence"):
             head.append("this is a whole series: every time of it changes")
-        people = [str(one.get("email", "")) for one in body.get("attendees", held.get("attendees")) or ()]
-        head += [f"guest, who is told by mail: {one}" for one in people]
+        people = _told_of(body, wish.changes, held)
+        head += [f"who is told by mail: {one}" for one in people]
         if when is not None:
             lines += await self._conflicts(when, but=str(held["id"]))
-        payload = {"calendar": entry.calendar, "event": held["id"], "etag": held.get("etag", ""), "body": body}
+        payload = {
+            "calendar": entry.calendar, "event": held["id"], "etag": held.get("etag", ""), "body": body,
+            "tell": "all" if people else "none",
+        }  # fmt: skip
         return Prepared(
             _canonical(payload), f"Change an event: {title}", "\n".join([*head, *lines]), tuple(people), entry.calendar,
             held.get("etag"),
@@ -196,13 +199,25 @@ class Changing(_Writing):
             lines += [f"guest, from now on: {one}" for one in added] + [
                 f"no guest any more: {one}" for one in sorted(out)
             ]
+        if wish.reminders_minutes is not None:
+            body |= _reminders(wish.reminders_minutes)
+            lines.append(_reminded(wish.reminders_minutes))
+        if wish.answer is not None:
+            there = [dict(one) for one in body.get("attendees", held.get("attendees")) or ()]
+            mine = next((one for one in there if one.get("self") or one.get("email") == entry.calendar), None)
+            if mine is None:
+                raise ToolProblem("bad_request", "nobody invited you to it, so there is nothing to answer")
+            if mine.get("responseStatus") != wish.answer:
+                mine["responseStatus"] = wish.answer
+                body["attendees"] = there
+                lines.append(f"your answer, from now on: {wish.answer}")
         return body, lines, when
 
     async def carry_out(self, payload: bytes, note: Callable[[dict[str, Any]], None]) -> str:
         change = json.loads(payload)
         path = path_of(change["calendar"], change["event"])
         headers = {"if-match": change["etag"]} if change["etag"] else {}
-        await self._api.write("PATCH", path, change["body"], headers=headers, sendUpdates="all")
+        await self._api.write("PATCH", path, change["body"], headers=headers, sendUpdates=change["tell"])
         return "changed"
 
     async def reconcile(self, payload: bytes, notes: dict[str, Any]) -> Outcome:
@@ -269,6 +284,20 @@ def _times(when: Span) -> dict[str, Any]:
         "start": {"dateTime": when.begin.isoformat(), "timeZone": when.zone},
         "end": {"dateTime": when.end.isoformat(), "timeZone": when.zone},
     }
+
+
+def _told_of(body: dict[str, Any], wish: Changes, held: dict[str, Any]) -> list[str]:
+    """To whom Google writes of a change: of one's own reminders to nobody, of one's answer to who invited."""
+    others = {key for key in body if key != "reminders"}
+    if not others:
+        return []
+    if others == {"attendees"} and wish.answer and not (wish.add_guests or wish.remove_guests):
+        return [str((held.get("organizer") or {}).get("email", "the organizer"))]
+    return [str(one.get("email", "")) for one in body.get("attendees", held.get("attendees")) or ()]
+
+
+def _reminded(minutes: list[int]) -> str:
+    return f"reminders: {', '.join(f'{one} min' for one in minutes) or 'none'}"
 
 
 def _reminders(minutes: list[int] | None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
 from mcp.server import MCPServer
@@ -13,6 +14,7 @@ from variet.assistant.answers import Done, problems_told
 from variet.assistant.gate import Caller
 from variet.assistant.google.places import places
 from variet.assistant.google.reader import reader
+from variet.assistant.mail import files
 from variet.assistant.mail.client import Mailbox
 from variet.assistant.mail.models import Content, Found, Labels, Letter, Thread
 
@@ -23,9 +25,10 @@ _SORTS = ToolAnnotations(read_only_hint=False, destructive_hint=False, idempoten
 
 Answer = Annotated[CallToolResult, Done] | InputRequiredResult
 Query = Annotated[str, Field(description="in Gmail's syntax, as from:ada newer_than:7d", max_length=500)]
-To = Annotated[list[str], Field(description="addresses, as Ada <ada@example.com> or ada@example.com", max_length=50)]
+To = Annotated[list[str], Field(description="as Ada <ada@example.com>; copies as cc: ada@example.com", max_length=50)]
 Body = Annotated[str, Field(description="plain text", max_length=100_000)]
 ReplyTo = Annotated[str, Field(description="id of the message that this answers, as read gives it")]
+Files = Annotated[list[str], Field(description="whole paths of files to attach", max_length=files.MOST)]
 ThreadId = Annotated[str, Field(description="its id, as search gives it")]
 
 
@@ -73,18 +76,16 @@ def server() -> MCPServer[Any]:
             return await gate.show(Caller.of(context), "\n".join(told.labels) or "no labels of your own", told)
 
     async def send(
-        context: Context[Any, Any], to: To, subject: str, body: Body, cc: To | None = None, reply_to: ReplyTo = ""
+        context: Context[Any, Any], to: To, subject: str, body: Body, reply_to: ReplyTo = "", files: Files | None = None
     ) -> Answer:
         with problems_told():
-            asked = {"to": to, "cc": cc or [], "subject": subject, "body": body, "reply_to": reply_to}
-            return await gate.done(context, "mail.send", asked)
+            return await gate.done(context, "mail.send", await _wish(to, subject, body, reply_to, files or []))
 
     async def draft(
-        context: Context[Any, Any], to: To, subject: str, body: Body, cc: To | None = None, reply_to: ReplyTo = ""
+        context: Context[Any, Any], to: To, subject: str, body: Body, reply_to: ReplyTo = "", files: Files | None = None
     ) -> Answer:
         with problems_told():
-            asked = {"to": to, "cc": cc or [], "subject": subject, "body": body, "reply_to": reply_to}
-            return await gate.done(context, "mail.draft", asked)
+            return await gate.done(context, "mail.draft", await _wish(to, subject, body, reply_to, files or []))
 
     async def label(
         context: Context[Any, Any], thread: ThreadId,
@@ -109,6 +110,16 @@ def server() -> MCPServer[Any]:
     add(label, title="Label a thread", description=f"Adds and removes labels. {after}", annotations=_SORTS)
     add(archive, title="Archive a thread", description=f"Takes a thread out of the inbox. {after}", annotations=_SORTS)
     return made
+
+
+async def _wish(to: list[str], subject: str, body: str, reply_to: str, paths: list[str]) -> dict[str, Any]:
+    """As the broker wants it. Raises ToolProblem."""
+    copies = [one for one in to if one.lstrip().lower().startswith("cc:")]
+    read = await asyncio.to_thread(files.files, paths)
+    return {
+        "to": [one for one in to if one not in copies], "cc": [one.lstrip()[3:].strip() for one in copies],
+        "subject": subject, "body": body, "reply_to": reply_to, "files": [one.model_dump() for one in read],
+    }  # fmt: skip
 
 
 def _listed(found: Found) -> str:

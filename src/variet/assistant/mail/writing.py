@@ -7,6 +7,7 @@ was not sent and cannot be any more; where there is none, it was sent. Message-I
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 import secrets
@@ -23,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from variet.assistant.broker.carriers import Carrier, Outcome, Prepared
 from variet.assistant.google.api import GoogleApi
 from variet.assistant.mail import parts
+from variet.assistant.mail.files import MOST, File
 from variet.assistant.problems import ToolProblem
 
 _BOX = "/gmail/v1/users/me"
@@ -31,6 +33,7 @@ _MACHINES = frozenset({"date", "message-id", "references", "mime-version", "cont
 _MESSAGE_ID = re.compile(r"<[!-;>@-~]{1,250}@[!-;@-~]{1,250}>")
 _MOST_REFERENCES = 10
 _LONGEST_ADDRESS = 320
+_ATTACHED_CHARS = 2_000  # of a text that is attached, shown to who decides
 _LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=^_`{|}~-]+)*")
 
 
@@ -47,6 +50,7 @@ class MailAsked(_Asked):
     subject: str = Field(max_length=1_000)
     body: str = Field(max_length=100_000)
     reply_to: str = Field("", max_length=200, pattern=r"^[A-Za-z0-9_-]*$")
+    files: list[File] = Field(default_factory=list, max_length=MOST)
 
 
 class LabelAsked(_Asked):
@@ -86,6 +90,7 @@ class _Mail:
         shown = previewed(raw)
         if thread:
             shown += f"\n\nin the thread of: {parts.header(answered, 'subject')}, by {parts.header(answered, 'from')}"
+        shown += "".join(f"\n\n{one.name} was read from {one.path}" for one in wish.files)
         return Prepared(
             json.dumps(payload, sort_keys=True).encode(), f"{self.verb} to {', '.join(people)}: {wish.subject}",
             shown, tuple(people), me,
@@ -204,10 +209,18 @@ def previewed(raw: bytes) -> str:
     for part in message.walk():
         if part.is_multipart():
             continue
-        if part.get_content_type() != "text/plain" or part.get_filename():
-            lines += ["", f"[{part.get_content_type()} {part.get_filename() or ''}]"]
+        data = part.get_payload(decode=True)
+        assert isinstance(data, bytes)
+        attached = part.get_filename() is not None
+        if part.get_content_type() != "text/plain" or attached:
+            name = f"{part.get_content_type()} {part.get_filename() or ''}".strip()
+            lines += ["", f"[{name}, {len(data):,} bytes, sha256 {hashlib.sha256(data).hexdigest()}]"]
         if part.get_content_maintype() == "text":
-            lines += ["", str(part.get_content()).replace("\r\n", "\n").rstrip("\n")]
+            text = parts.as_text(data, str(part["Content-Type"])).replace("\r\n", "\n").rstrip("\n")
+            left_out = len(text) - _ATTACHED_CHARS if attached else 0
+            lines += ["", text[:_ATTACHED_CHARS] if left_out > 0 else text]
+            if left_out > 0:
+                lines += [f"[and {left_out:,} characters more of {part.get_filename()}]"]
     return "\n".join(lines)
 
 
@@ -230,8 +243,12 @@ def composed(wish: MailAsked, me: str, answered: dict[str, Any]) -> bytes:
         message["References"] = " ".join([*(one for one in known if one != before[0]), *before])
     lines = wish.body.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     message.set_content("\n".join(line.rstrip() for line in lines))
+    for file in wish.files:
+        main, _, sub = file.kind.partition("/")
+        name = _plain(" ".join(file.name.split()), "the name of a file")
+        message.add_attachment(_bytes(file), maintype=main, subtype=sub, filename=name)
     raw = message.as_bytes(policy=policy.SMTP)
-    _check(raw, message, to, cc)
+    _check(raw, message, to, cc, wish.files)
     return raw
 
 
@@ -258,14 +275,25 @@ def _plain(text: str, what: str) -> str:
     return text
 
 
-def _check(raw: bytes, message: EmailMessage, to: list[Address], cc: list[Address]) -> None:
+def _bytes(file: File) -> bytes:
+    try:
+        return base64.b64decode(file.data, validate=True)
+    except ValueError:
+        raise ToolProblem("bad_request", f"{file.name!r} is no base64") from None
+
+
+def _check(raw: bytes, message: EmailMessage, to: list[Address], cc: list[Address], files: list[File]) -> None:
     """Raises ToolProblem where what will be sent reads otherwise than what was put together."""
     read = message_from_bytes(raw, policy=policy.default)
     names = [name for name, _ in read.items()]
     same = names == [name for name, _ in message.items()] and len({name.lower() for name in names}) == len(names)
     people = [(list(read["To"].addresses), to), (list(read["Cc"].addresses) if cc else [], cc)]
     same = same and all([one.addr_spec for one in got] == [one.addr_spec for one in wanted] for got, wanted in people)
-    same = same and read["Subject"] == message["Subject"] and not read.is_multipart() and not read.defects
+    same = same and read["Subject"] == message["Subject"] and not any(part.defects for part in read.walk())
+    body, *attached = [part for part in read.walk() if not part.is_multipart()]
+    held = [(part.get_filename(), part.get_content_type(), part.get_payload(decode=True)) for part in attached]
+    same = same and held == [(" ".join(one.name.split()), one.kind.lower(), _bytes(one)) for one in files]
+    same = same and body.get_content_type() == "text/plain" and body.get_filename() is None
     if not same:
         raise ToolProblem("bad_request", "this message cannot be written safely", "Say it in plainer words")
 
