@@ -239,7 +239,8 @@ async def test_drafts_labels_and_the_archive(strict: Google, tmp_path: Path) -> 
     started = await strict.mail(message("Lunch?", "Noon?"))
     thread = started["threadId"]
     async with desk(tmp_path, strict, "mail") as made:
-        assert (await made.call("labels"))["labels"] == ["Family"]
+        assert await made.call("labels") == {"labels": ["Family"]}, "the person's own words"
+        assert "strangers" in (await made.call("search", query="lunch"))["caution"]
         _, told = await made.decided("approve", "draft", to=["ada@example.com"], subject="s", body="b")
         assert told["state"] == "done"
         shown, told = await made.decided("approve", "label", thread=thread, add=["family"], remove=["unread"])

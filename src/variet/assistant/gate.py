@@ -21,6 +21,7 @@ from variet.assistant.answers import Done, addresses, answer, of_strangers
 from variet.assistant.broker.client import BrokerClient
 from variet.assistant.environment import HANDLE, MOST_PATIENCE_S, PATIENCE
 from variet.assistant.problems import ToolProblem
+from variet.policy.assistant import TRAITS
 
 _MOST_ASKING = 100
 _PATIENCE_S = 45.0  # other clients give up after a minute
@@ -87,11 +88,11 @@ class Gate:
             hits=list(hits), addresses=list(addresses),
         )  # fmt: skip
 
-    async def show(self, caller: Caller, text: str, data: BaseModel) -> CallToolResult:
-        """An answer that is the person's own, told to the broker before a model is shown it."""
+    async def show(self, caller: Caller, tool: str, text: str, data: BaseModel) -> CallToolResult:
+        """What a tool found: told to the broker before a model is shown it, and marked where strangers wrote it."""
         whole = f"{text}\n{data.model_dump_json()}"
-        await self.read(caller, private=[whole], addresses=addresses(whole))
-        return of_strangers(text, data)
+        await self.read(caller, private=[whole] if TRAITS[tool].private else [], addresses=addresses(whole))
+        return of_strangers(text, data) if TRAITS[tool].strangers else answer(text, data)
 
     async def done(
         self, context: Context[Any, Any], tool: str, asked: dict[str, Any]

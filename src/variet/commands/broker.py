@@ -61,7 +61,11 @@ def run(idle_s: float | None) -> None:
 @json_option
 def status(as_json: bool) -> None:
     """Start it where it does not run, and say how it stands."""
+    from variet.assistant.broker import installed
     from variet.assistant.broker.client import BrokerClient
+
+    if _is_root() and installed.FILE.exists():
+        raise click.UsageError("The broker of this machine answers its person alone: ask without sudo")
 
     async def asked() -> dict[str, object]:
         async with BrokerClient() as client:
@@ -80,12 +84,12 @@ def status(as_json: bool) -> None:
 @broker.command()
 def log() -> None:
     """Print the end of its log."""
-    from variet.assistant.broker import place, unit
+    from variet.assistant.broker import installed, place, unit
     from variet.surfaces.terminal.safe import safe
     from variet.system import run_here
 
     where = place.mine()
-    if where.own_user:
+    if where.own_user or (_is_root() and installed.FILE.exists()):
         command = ("journalctl", "--unit", unit.NAME, "--lines", "50", "--no-pager", "--quiet")
         code, told = run_here(command)
         if code or not told.strip():
@@ -183,7 +187,7 @@ def keep_pin(folder: Path) -> None:
 def _root_only() -> None:
     if sys.platform != "linux":
         raise click.UsageError("A broker that is a user of its own needs Linux with systemd")
-    if os.geteuid() != 0:
+    if not _is_root():
         from variet.assistant.broker import unit
 
         # By the copy that nobody else changes, where there is one; an update comes from here.
@@ -191,6 +195,10 @@ def _root_only() -> None:
         copy = unit.PROGRAM / "bin" / "variet"
         program = copy if copy.exists() and name != "install" else Path(sys.executable).with_name("variet")
         raise click.UsageError(f"This needs root: sudo {program} broker {name}")
+
+
+def _is_root() -> bool:
+    return os.name == "posix" and os.geteuid() == 0
 
 
 def _patient(command: Sequence[str]) -> tuple[int, str]:

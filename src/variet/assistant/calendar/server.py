@@ -41,7 +41,7 @@ def server() -> MCPServer[Any]:
             found = await held.listed()
             lines = [f"- {one.name} ({one.calendar}, {one.zone}){'' if one.may_write else ', to read only'}"
                      for one in found.calendars]  # fmt: skip
-            return await gate.show(Caller.of(context), "\n".join(lines), found)
+            return await gate.show(Caller.of(context), "calendar.calendars", "\n".join(lines), found)
 
     async def agenda(
         context: Context[Any, Any], begin: From = "", end: To = "",
@@ -50,14 +50,14 @@ def server() -> MCPServer[Any]:
     ) -> Annotated[CallToolResult, Agenda]:  # fmt: skip
         with problems_told():
             found = await held.agenda(begin, end, query, calendar)
-            return await gate.show(Caller.of(context), _agenda(found), found)
+            return await gate.show(Caller.of(context), "calendar.agenda", _agenda(found), found)
 
     async def event(
         context: Context[Any, Any], event: EventId, calendar: Which = ""
     ) -> Annotated[CallToolResult, Event]:
         with problems_told():
             found = await held.event(event, calendar)
-            return await gate.show(Caller.of(context), _event(found), found)
+            return await gate.show(Caller.of(context), "calendar.event", _event(found), found)
 
     async def free(
         context: Context[Any, Any], begin: From = "", end: To = "",
@@ -67,7 +67,7 @@ def server() -> MCPServer[Any]:
     ) -> Annotated[CallToolResult, Free]:  # fmt: skip
         with problems_told():
             found = await held.free(begin, end, minutes, hours, people or [])
-            return await gate.show(Caller.of(context), _free(found), found)
+            return await gate.show(Caller.of(context), "calendar.free", _free(found), found)
 
     async def create(
         context: Context[Any, Any], title: str, begin: Begin, end: End,

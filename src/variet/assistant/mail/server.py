@@ -46,7 +46,7 @@ def server() -> MCPServer[Any]:
     ) -> Annotated[CallToolResult, Found]:
         with problems_told():
             found = await box.search(query, limit, page)
-            return await gate.show(Caller.of(context), _listed(found), found)
+            return await gate.show(Caller.of(context), "mail.search", _listed(found), found)
 
     async def read(
         context: Context[Any, Any],
@@ -56,7 +56,7 @@ def server() -> MCPServer[Any]:
     ) -> Annotated[CallToolResult, Thread]:
         with problems_told():
             told = await box.read(thread, part, quotes=quotes)
-            return await gate.show(Caller.of(context), _thread(told), told)
+            return await gate.show(Caller.of(context), "mail.read", _thread(told), told)
 
     async def attachment(
         context: Context[Any, Any],
@@ -68,12 +68,16 @@ def server() -> MCPServer[Any]:
             told = await box.attachment(message, attachment, part)
             more = f"\n(more: part {told.next_part})" if told.next_part else ""
             note = f"\n({told.note})" if told.note else ""
-            return await gate.show(Caller.of(context), f"{told.name} ({told.kind})\n{told.text}{note}{more}", told)
+            return await gate.show(
+                Caller.of(context), "mail.attachment", f"{told.name} ({told.kind})\n{told.text}{note}{more}", told
+            )
 
     async def labels(context: Context[Any, Any]) -> Annotated[CallToolResult, Labels]:
         with problems_told():
             told = await box.labels()
-            return await gate.show(Caller.of(context), "\n".join(told.labels) or "no labels of your own", told)
+            return await gate.show(
+                Caller.of(context), "mail.labels", "\n".join(told.labels) or "no labels of your own", told
+            )
 
     async def send(
         context: Context[Any, Any], to: To, subject: str, body: Body, reply_to: ReplyTo = "", files: Files | None = None
