@@ -84,7 +84,7 @@ bench/clients/.ready: bench/clients/package-lock.json bench/clients/aider.txt | 
 	@touch $@
 
 test: setup-dev models test-tools searxng
-	$(BIN)/pytest tests -m "not clients"
+	$(BIN)/pytest tests -m "not clients and not long"
 
 test-unit: setup-dev
 	$(BIN)/pytest tests/unit
