@@ -6,6 +6,7 @@ Root makes it of namespaces and an overlay; where that is not allowed, tests tha
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -51,6 +52,10 @@ mount --make-rshared /
 shift
 exec env -i container=variet PATH="$PATH" setpriv --bounding-set=-sys_time,-sys_module,-sys_rawio,-syslog "$@"
 """
+
+
+class NoMachine(Exception):
+    """None can be made here: what the system says."""
 
 
 class Machine:
@@ -113,7 +118,7 @@ def lacking() -> str:
 
 @contextmanager
 def machine(folder: Path) -> Iterator[Machine]:
-    """`folder`: empty; the machine's files are mounted there, in a namespace that nobody else sees."""
+    """`folder`: empty; the machine's files are mounted there, in a namespace of its own. Raises NoMachine."""
     outer = subprocess.Popen(
         ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "--cgroup", "--propagation",
          "private", "bash", "-c", _MAKE, "make", str(folder), SYSTEMD, "--unit=basic.target", "--show-status=no"],
@@ -121,9 +126,10 @@ def machine(folder: Path) -> Iterator[Machine]:
         env={"PATH": _PATH},
     )  # fmt: skip
     try:
-        made = Machine(_first_of(outer))
+        until = time.monotonic() + _STARTS_S
+        made = Machine(_first_of(outer, until))
         while made.run("systemctl", "is-system-running", "--wait").stdout.strip() not in ("running", "degraded"):
-            assert outer.poll() is None, outer.stderr and outer.stderr.read()
+            _check(outer, until)
             time.sleep(0.05)
         for path in {Path(sys.base_prefix), REPOSITORY, Path(sys.prefix)}:
             made.must("chmod", "o+rx", *map(str, (path, *path.parents)))  # in the copy alone
@@ -133,14 +139,19 @@ def machine(folder: Path) -> Iterator[Machine]:
         outer.wait()
 
 
-def _first_of(outer: subprocess.Popen[str]) -> int:
+def _first_of(outer: subprocess.Popen[str], until: float) -> int:
     """The machine's first process, once it is systemd."""
-    children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children")
-    until = time.monotonic() + _STARTS_S
-    while time.monotonic() < until:
-        assert outer.poll() is None, f"no machine: {outer.stderr.read() if outer.stderr else ''}"
-        for pid in children.read_text().split():
-            if Path(f"/proc/{pid}/comm").read_text().strip() == "systemd":
-                return int(pid)
+    while True:
+        _check(outer, until)
+        with contextlib.suppress(FileNotFoundError):  # it has just ended
+            for pid in Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split():
+                if Path(f"/proc/{pid}/comm").read_text().strip() == "systemd":
+                    return int(pid)
         time.sleep(0.02)
-    raise AssertionError("the machine did not start")
+
+
+def _check(outer: subprocess.Popen[str], until: float) -> None:
+    if outer.poll() is not None:
+        raise NoMachine(outer.stderr.read().strip() if outer.stderr else "it ended")
+    if time.monotonic() > until:
+        raise NoMachine(f"its systemd does not run after {_STARTS_S:g} s")
