@@ -148,7 +148,7 @@ async def test_pins_are_guessed_slowly_even_from_many_sides_and_over_restarts(tm
     now_ms += 60_000
     approvers.check_pin(PIN)
     approvers.check_pin(PIN)
-    with pytest.raises(ToolProblem, match="at least 6"):
+    with pytest.raises(ToolProblem, match="6 to 200"):
         approvers.set_pin("12345")
     assert PIN.encode() not in (tmp_path / "store.sqlite3").read_bytes()
     store.close()

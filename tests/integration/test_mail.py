@@ -176,6 +176,7 @@ async def test_files_go_with_a_mail_as_they_were_shown(strict: Google, tmp_path:
         ):  # fmt: skip
             assert re.search(words, await made.call("send", **wish, files=[str(tmp_path / path)])), path
         assert "no whole path" in await made.call("send", **wish, files=["papers/film.bin"])
+        assert "cannot be read" in await made.call("send", **wish, files=["~nobody-of-this-name/film.bin"])
         many = await made.call("send", **wish, files=[str(papers / "film.bin")] * 5)
         assert "more than 4 MiB" in many and not await made.owner.listed("pending")
 

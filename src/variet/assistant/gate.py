@@ -5,6 +5,7 @@ a person, and tells what was read before a model is shown it. Without a broker t
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 from collections.abc import Awaitable, Callable, Iterable
@@ -99,12 +100,12 @@ class Gate:
     ) -> CallToolResult | InputRequiredResult:
         """The answer to a tool that acts, once it is done; or a client's dialog, after which it calls again."""
         caller = Caller.of(context)
-        wish = json.dumps([caller.client, caller.conversation, tool, asked], sort_keys=True)
-        shown = self._asking.pop(wish, "")
+        wish = hashlib.sha256(json.dumps([caller.client, caller.conversation, tool, asked], sort_keys=True).encode())
+        shown = self._asking.pop(wish.hexdigest(), "")
         again = context.input_responses is not None  # the same call, after a dialog
         approval = await self._begun(caller, shown if again else "", tool, asked)
         if approval.state == "pending" and (asking := dialog.question(context, approval)) is not None:
-            self._asking[wish] = approval.id
+            self._asking[wish.hexdigest()] = approval.id
             if len(self._asking) > _MOST_ASKING:  # of clients that never came back
                 del self._asking[next(iter(self._asking))]
             return asking

@@ -92,9 +92,9 @@ def log() -> None:
     if where.own_user or (_is_root() and installed.FILE.exists()):
         command = ("journalctl", "--unit", unit.NAME, "--lines", "50", "--no-pager", "--quiet")
         code, told = run_here(command)
-        if code or not told.strip():
+        if code or not (told.strip() or _is_root()):
             raise click.ClickException(f"The system keeps it, and shows it to root: sudo {' '.join(command)}")
-        click.echo(safe(told))
+        click.echo(safe(told) or "nothing was written")
         return
     try:
         lines = where.log.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -210,11 +210,10 @@ def _patient(command: Sequence[str]) -> tuple[int, str]:
 
 
 def _owner(user: str | None) -> Account:
+    from variet.assistant.broker import unit
     from variet.assistant.broker.program import Account
 
     name = user or os.environ.get("SUDO_USER", "")
-    from variet.assistant.broker import unit
-
     if name in ("", "root", unit.USER):
         raise click.UsageError("Whose broker is it? --user NAME; root needs none")
     try:

@@ -47,10 +47,13 @@ class AuditLog:
         line["sha256"] = _hash(line)
         data = (json.dumps(line, ensure_ascii=False) + "\n").encode()
         end = os.fstat(self._out.fileno()).st_size
-        if self._out.write(data) != len(data):
+        try:
+            if self._out.write(data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._file))
+            os.fsync(self._out.fileno())  # may be the first to find that there is no room
+        except OSError:
             os.ftruncate(self._out.fileno(), end)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._file))
-        os.fsync(self._out.fileno())
+            raise
         self._head = line["sha256"]
         return self._head
 

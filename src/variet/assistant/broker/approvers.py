@@ -87,7 +87,7 @@ class Approvers:
 def allow(pin: str) -> None:
     """Raises ToolProblem where it is too short for a PIN."""
     if not _SHORTEST_PIN <= len(pin) <= _LONGEST_PIN:
-        raise ToolProblem("bad_request", f"a PIN has at least {_SHORTEST_PIN} characters")
+        raise ToolProblem("bad_request", f"a PIN has {_SHORTEST_PIN} to {_LONGEST_PIN} characters")
 
 
 def _wait_ms(wrong: int) -> int:

@@ -73,7 +73,7 @@ class Broker:
         self.store.forget_before(self._now_ms() - _KEPT_MS)
         if not self._audit.knows(self.store.fact("audit_head")):
             self.store.put_fact("audit_cut", str(self._now_ms()))
-            self._note("log_cut")
+            self.note("log_cut")
         for kept in self.store.find(("executing",)):
             self._run(self._reconciled(kept))
         for kept in self.store.find(("approved",)):
@@ -107,7 +107,7 @@ class Broker:
         shown = host_of(target) if kind == "page" else ""
         verdict = self._decided(asker, tool, kind, (shown,) if shown else (), target)
         if verdict.answer != "ask":
-            self._note(
+            self.note(
                 "judged", client=asker.name, tool=tool, answer=verdict.answer, rule=verdict.rule_id,
                 **({"host": shown} if shown else {}), target_sha256=_sha256(target.encode()),
             )  # fmt: skip
@@ -135,7 +135,7 @@ class Broker:
             return same
         verdict = self._decided(asker, tool, "act", prepared.targets, "")
         if verdict.answer == "deny":
-            self._note("denied", client=asker.name, tool=tool, rule=verdict.rule_id, targets=prepared.targets)
+            self.note("denied", client=asker.name, tool=tool, rule=verdict.rule_id, targets=prepared.targets)
             raise ToolProblem("denied", verdict.reason)
         approval = self._waits(
             asker, tool, "act", wish, prepared.payload, summary=prepared.summary, preview=prepared.preview,
@@ -192,7 +192,7 @@ class Broker:
         """The first one counts, of exactly this payload. Raises ToolProblem."""
         approval = self.get(decision.approval_id)
         if decision.payload_sha256 != approval.payload_sha256:
-            self._note("payload_changed", id=approval.id, by=by)
+            self.note("payload_changed", id=approval.id, by=by)
             raise ToolProblem("payload_changed", "that is not what was shown", "Look at it again")
         if decision.scope != "once":
             raise ToolProblem("bad_request", "an approval is for one action, once", "A standing rule says more")
@@ -232,12 +232,8 @@ class Broker:
         rule = standing(tool, pattern, answer)
         if rule not in self.store.rules():
             self.store.add_rule(rule)
-        self._note("rule_added", rule=rule.id)
+        self.note("rule_added", rule=rule.id)
         return rule
-
-    def note(self, event: str, **what: Any) -> None:
-        """Into the audit log; of what anybody can cause, so much a minute."""
-        self._note(event, **what)
 
     # --- how an action goes on ---
 
@@ -294,7 +290,7 @@ class Broker:
             created_ms=now_ms, expires_ms=now_ms + expires_ms,
         )  # fmt: skip
         self.store.add(approval, asked_sha256, payload)
-        self._note(
+        self.note(
             "asked", id=approval.id, client=asker.name, tool=tool, targets=targets, account=account,
             payload_sha256=approval.payload_sha256,
         )  # fmt: skip
@@ -354,7 +350,7 @@ class Broker:
         moved = self.store.move(approval.id, come_from, to, **changes)
         if moved is not None:
             told = {key: moved.model_dump()[key] for key in ("decided_by", "surface") if changes.get(key)}
-            self._note(to, id=moved.id, client=moved.client, tool=moved.tool, **told)
+            self.note(to, id=moved.id, client=moved.client, tool=moved.tool, **told)
             self._tell()
         return moved
 
@@ -367,7 +363,8 @@ class Broker:
             raise ToolProblem("expired", "it waited too long", "Let it be asked for again")
         raise ToolProblem("already_decided", f"somebody was faster: it is {state}")
 
-    def _note(self, event: str, **what: Any) -> None:
+    def note(self, event: str, **what: Any) -> None:
+        """Into the audit log; of what anybody can cause, so much a minute."""
         if event in _ANYBODY_S:
             lets, left_out = self._flood.lets(event)
             if left_out:

@@ -63,7 +63,9 @@ def uninstall(run: Runner, *, purge: bool) -> list[str]:
     there = [path for path in (unit.FILE, installed.FILE, unit.PROGRAM) if path.exists()]
     kept = [path for path in (unit.STATE, unit.KEY, unit.OWNER) if path.exists()]
     if not there and not (purge and kept):
-        raise VarietError("no broker is installed here", next_step="`sudo variet broker install` makes it one")
+        raise VarietError(
+            "no broker is installed here", next_step="`sudo .venv/bin/variet broker install` makes it one"
+        )
     if has_systemd():
         run(("systemctl", "disable", "--now", unit.NAME))  # it may be stopped already
         _gone(run)
@@ -190,7 +192,7 @@ def _nobody_else_s(owner: Account) -> None:
         whose = "nobody knows whom"
     raise VarietError(
         f"what this machine's broker keeps, sign-ins among it, is that of {whose}",
-        next_step="Remove it first: sudo variet broker uninstall --purge",
+        next_step="Remove it first: sudo .venv/bin/variet broker uninstall --purge",
     )
 
 

@@ -45,4 +45,4 @@ def installed() -> Installed | None:
 
 
 def _doubtful(why: str) -> TrustError:
-    return TrustError(why, where=str(FILE), next_step="Install the broker again: sudo variet broker install")
+    return TrustError(why, where=str(FILE), next_step="Install the broker again: sudo .venv/bin/variet broker install")

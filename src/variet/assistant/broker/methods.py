@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from variet.approval import Decision, State
 from variet.assistant.audit import log
+from variet.assistant.broker import unit
 from variet.assistant.broker.approvers import Approvers, allow
 from variet.assistant.broker.broker import Broker
 from variet.assistant.broker.place import Place
@@ -196,7 +197,11 @@ class Methods:
     async def call(self, line: Line, method: str, params: Any) -> Any:
         known = self._table.get(method)
         if known is None:
-            newer = "Start it anew" if not self._place.own_user else "Install it again: sudo variet broker install"
+            newer = (
+                "Start it anew"
+                if not self._place.own_user
+                else "Install it again: sudo .venv/bin/variet broker install"
+            )
             raise ToolProblem("bad_request", f"the broker knows no {method!r}; is one of both older?", newer)
         rank, shape, do = known
         if (rank == "approver" and not line.approver) or (rank == "person" and not line.person):
@@ -282,7 +287,9 @@ class Methods:
 
     async def _set_pin(self, line: Line, given: NewPinParams) -> None:
         if not self._approvers.has_pin and self._place.own_user:
-            raise ToolProblem("locked", "the first PIN is set by root here", "Run: sudo variet broker pin")
+            raise ToolProblem(
+                "locked", "the first PIN is set by root here", f"Run: sudo {unit.PROGRAM}/bin/variet broker pin"
+            )
         if self._approvers.has_pin:
             self._approvers.check_pin(given.old)
             self._accounts.unlock(given.old)

@@ -85,7 +85,7 @@ def served() -> Place:
 
 def _here() -> tuple[int | None, Installed | None]:
     uid = os.geteuid() if os.name == "posix" else None
-    return uid, None if "VARIET_HOME" in os.environ else installed()
+    return uid, None if os.environ.get("VARIET_HOME") else installed()
 
 
 def new_socket(folder: Path) -> str:

@@ -276,4 +276,7 @@ def _readable(folder: Path) -> None:
 def _run(command: Sequence[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, cwd="/")
     if done.returncode:
-        raise VarietError(f"`{' '.join(command)}` failed: {(done.stderr or done.stdout).strip()[-2000:]}")
+        raise VarietError(
+            f"`{' '.join(command)}` failed: {(done.stderr or done.stdout).strip()[-2000:]}",
+            next_step="Mend what it says, then install again: what was there before is as it was",
+        )

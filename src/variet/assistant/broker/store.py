@@ -87,7 +87,7 @@ class Store:
             raise VarietError(
                 f"the broker's store cannot be read: {error}", where=str(file),
                 next_step="Move the file away to begin anew: what waits, your rules and your PIN are forgotten then"
-                " (where it is installed, sudo variet broker pin sets a new one)",
+                " (where it is installed, sudo .venv/bin/variet broker pin sets a new one)",
             ) from None  # fmt: skip
         except VarietError:
             self._db.close()

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, Literal, NamedTuple
-
-from mcp.server import MCPServer
+from typing import Literal, NamedTuple
 
 from variet.assistant.broker.client import BrokerClient
 from variet.assistant.gate import Gate
 from variet.assistant.google.api import GoogleApi
+from variet.assistant.life import Life, life
 
 
 class Reader(NamedTuple):
@@ -19,7 +15,7 @@ class Reader(NamedTuple):
 
     api: GoogleApi
     gate: Gate
-    life: Callable[[MCPServer[Any]], AbstractAsyncContextManager[None]]
+    life: Life
 
 
 def reader(service: Literal["mail", "calendar"], url: str) -> Reader:
@@ -31,14 +27,4 @@ def reader(service: Literal["mail", "calendar"], url: str) -> Reader:
         return str(told["token"])
 
     api = GoogleApi(url, token)
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # what is searched for is nobody's log
-
-    @asynccontextmanager
-    async def life(_: MCPServer[Any]) -> AsyncIterator[None]:
-        try:
-            yield
-        finally:
-            await api.close()
-            await gate.close()
-
-    return Reader(api, gate, life)
+    return Reader(api, gate, life(api, gate))

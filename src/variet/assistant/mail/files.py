@@ -34,9 +34,8 @@ def files(paths: list[str]) -> list[File]:
     read: list[File] = []
     left = MOST_BYTES
     for path in paths:
-        data = _read(Path(path).expanduser(), left)
+        real, data = _read(path, left)
         left -= len(data)
-        real = Path(path).expanduser().resolve()
         kind = mimetypes.guess_type(real.name)[0] or "application/octet-stream"
         if kind.startswith(("message/", "multipart/")):
             kind = "application/octet-stream"  # else it would be taken apart as a part of this mail
@@ -44,11 +43,13 @@ def files(paths: list[str]) -> list[File]:
     return read
 
 
-def _read(path: Path, most: int) -> bytes:
-    if not path.is_absolute():
-        raise ToolProblem("bad_request", f"{path} is no whole path", "Give it from / or ~ on")
+def _read(path: str, most: int) -> tuple[Path, bytes]:
+    """(where it lies, links followed; what is in it)."""
     try:
-        real = path.resolve(strict=True)
+        wanted = Path(path).expanduser()
+        if not wanted.is_absolute():
+            raise ToolProblem("bad_request", f"{path} is no whole path", "Give it from / or ~ on")
+        real = wanted.resolve(strict=True)
         if any(part.startswith(".") for part in real.parts):
             raise ToolProblem("denied", f"{path} is hidden, or in a hidden folder: keys and settings lie there",
                               "The person can copy it elsewhere first")  # fmt: skip
@@ -65,4 +66,4 @@ def _read(path: Path, most: int) -> bytes:
         ) from None
     if len(data) > most:
         raise ToolProblem("bad_request", f"with {path} it is more than {MOST_BYTES >> 20} MiB", "Send a link instead")
-    return data
+    return real, data

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import OrderedDict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from mcp.server import MCPServer
@@ -17,6 +14,7 @@ from pydantic import Field
 from variet.assistant.answers import addresses, of_strangers, problems_told
 from variet.assistant.broker.client import BrokerClient
 from variet.assistant.gate import Caller, Gate
+from variet.assistant.life import life
 from variet.assistant.problems import ToolProblem
 from variet.assistant.sanitize.html import linked_sheets
 from variet.assistant.sanitize.text import Readable, plain, readable
@@ -112,17 +110,9 @@ class Search:
 def server(settings: SearchSettings) -> MCPServer[Any]:
     """One that can be run over any of MCP's transports."""
     tools, gate = Search(settings), Gate(BrokerClient())
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # what is searched for is nobody's log
-
-    @asynccontextmanager
-    async def life(_: MCPServer[Any]) -> AsyncIterator[None]:
-        try:
-            yield
-        finally:
-            await tools.close()
-            await gate.close()
-
-    made: MCPServer[Any] = MCPServer("variet-search", title="Web search", lifespan=life, log_level="WARNING")
+    made: MCPServer[Any] = MCPServer(
+        "variet-search", title="Web search", lifespan=life(tools, gate), log_level="WARNING"
+    )  # fmt: skip
 
     async def search(
         context: Context[Any, Any],
