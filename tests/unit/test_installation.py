@@ -15,8 +15,8 @@ import pytest
 
 import variet
 from variet.assistant.broker import installation, installed, place, program, unit
+from variet.assistant.broker.account import Account
 from variet.assistant.broker.place import Place
-from variet.assistant.broker.program import Account
 from variet.assistant.problems import ToolProblem
 from variet.assistant.secrets.keep import CREDENTIAL, handed_key, keep
 from variet.assistant.secrets.sealed import SealedFile

@@ -14,7 +14,7 @@ import click
 from variet.commands.common import json_option, print_json
 
 if TYPE_CHECKING:
-    from variet.assistant.broker.program import Account
+    from variet.assistant.broker.account import Account
 
 
 @click.group(
@@ -211,7 +211,7 @@ def _patient(command: Sequence[str]) -> tuple[int, str]:
 
 def _owner(user: str | None) -> Account:
     from variet.assistant.broker import unit
-    from variet.assistant.broker.program import Account
+    from variet.assistant.broker.account import Account
 
     name = user or os.environ.get("SUDO_USER", "")
     if name in ("", "root", unit.USER):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from variet import paths
 from variet.assistant.broker import installed, program, unit
-from variet.assistant.broker.program import Account
+from variet.assistant.broker.account import Account
 from variet.assistant.secrets.keep import KEY_BYTES
 from variet.errors import VarietError
 from variet.system import Runner, must

@@ -78,13 +78,13 @@ class KeyringSecrets:
 
 def keep(folder: Path, key: bytes | None = None) -> Secrets:
     """The system's keyring where there is one that keeps what it is given, else a sealed file in `folder`. What was
-    chosen once stays: a keyring that is away for a day is told, not replaced. `key`: as in SealedFile."""
-    from variet.assistant.secrets.sealed import SealedFile
+    chosen once stays: a keyring that is away for a day is told, not replaced. `key`: the system's, which then seals."""
+    from variet.assistant.secrets.sealed import KeySealedFile, SealedFile
 
     file = folder / "secrets.sealed"
-    if key is not None or file.exists() or not _has_keyring():
-        return SealedFile(file, key=key)
-    return KeyringSecrets()
+    if key is not None:
+        return KeySealedFile(file, key)
+    return SealedFile(file) if file.exists() or not _has_keyring() else KeyringSecrets()
 
 
 def handed_key(environment: Mapping[str, str] = os.environ) -> bytes | None:

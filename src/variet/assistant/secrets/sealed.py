@@ -25,26 +25,24 @@ _FOR = b"variet secrets 1"  # sealed with it: a box of another kind or version d
 
 
 class SealedFile:
-    """Opened by `unlock` after each start, or by the key that the system handed over. Raises ToolProblem."""
+    """By the person's PIN: opened by `unlock` after each start. Raises ToolProblem."""
 
     kind = "sealed file"
+    by = "PIN"
 
-    def __init__(self, file: Path, cost: int = _COST, key: bytes | None = None) -> None:
-        """`key`: of the system's, 32 bytes; None: the person's PIN opens it."""
+    def __init__(self, file: Path, cost: int = _COST) -> None:
         self._file = file
-        self._cost = cost if key is None else _NO_PIN
-        self._handed = key
+        self._cost = cost
         self._key: bytes | None = None
         self._salt = b""
         self._held: dict[str, str] = {}
 
     def unlock(self, pin: str) -> None:
         """The first time, whatever PIN is given seals it. Raises ToolProblem where it is not the one that did."""
-        if self._key is None and self._handed is None:
+        if self._key is None:
             self._open(pin)
 
     def _open(self, pin: str) -> None:
-        """`pin` counts for nothing where the system handed a key over."""
         from cryptography.exceptions import InvalidTag
 
         try:
@@ -53,21 +51,15 @@ class SealedFile:
             cost = int(sealed["cost"])
             if not (cost == _NO_PIN or 2 <= cost <= _HIGHEST_COST) or len(nonce) != _NONCE_BYTES:
                 raise ValueError("it is not one of ours")
-            if (cost == _NO_PIN) != (self._handed is not None):
-                raise ValueError("it was sealed by the system's key" if cost == _NO_PIN else "it was sealed by a PIN")
-            key = _key(pin, salt, cost) if self._handed is None else self._handed
+            key = self._key_of(pin, salt, cost)
             self._held = json.loads(_opened(key, nonce, box))
         except FileNotFoundError:
-            if self._handed is not None:
-                self._key = self._handed
-            else:
-                self._salt = secrets.token_bytes(16)
-                self._key = _key(pin, self._salt, self._cost)
+            self._salt = secrets.token_bytes(16)
+            self._key = self._key_of(pin, self._salt, self._cost)
             return
         except InvalidTag:
-            by = "PIN" if self._handed is None else "key"
-            mend = f"Take the {by} that sealed it, or move it away and sign in again"
-            raise ToolProblem("locked", f"{self._file} was sealed by another {by}, or changed", mend) from None
+            mend = f"Take the {self.by} that sealed it, or move it away and sign in again"
+            raise ToolProblem("locked", f"{self._file} was sealed by another {self.by}, or changed", mend) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             mend = "Move it away and sign in again"
             raise ToolProblem("unavailable", f"{self._file} cannot be read: {error}", mend) from None
@@ -75,10 +67,10 @@ class SealedFile:
 
     def reseal(self, pin: str) -> None:
         """By another PIN, from now on."""
-        if self._key is None or self._handed is not None:
+        if self._key is None:
             return
         self._salt = secrets.token_bytes(16)
-        self._key = _key(pin, self._salt, self._cost)
+        self._key = self._key_of(pin, self._salt, self._cost)
         if self._file.exists():
             self._write()
 
@@ -99,11 +91,15 @@ class SealedFile:
             self._write()
 
     def _need(self) -> bytes:
-        if self._key is None and self._handed is not None:
-            self._open("")
         if self._key is None:
             raise ToolProblem("locked", "your accounts are sealed by your PIN", "Run: variet auth unlock")
         return self._key
+
+    def _key_of(self, pin: str, salt: bytes, cost: int) -> bytes:
+        """Raises ValueError for what was sealed otherwise."""
+        if cost == _NO_PIN:
+            raise ValueError("it was sealed by the system's key")
+        return hashlib.scrypt(pin.encode(), salt=salt, n=cost, r=8, p=1, maxmem=cost * 8 * 128 * 2, dklen=32)
 
     def _write(self) -> None:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -115,11 +111,33 @@ class SealedFile:
         paths.write_whole(self._file, json.dumps({"cost": self._cost, **told}), 0o600, durable=True)
 
 
+class KeySealedFile(SealedFile):
+    """By a key that the system hands over at each start: it opens by itself, and no PIN has to do with it."""
+
+    by = "key"
+
+    def __init__(self, file: Path, key: bytes) -> None:
+        super().__init__(file, _NO_PIN)
+        self._handed = key
+
+    def unlock(self, pin: str) -> None:
+        pass
+
+    def reseal(self, pin: str) -> None:
+        pass
+
+    def _need(self) -> bytes:
+        if self._key is None:
+            self._open("")
+        return super()._need()
+
+    def _key_of(self, _pin: str, _salt: bytes, cost: int) -> bytes:
+        if cost != _NO_PIN:
+            raise ValueError("it was sealed by a PIN")
+        return self._handed
+
+
 def _opened(key: bytes, nonce: bytes, box: bytes) -> bytes:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
     return AESGCM(key).decrypt(nonce, box, _FOR)
-
-
-def _key(pin: str, salt: bytes, cost: int) -> bytes:
-    return hashlib.scrypt(pin.encode(), salt=salt, n=cost, r=8, p=1, maxmem=cost * 8 * 128 * 2, dklen=32)
