@@ -31,7 +31,7 @@ async def test_a_conversation_with_an_approval_by_a_key(tmp_path: Path, work: Pa
         await shown.until("+    return a + b")
         await shown.until("or say what instead")
         assert "a - b" in (work / "sums.py").read_text(), "nothing happens before the yes"
-        shown.type("y")
+        shown.type("y\r")
         await shown.until("edited sums.py")
         await shown.until("It adds now.")
         await shown.until("add(1, 2)")

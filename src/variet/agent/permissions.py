@@ -104,4 +104,11 @@ class Permissions:
 
 
 def _shown(args: dict[str, Any]) -> str:
-    return "\n".join(f"{name}: {value}" for name, value in args.items())
+    """All that a call is given, nothing cut: by this a person decides."""
+    if len(args) == 1 and isinstance(only := next(iter(args.values())), str):
+        return only
+    return "\n".join(f"{name}: {_value(value)}" for name, value in args.items())
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2, default=str)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ from variet.errors import VarietError
 from variet.policy.action import MODES, Mode
 from variet.surfaces.acp.updates import Updates, diffs_of
 from variet.tiers import TIERS
+from variet.visible import one_line
 
 Open = Callable[[Path, str | None, dict[str, ServerSettings]], Awaitable[Opened]]
 _MODES: dict[Mode, tuple[str, str]] = {
@@ -423,12 +425,14 @@ def _mode(name: str) -> Mode:
 
 
 def _shown(approval: Approval, root: Path) -> list[Any]:
-    """What a dialog shows: the change itself, or the words of the call."""
+    """What a dialog shows: the change itself, or all that the call is given."""
     if approval.sink == "write" and approval.preview.startswith("--- "):
         name = approval.preview.split("\n", 2)[1].removeprefix("+++ b/")
         diff = Diff(path=name, before_sha256="", after_sha256=None, patch=approval.preview)
         return diffs_of(diff, root)
-    return [acp.tool_content(acp.text_block(f"{approval.summary}\n\nbecause {approval.reason}"))]
+    fence = "`" * max(3, *(len(run) + 1 for run in re.findall("`+", approval.preview)), 3)
+    head = f"{one_line(approval.summary)}\n\nbecause {one_line(approval.reason)}"
+    return [acp.tool_content(acp.text_block(f"{head}\n\n{fence}\n{approval.preview}\n{fence}"))]
 
 
 def _turns(held: _Held) -> list[TurnStarted]:

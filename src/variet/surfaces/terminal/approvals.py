@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import time
@@ -17,13 +16,14 @@ from variet.approval import Approval, Decision
 from variet.assistant.broker.client import BrokerClient
 from variet.assistant.problems import ToolProblem
 from variet.errors import VarietError
-from variet.surfaces.terminal.typed import typed
+from variet.surfaces.terminal.question import BAR
+from variet.surfaces.terminal.typed import asked_line, forget_typed, typed
 from variet.visible import one_line, visible
 
 SURFACE = "terminal"
 _TRIES = 3
-_BAR = "  | "
 _LONG = 25
+_CHOICES = {"": "s", "y": "y", "yes": "y", "n": "n", "no": "n", "s": "s", "skip": "s", "q": "q", "quit": "q"}
 GOES_ON_WAITING = "it goes on waiting: variet approvals, in another terminal; Ctrl-C ends this turn"
 
 
@@ -107,7 +107,7 @@ def line_of(approval: Approval) -> str:
 def whole(approval: Approval) -> str:
     """All that a person decides by. A model's or a stranger's words stand on the first line and behind bars alone; no
     line is left to the terminal to fold, which would take it out from behind its bar."""
-    width = max(40, shutil.get_terminal_size((100, 40)).columns - len(_BAR) - 1)
+    width = max(40, shutil.get_terminal_size((100, 40)).columns - len(BAR) - 1)
     head = [approval.summary, f"asked for by {approval.client}, by {approval.tool}"]
     if approval.account:
         head.append(f"with the account {approval.account}")
@@ -117,7 +117,7 @@ def whole(approval: Approval) -> str:
     if approval.state != "pending":
         head.append(f"{approval.state}" + (f": {approval.result}" if approval.result else ""))
     lines = visible(approval.preview).expandtabs(4).split("\n")
-    body = [f"{_BAR}{piece}" for line in lines for piece in chop_cells(line, width) or [""]]
+    body = [f"{BAR}{piece}" for line in lines for piece in chop_cells(line, width) or [""]]
     again = [f"({len(lines)} lines) {head[0]}"] if len(body) > _LONG else []
     folded = ["\n    ".join(chop_cells(one_line(one, 1_000), width)) for one in (*head, *again)]
     return "\n".join([*folded[: len(head)], *body, *folded[len(head) :]])
@@ -163,10 +163,7 @@ async def _until_more(client: BrokerClient, seen: set[str]) -> None:
 
 async def _answered(client: BrokerClient, approval: Approval) -> bool:
     """False where the person has enough."""
-    _flush()
-    question = "Approve? [y]es, [n]o, [s]kip, [q]uit"
-    choices = click.Choice(["y", "n", "s", "q"])
-    choice = await typed(lambda: click.prompt(question, type=choices, show_choices=False, default="s"))
+    choice = await _choice()
     if choice == "q":
         return False
     if choice == "s":
@@ -174,7 +171,7 @@ async def _answered(client: BrokerClient, approval: Approval) -> bool:
     try:
         because = ""
         if choice == "n":
-            because = await typed(lambda: str(click.prompt("Why? (for the model; may be empty)", default="")))
+            because = await _line("Why? (for the model; may be empty) []: ")
         after = await decided(client, approval, choice == "y", because)
         click.echo(line_of(await settled(client, after)))
     except VarietError as problem:
@@ -182,12 +179,21 @@ async def _answered(client: BrokerClient, approval: Approval) -> bool:
     return True
 
 
-def _flush() -> None:
-    """What was typed before an action was shown is no answer to it."""
-    if os.name == "posix" and sys.stdin.isatty():
-        import termios
+async def _choice() -> str:
+    while True:
+        words = (await _line("Approve? [y]es, [n]o, [s]kip, [q]uit [s]: ")).casefold()
+        if words in _CHOICES:
+            return _CHOICES[words]
+        click.echo(f"{one_line(words, 60)!r} decides nothing; type y, n, s or q, and Enter", err=True)
 
-        termios.tcflush(sys.stdin, termios.TCIFLUSH)
+
+async def _line(question: str) -> str:
+    """What a person typed to it. Raises click.Abort for the end of the input, and Ctrl-C."""
+    forget_typed()
+    try:
+        return (await typed(lambda: asked_line(question))).strip()
+    except (EOFError, KeyboardInterrupt):
+        raise click.Abort from None
 
 
 async def settled(client: BrokerClient, approval: Approval) -> Approval:

@@ -1,6 +1,7 @@
 """A conversation in a terminal: the prompt stays while the agent works above it.
 
-Enter while it works tells it something more; Ctrl-C stops it; approvals are a key. The prompt is prompt_toolkit's,
+Enter while it works tells it something more; Ctrl-C stops it. An approval is a question whose answer is a line, ended
+by Enter; a line that was begun before its question stood on the screen answers nothing. The prompt is prompt_toolkit's,
 everything above it is printed once and never drawn again, so that it works over SSH and in any scroll-back.
 """
 
@@ -10,12 +11,14 @@ import asyncio
 import contextlib
 import logging
 import os
+import shutil
+from collections import deque
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 from prompt_toolkit import PromptSession
-from prompt_toolkit.application import get_app
+from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.filters import Condition
 from prompt_toolkit.history import FileHistory, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
@@ -33,20 +36,20 @@ from variet.agent.events import (
     UsageTold,
 )  # fmt: skip
 from variet.agent.opening import Opened
-from variet.approval import Approval, Decision
+from variet.approval import Approval
 from variet.errors import VarietError
 from variet.policy.action import MODES, Mode
 from variet.surfaces.terminal import slash
+from variet.surfaces.terminal.above import Above
 from variet.surfaces.terminal.completion import Words
 from variet.surfaces.terminal.gauge import Gauge
 from variet.surfaces.terminal.printer import Printer
+from variet.surfaces.terminal.question import Question, Show, decision_of
 from variet.tiers import TIERS
 
 log = logging.getLogger("variet.terminal")
 
 Reopen = Callable[[str | None, Mode], Awaitable[Opened]]
-_ASKED = "[y]es, [s]ession, [n]o, or say what instead › "
-_ASKED_FOR_GOOD = "[y]es, [s]ession, [a]lways here, [n]o, or say what instead › "
 
 
 class Conversation:
@@ -58,9 +61,12 @@ class Conversation:
         self.trust = trusted
         self.left = False
         self.to_tell: list[str] = []  # what the model should know of, with the person's next words
-        self.printer = Printer(blocks=True)
         self.gauge = self._fresh_gauge()
-        self._asked: list[Approval] = []
+        self._waiting: deque[Approval] = deque()  # for a person's answer, the first of them asked now
+        self._question: Question | None = None  # stands on the screen
+        self._begun = False  # a line is being typed, and `_begun_under` stood on the screen when its first key came
+        self._begun_under: Question | None = None
+        self._asking: asyncio.Task[None] | None = None
         self._turn: asyncio.Task[None] | None = None
         arguments: dict[str, Any] = {"tier": lambda: [*TIERS, "auto"], "mode": lambda: MODES, "resume": slash.names}
         self._prompt: PromptSession[str] = PromptSession(
@@ -68,6 +74,9 @@ class Conversation:
             complete_while_typing=False, key_bindings=self._keys(), bottom_toolbar=lambda: self.gauge.line(),
             color_depth=ColorDepth.DEPTH_1_BIT if os.environ.get("NO_COLOR") else None, erase_when_done=False,
         )  # fmt: skip
+        self._prompt.default_buffer.on_text_changed += self._typed
+        self._above = Above(self._prompt.app.output)
+        self.printer = Printer(blocks=True, file=self._above)
 
     @property
     def working(self) -> bool:
@@ -82,6 +91,7 @@ class Conversation:
             try:
                 while not self.left:
                     try:
+                        self._begun = False
                         text = await self._prompt.prompt_async(self._message)
                     except EOFError:
                         break
@@ -92,21 +102,20 @@ class Conversation:
             finally:
                 await self.finish()
                 await self.opened.close()
+                await self._above.printed()
         return 0
 
     async def take(self, text: str) -> None:
-        """What a person said: an answer to what is asked, a command, words for the agent."""
-        if self._asked:
-            if text:
-                self._decide("reject", feedback=text)
-        elif text.startswith("/"):
+        """What a person said, but to a question: a command, or words for the agent."""
+        if text.startswith("/"):
             try:
                 await slash.run(text, self)
             except VarietError as error:
                 self.printer.say(str(error), "red")
         elif text and self.working:
             self.opened.agent.steer(text)
-            self.printer.say("(told after what runs now)", "dim")
+            before = "typed before the question, it answers nothing; " if self._question else ""
+            self.printer.say(f"({before}told after what runs now)", "dim")
         elif text:
             context = "\n\n".join(part for part in (self.opened.context(), *self.to_tell) if part)
             self.to_tell.clear()
@@ -157,7 +166,7 @@ class Conversation:
             log.exception("a turn ended by a defect")
             self.printer.say(f"a defect of Variet ended this turn: {type(error).__name__}: {error}", "red")
         finally:
-            self._asked.clear()
+            self._no_question()
             self.gauge.working_on, self.gauge.progress = "", None
             self._draw()
 
@@ -173,22 +182,61 @@ class Conversation:
         elif isinstance(event, TierChanged):
             self.gauge.tier, self.gauge.limit_tokens = event.tier, self.opened.kit.facts.context_tokens
         elif isinstance(event, ApprovalRequested):
-            self._asked.append(event.approval)
-            self.gauge.working_on = "waits for you"
+            self._waiting.append(event.approval)
+            self._ask_next()
         elif isinstance(event, ApprovalResolved):
-            self._asked = [one for one in self._asked if one.id != event.approval_id]
-            self.gauge.working_on = "waits for you" if self._asked else "works"
+            self._resolved(event.approval_id)
         elif isinstance(event, TurnEnded) and main:
-            self._asked.clear()
+            self._no_question()
         self._draw()
 
-    def _decide(self, choice: str, scope: str = "once", feedback: str | None = None) -> None:
-        approval = self._asked.pop(0)
-        decision = Decision.model_validate(
-            {"approval_id": approval.id, "payload_sha256": approval.payload_sha256, "choice": choice, "scope": scope,
-             "feedback": feedback, "surface": "terminal"}
-        )  # fmt: skip
-        self.opened.agent.answer(decision)
+    # --- questions: one after the other ---
+
+    def _ask_next(self) -> None:
+        self.gauge.working_on = "waits for you" if self._waiting else "works"
+        if self._waiting and self._asking is None:
+            size = shutil.get_terminal_size()
+            question = Question(self._waiting[0], size.columns, size.lines)
+            self._asking = asyncio.create_task(self._ask(question))
+
+    async def _ask(self, question: Question) -> None:
+        """From here on a line may answer it that was begun once all of it stood on the screen."""
+        self.printer.lines(question.head())
+        await self._above.printed()
+        for _ in range(2):  # keys that were typed before arrive first, and are no answer
+            await asyncio.sleep(0)
+        self._question = question
+        self._draw()
+
+    def _resolved(self, approval_id: str) -> None:
+        asked = bool(self._waiting) and self._waiting[0].id == approval_id
+        self._waiting = deque(one for one in self._waiting if one.id != approval_id)
+        if asked:
+            self._close_question()
+        self._ask_next()
+
+    def _no_question(self) -> None:
+        self._waiting.clear()
+        self._close_question()
+
+    def _close_question(self) -> None:
+        if self._asking is not None:
+            self._asking.cancel()
+        self._asking, self._question = None, None
+
+    def _answer(self, question: Question, words: str) -> None:
+        """A line that was begun under this question, and ended by Enter."""
+        meant = question.answer(words)
+        if isinstance(meant, Show):
+            self.printer.lines(meant.lines)
+            return
+        self._question = None
+        self.opened.agent.answer(decision_of(question.approval, meant))
+
+    def _typed(self, buffer: Buffer) -> None:
+        if buffer.text and not self._begun:
+            self._begun_under = self._question
+        self._begun = bool(buffer.text)
 
     def _stop(self) -> None:
         if self.working:
@@ -197,13 +245,18 @@ class Conversation:
     # --- the prompt ---
 
     def _message(self) -> str:
-        if not self._asked:
-            return "› "
-        return _ASKED_FOR_GOOD if "always" in self._asked[0].scopes else _ASKED
+        return "› " if self._question is None else self._question.prompt
 
-    def _may_answer(self, scope: str) -> bool:
-        """Whether a key is an answer: something is asked, and no words were begun."""
-        return bool(self._asked) and not get_app().current_buffer.text and scope in self._asked[0].scopes
+    def _answers(self) -> bool:
+        """Whether Enter answers the question: its line was begun under it, or is empty. Commands stay commands."""
+        text = self._prompt.default_buffer.text
+        if self._question is None or text.startswith("/"):
+            return False
+        return not text or self._begun_under is self._question
+
+    def _empty(self, buffer: Buffer) -> None:
+        buffer.reset()
+        self._begun = False
 
     def _draw(self) -> None:
         self._prompt.app.invalidate()  # between two prompts nothing comes of it
@@ -211,22 +264,23 @@ class Conversation:
     def _keys(self) -> KeyBindings:
         keys = KeyBindings()
 
-        def answers(key: str, choice: str, scope: str) -> None:
-            @keys.add(key, filter=Condition(lambda: self._may_answer(scope)))
-            def _(event: KeyPressEvent) -> None:
-                self._decide(choice, scope)
-                event.app.invalidate()
-
-        for key, choice, scope in (("y", "approve", "once"), ("s", "approve", "session"), ("a", "approve", "always"),
-                                   ("n", "reject", "once")):  # fmt: skip
-            answers(key, choice, scope)
+        @keys.add("enter", filter=Condition(self._answers))
+        def _(event: KeyPressEvent) -> None:
+            words = event.current_buffer.text
+            if event.key_processor.input_queue and words:  # more came with it: a paste is not typed to a question
+                event.current_buffer.insert_text("\n")
+                return
+            self._empty(event.current_buffer)
+            if self._question is not None:
+                self._answer(self._question, words)
+            event.app.invalidate()
 
         @keys.add("c-c")
         def _(event: KeyPressEvent) -> None:
             if self.working:
                 self._stop()
             elif event.current_buffer.text:
-                event.current_buffer.reset()
+                self._empty(event.current_buffer)
             else:
                 self.printer.say("Ctrl-D leaves", "dim")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import signal
 import sys
 from contextlib import aclosing, suppress
@@ -13,10 +14,10 @@ import click
 from variet.agent.events import ApprovalRequested, EventBase, TurnEnded
 from variet.agent.kinds import KINDS
 from variet.agent.opening import Opened
-from variet.approval import Decision
 from variet.assistant.problems import ToolProblem
 from variet.surfaces.terminal.printer import Printer
-from variet.surfaces.terminal.typed import typed
+from variet.surfaces.terminal.question import Decided, Question, decision_of
+from variet.surfaces.terminal.typed import asked_line, forget_typed, typed
 
 if TYPE_CHECKING:
     from variet.surfaces.terminal.approvals import Decider
@@ -45,7 +46,7 @@ async def run(
                 if isinstance(event, ApprovalRequested):
                     if event.approval.origin == "broker" and decider is None:
                         continue  # it is decided elsewhere
-                    task = asyncio.create_task(_ask(opened, event, asked, decider))
+                    task = asyncio.create_task(_ask(opened, event, asked, decider, printer))
                     asking.add(task)
                     task.add_done_callback(asking.discard)
                 elif isinstance(event, TurnEnded):
@@ -64,8 +65,10 @@ def _show(event: EventBase, printer: Printer, *, as_json: bool) -> None:
         printer.show(event)
 
 
-async def _ask(opened: Opened, event: ApprovalRequested, asked: asyncio.Lock, decider: Decider | None) -> None:
-    """One question at a time, each said again before its key is read. Whatever is no yes is a no; Ctrl-C stops."""
+async def _ask(
+    opened: Opened, event: ApprovalRequested, asked: asyncio.Lock, decider: Decider | None, printer: Printer
+) -> None:
+    """One question at a time, each shown whole before its line is read; Ctrl-C stops the turn."""
     approval = event.approval
     if approval.origin == "broker" and decider is not None:
         async with asked:
@@ -78,24 +81,28 @@ async def _ask(opened: Opened, event: ApprovalRequested, asked: asyncio.Lock, de
 
                 click.echo(f"{problem}\n{GOES_ON_WAITING}", err=True)
         return
-    keys = {"y": "once", "s": "session", "a": "always"}
-    keys = {key: scope for key, scope in keys.items() if scope in approval.scopes}
-    more = "   [a] always in this folder" if "a" in keys else ""
     async with asked:
-        click.echo(f"  {approval.summary}?   [y] yes   [s] yes, for this session{more}   [n] no", err=True)
-        key = ""
-        while key not in (*keys, "n", "\x1b"):
-            try:
-                key = (await typed(click.getchar)).lower()
-            except KeyboardInterrupt:
-                opened.agent.cancel()
-                return
-            except (EOFError, OSError):
-                key = "n"
-            if not key:
-                key = "n"
-        decision = Decision.model_validate(
-            {"approval_id": approval.id, "payload_sha256": approval.payload_sha256, "surface": "terminal",
-             "choice": "approve" if key in keys else "reject", "scope": keys.get(key, "once")}
-        )  # fmt: skip
-        opened.agent.answer(decision)
+        size = shutil.get_terminal_size()
+        question = Question(approval, size.columns, size.lines)
+        printer.lines(question.head())
+        decided = await _decided(question, printer)
+        if decided is None:
+            opened.agent.cancel()
+        else:
+            opened.agent.answer(decision_of(approval, decided))
+
+
+async def _decided(question: Question, printer: Printer) -> Decided | None:
+    """What a person's line decides; None for Ctrl-C. The end of the input is a no."""
+    while True:
+        forget_typed()
+        try:
+            line = await typed(lambda: asked_line(question.prompt))
+        except (KeyboardInterrupt, click.Abort):
+            return None
+        except (EOFError, OSError):
+            return Decided("reject")
+        meant = question.answer(line)
+        if isinstance(meant, Decided):
+            return meant
+        printer.lines(meant.lines)

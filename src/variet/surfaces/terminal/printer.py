@@ -3,6 +3,9 @@ one line of progress, and that only on a terminal, where no prompt shows it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import IO
+
 from rich.console import Console
 from rich.markdown import Markdown
 from rich.text import Text
@@ -22,9 +25,9 @@ from variet.agent.events import (
     TurnEnded,
     UsageTold,
 )  # fmt: skip
-from variet.approval import Approval
 from variet.surfaces.terminal.gauge import waiting
 from variet.surfaces.terminal.markdown import Blocks
+from variet.surfaces.terminal.question import Line
 from variet.surfaces.terminal.safe import safe
 
 _MARKS = {"ok": ("✓", "green"), "error": ("✗", "red"), "denied": ("⊘", "yellow"), "interrupted": ("■", "yellow")}
@@ -36,16 +39,21 @@ _LIMITS = {
 }  # fmt: skip
 _BOXES = {"done": "☑", "active": "▶", "pending": "☐"}
 _MOST_SHOWN = 6  # lines of a result
-_MOST_ASKED = 60  # lines of what is asked for
 
 
 class Printer:
     """Of one run. `verbose`: results of tools whole. `blocks`: of a conversation: Markdown drawn block by block, no
-    line of progress. `go_on`: the command that takes it up again; `undoes`: it may have changed files."""
+    line of progress. `go_on`: the command that takes it up again; `undoes`: it may have changed files. `file`: where
+    all of it goes, instead of standard output and error."""
 
-    def __init__(self, *, verbose: bool = False, blocks: bool = False, go_on: str = "", undoes: bool = True) -> None:
-        self._said = Console(soft_wrap=True, highlight=False, markup=False, emoji=False)
-        self._done = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    def __init__(
+        self, *, verbose: bool = False, blocks: bool = False, go_on: str = "", undoes: bool = True,
+        file: IO[str] | None = None,
+    ) -> None:  # fmt: skip
+        self._said = Console(file=file, soft_wrap=True, highlight=False, markup=False, emoji=False)
+        self._done = Console(
+            file=file, stderr=file is None, soft_wrap=True, highlight=False, markup=False, emoji=False
+        )  # fmt: skip
         self._verbose = verbose
         self._go_on = go_on
         self._undoes = undoes
@@ -88,9 +96,8 @@ class Printer:
             self._end_line()
             colour = {"error": "red", "warning": "yellow"}.get(event.level, "")
             self._tell(f"{event.level}: {safe(event.text)}" + (f" {event.next}" if event.next else ""), colour)
-        elif isinstance(event, ApprovalRequested):
-            self._end_line()
-            self._ask(event.approval)
+        elif isinstance(event, ApprovalRequested) and event.approval.sink == "write":
+            self._previewed.add(event.approval.id)  # the surface asks, and shows the change
         elif isinstance(event, TurnEnded):
             self._end(event)
 
@@ -98,6 +105,12 @@ class Printer:
         """Words of the surface itself."""
         self._end_line()
         self._tell(safe(text), style)
+
+    def lines(self, lines: Iterable[Line]) -> None:
+        """Of a question."""
+        self._end_line()
+        for line in lines:
+            self._tell(line.text, line.style)
 
     def patch(self, patch: str) -> None:
         for line in safe(patch).splitlines():
@@ -107,23 +120,6 @@ class Printer:
     def _draw(self, blocks: list[str]) -> None:
         for block in blocks:
             self._said.print(Markdown(safe(block), code_theme="ansi_dark", hyperlinks=False))
-
-    def _ask(self, approval: Approval) -> None:
-        self._tell(f"? {safe(approval.summary)}", "bold yellow")
-        self._tell(f"  because {safe(approval.reason)}", "yellow")
-        self._preview(approval)
-
-    def _preview(self, approval: Approval) -> None:
-        """What would change; a command or a foreign tool says all in its summary."""
-        if (
-            approval.sink != "write"
-        ):  # what the broker asks for is shown whole with the question, or by variet approvals
-            return
-        self._previewed.add(approval.id)
-        lines = approval.preview.splitlines()
-        self.patch("\n".join(lines[:_MOST_ASKED]))
-        if len(lines) > _MOST_ASKED:
-            self._tell(f"    … {len(lines) - _MOST_ASKED} lines more", "dim")
 
     def _of_helper(self, event: EventBase) -> None:
         """What a helper does, in a line each; its report comes as the result of the call that sent it."""

@@ -13,7 +13,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
+import click
+
 T = TypeVar("T")
+_PASTE_S = 0.05  # between the first line of a paste and its second
 
 
 async def typed(ask: Callable[[], T]) -> T:
@@ -66,3 +69,40 @@ def _restore(before: Any) -> None:
         import termios
 
         termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
+
+
+def forget_typed() -> None:
+    """What was typed before a question was shown is no answer to it."""
+    if not sys.stdin.isatty():
+        return
+    if sys.platform == "win32":
+        import msvcrt
+
+        while msvcrt.kbhit():
+            msvcrt.getch()
+    else:
+        import termios
+
+        termios.tcflush(sys.stdin, termios.TCIFLUSH)
+
+
+def asked_line(prompt: str) -> str:
+    """A line that a person typed to this question. What was pasted is asked for again: more lines came with the first,
+    and none of them was typed to the question. Raises EOFError, KeyboardInterrupt."""
+    while True:
+        click.echo(prompt, nl=False, err=True)
+        line = sys.stdin.readline()
+        if not line:
+            raise EOFError
+        if not _more_came():
+            return line.rstrip("\r\n")
+        forget_typed()
+        click.echo("that was a paste of several lines: nothing was decided; type the answer", err=True)
+
+
+def _more_came() -> bool:
+    if os.name != "posix" or not sys.stdin.isatty():
+        return False
+    import select
+
+    return bool(select.select([sys.stdin], [], [], _PASTE_S)[0])

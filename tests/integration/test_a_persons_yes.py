@@ -1,0 +1,210 @@
+"""A person's yes in a real terminal: nothing is decided before Enter, words never approve, all of it is shown first."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.agent import scripted
+from tests.support.terminal import Terminal, terminal
+from variet import paths
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX's")
+
+EDIT = {"calls": [{"name": "edit", "arguments": {"path": "sums.py", "old": "a - b", "new": "a + b"}}]}
+DONE = {"say": "Well then."}
+QUESTION = "or say what instead ›"
+
+
+def unchanged(work: Path) -> bool:
+    return "a - b" in (work / "sums.py").read_text()
+
+
+async def asked(shown: Terminal, words: str = "fix add") -> None:
+    await shown.ready()
+    shown.type(f"{words}\r")
+    await shown.shows(QUESTION)
+
+
+async def left(shown: Terminal) -> None:
+    await shown.ready()
+    shown.type("\x04")
+    assert await asyncio.wait_for(shown.process.wait(), 10) == 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["stop, use another file", "add a test as well", "yes but call it plus", "no", "n", "never", "session by session",
+     "always ask me", "more context please", "end it", "y?"],
+)  # fmt: skip
+async def test_words_that_begin_with_a_key_approve_nothing(tmp_path: Path, work: Path, words: str) -> None:
+    answers = [EDIT, {"say": "Well then.", **({} if words in ("n", "no") else {"expect": words.replace("?", "\\?")})}]
+    async with scripted(tmp_path, answers) as server, terminal(work, "code", VARIET_ENGINE_URL=server.url) as shown:
+        await asked(shown)
+        for at, letter in enumerate(words, 1):
+            shown.type(letter)
+            await shown.shows(f"{QUESTION} {words[:at]}".rstrip())
+        assert unchanged(work)
+        shown.type("\r")
+        await shown.until("Well then.")
+        await left(shown)
+    assert unchanged(work)
+
+
+async def test_a_line_begun_before_the_question_answers_nothing(tmp_path: Path, work: Path) -> None:
+    slow = {**EDIT, "say": "thinking " * 30, "gap_ms": 40, "piece": 9}
+    answers = [slow, {"say": "Well then.", "expect": "y"}]
+    async with scripted(tmp_path, answers) as server, terminal(work, "code", VARIET_ENGINE_URL=server.url) as shown:
+        await shown.ready()
+        shown.type("fix add\r")
+        await shown.shows("works (Ctrl-C stops)")
+        shown.type("y")
+        await shown.shows(QUESTION)
+        assert f"{QUESTION} y" in shown.screen(), "what was begun stays"
+        shown.type("\r")
+        await shown.until("it answers nothing")
+        assert unchanged(work)
+        shown.type("no\r")
+        await shown.until("Well then.")
+        await left(shown)
+    assert unchanged(work)
+
+
+async def test_always_is_confirmed_and_then_kept(tmp_path: Path, work: Path) -> None:
+    async with (
+        scripted(tmp_path, [EDIT, DONE]) as server,
+        terminal(work, "code", VARIET_ENGINE_URL=server.url) as shown,
+    ):
+        await asked(shown)
+        shown.type("a\r")
+        await shown.shows("for good, in later sessions too?")
+        assert unchanged(work)
+        shown.type("n\r")
+        await shown.shows(QUESTION)
+        assert unchanged(work)
+        shown.type("always\r")
+        await shown.shows("for good, in later sessions too?")
+        shown.type("y\r")
+        await shown.until("Well then.")
+        await left(shown)
+    assert not unchanged(work)
+    assert "sums.py" in "".join(one.read_text() for one in (tmp_path / "home").rglob("*rules*") if one.is_file())
+
+
+async def test_a_long_change_is_shown_to_its_end_before_a_yes(tmp_path: Path, work: Path) -> None:
+    text = "".join(f"value_{number} = {number}\n" for number in range(300))
+    write = {"calls": [{"name": "write", "arguments": {"path": "long.py", "content": text}}]}
+    async with (
+        scripted(tmp_path, [write, DONE]) as server,
+        terminal(work, "code", VARIET_ENGINE_URL=server.url) as shown,
+    ):
+        await shown.ready()
+        shown.type("write it\r")
+        await shown.shows("Enter shows [m]ore")
+        shown.type("y\r")
+        await shown.until("no yes before the end")
+        assert not (work / "long.py").exists()
+        shown.type("\r")
+        await shown.until("value_50")
+        shown.type("end\r")
+        await shown.until("value_299")
+        await shown.shows(QUESTION)
+        shown.type("y\r")
+        await shown.until("Well then.")
+        await left(shown)
+    assert (work / "long.py").read_text() == text
+
+
+async def test_a_paste_is_not_typed_to_a_question(tmp_path: Path, work: Path) -> None:
+    """Marked as a paste by the terminal, or not."""
+    answers = [EDIT, {"say": "Well then.", "expect": "y\\nand then"}]
+    async with scripted(tmp_path, answers) as server, terminal(work, "code", VARIET_ENGINE_URL=server.url) as shown:
+        await asked(shown)
+        shown.type("y\rand then\r")
+        await shown.until("Well then.")
+        await left(shown)
+    assert unchanged(work)
+    answers = [EDIT, {"say": "Well then."}]
+    async with scripted(tmp_path, answers) as server, terminal(work, "code", VARIET_ENGINE_URL=server.url) as shown:
+        await asked(shown)
+        shown.type("\x1b[200~y\nyes\n\x1b[201~")
+        await shown.shows("yes")
+        assert unchanged(work)
+        shown.type("\r")
+        await shown.until("Well then.")
+        await left(shown)
+    assert unchanged(work)
+
+
+async def test_two_questions_are_two_answers(tmp_path: Path, work: Path) -> None:
+    both = {"calls": [{"name": "shell", "arguments": {"command": f"touch {name}"}} for name in ("first", "second")]}
+    async with (
+        scripted(tmp_path, [both, DONE]) as server,
+        terminal(work, "code", VARIET_ENGINE_URL=server.url) as shown,
+    ):
+        await asked(shown)
+        shown.type("y\ry\r")
+        await shown.until("? $ touch second")
+        await shown.shows(QUESTION)
+        assert not (work / "second").exists(), "an answer is of the question that stood there"
+        shown.type("n\r")
+        await shown.until("Well then.")
+        await left(shown)
+
+
+async def test_a_whole_argument_of_a_foreign_tool_is_shown(tmp_path: Path, work: Path) -> None:
+    text = "".join(f"{number:04}" for number in range(500))
+    notes = {"command": sys.executable, "args": [str(Path(__file__).parent.parent / "support" / "notes_server.py")],
+             "env": {"NOTES": str(tmp_path / "notes")}}  # fmt: skip
+    settings = tmp_path / "home" / "config" / "agent.json"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(json.dumps({"mcpServers": {"notes": notes}}))
+    call = {"calls": [{"name": "call_tool", "arguments": {"name": "notes.add", "args": {"text": text}}}]}
+    async with (
+        scripted(tmp_path, [call, DONE]) as server,
+        terminal(work, "code", VARIET_ENGINE_URL=server.url) as shown,
+    ):
+        await shown.ready()
+        shown.type("note it\r")
+        await shown.until("0499")
+        await shown.shows(QUESTION)
+        shown.type("n\r")
+        await shown.until("Well then.")
+        await left(shown)
+
+
+@pytest.mark.parametrize("words", ["stop, use another file", "add a test", "yes, but elsewhere", "n"])
+async def test_one_prompt_asks_by_the_line_too(tmp_path: Path, work: Path, words: str) -> None:
+    answers: list[Any] = [EDIT, DONE]
+    async with (
+        scripted(tmp_path, answers) as server,
+        terminal(work, "code", "fix add", VARIET_ENGINE_URL=server.url) as shown,
+    ):
+        await shown.until(QUESTION)
+        shown.type(f"{words}\n")
+        await shown.until("Well then.")
+        await asyncio.wait_for(shown.process.wait(), 10)
+    assert unchanged(work)
+
+
+async def test_what_was_typed_ahead_of_one_prompts_question_answers_nothing(tmp_path: Path, work: Path) -> None:
+    slow = {**EDIT, "say": "thinking " * 20, "gap_ms": 40, "piece": 9}
+    async with (
+        scripted(tmp_path, [slow, DONE]) as server,
+        terminal(work, "code", "fix add", VARIET_ENGINE_URL=server.url) as shown,
+    ):
+        await shown.until("thinking")
+        shown.type("y\ny\n")
+        await shown.until(QUESTION)
+        shown.type("y\nyes\n")
+        await shown.until("nothing was decided")
+        assert unchanged(work)
+        shown.type("y\n")
+        await shown.until("Well then.")
+        await asyncio.wait_for(shown.process.wait(), 10)
+    assert not unchanged(work)
