@@ -62,6 +62,16 @@ def test_what_is_not_known_to_be_harmless_is_not(text: str) -> None:
     assert not shell.harmless(shell.parse(text))
 
 
+@pytest.mark.parametrize("text", [">a >/dev/null cat b", "cat b >/dev/null >a", "2>a 2>&1 ls", "ls >&1 >a"])
+def test_every_redirect_of_a_command_counts(text: str) -> None:
+    assert not shell.harmless(shell.parse(text)) and not shell.parse(text).clear
+
+
+@pytest.mark.parametrize("text", ["make clean", "npm init", "make init", "gitk", "./git add", "git", "sudo git add x"])
+def test_only_git_is_only_git(text: str) -> None:
+    assert not shell.only_git(shell.parse(text))
+
+
 def test_quotes_are_taken_off_words() -> None:
     assert shell.parse("""git commit -m 'a b' "c d" e'f'""").commands == (("git", "commit", "-m", "a b", "c d", "ef"),)
 
@@ -196,6 +206,25 @@ def test_words_behind_options_may_be_paths() -> None:
     [
         ("git push", "git -C . push", "full", "deny"), ("git push", "git --no-pager push", "full", "deny"),
         ("git push", "sh -c 'git  push'", "full", "deny"), ("git push", "git pull", "full", "allow"),
+        ("git push", "git --attr-source HEAD push", "full", "deny"), ("git push", "git stash push", "full", "allow"),
+        ("git push", "git commit -m push", "full", "allow"),
+        ("git push --force", "git push -v --force", "full", "deny"),
+        ("git push --force", "git push", "full", "allow"), ("git push --force", "git push --force=x", "full", "deny"),
+        ("npm publish", "npm --silent publish", "full", "deny"), ("rm", "npm run format", "full", "allow"),
+        ("rm", "r\\m x", "full", "deny"), ("rm", "'r'm x", "full", "deny"), ("rm", "r''m x", "full", "deny"),
+        ("rm", "/bin/rm x", "full", "deny"), ("rm", "r\\\nm x", "full", "deny"), ("rm", "ls; (rm x)", "full", "deny"),
+        ("rm", "f() { rm x; }; f", "full", "deny"), ("rm", "for i in a; do rm $i; done", "full", "deny"),
+        ("rm", "for i in a; do cat $i; done", "full", "allow"), ("rm", "echo $(rm x)", "full", "deny"),
+        ("rm", "echo `rm x`", "full", "deny"), ("rm", "cat <<X\n$(rm x)\nX", "full", "deny"),
+        ("rm", "find . -exec rm {} +", "full", "deny"), ("rm", "ls | xargs -n 1 rm", "full", "deny"),
+        ("rm", "env -i A=1 rm x", "full", "deny"), ("rm", "sudo -u bob rm x", "full", "deny"),
+        ("rm", "timeout 5 nice rm x", "full", "deny"), ("rm", "bash -lc 'cd x && rm y'", "full", "deny"),
+        ("rm", "eval 'r''m x'", "full", "deny"), ("rm", "eval $x", "full", "deny"), ("rm", "$x y", "full", "deny"),
+        ("rm", '"$x" y', "full", "deny"), ("rm", "r? x", "full", "deny"), ("rm", "{rm,x}", "full", "deny"),
+        ("rm", "echo rm", "full", "allow"), ("rm", "grep -rn rm .", "full", "allow"), ("rm", "ls rm", "full", "allow"),
+        ("rm", "git rm x", "full", "allow"), ("rm", "cargo build # rm", "full", "allow"),
+        ("rm", "if (( ; rm x", "full", "deny"), ("rm", "if (( ; ls x", "full", "allow"),
+        ("rm", "$'rm' x", "full", "deny"),
     ],
 )  # fmt: skip
 def test_a_refusal_of_a_command_is_not_got_around(pattern: str, text: str, mode: Mode, answer: str) -> None:

@@ -32,15 +32,14 @@ def _judge(action: Action, facts: Facts) -> Verdict:
     sink = action.sink
     for rule in facts.rules:
         if rule.answer == "deny" and _hit(rule, action, every=False):
-            return Verdict("deny", rule.id, rule.reason or "your rules refuse it")
+            return Verdict("deny", rule.id, rule.reason or _refusal(sink))
     if sink.kind in assistant.KINDS:
         return _assisting(action, facts)
     if sink.kind == "think":
         return Verdict("allow", "thinks", "it touches nothing")
     if sink.kind == "read" and sink.inside:
         return Verdict("allow", "reads", "it only reads, inside the workspace")
-    looks = sink.kind == "shell" and sink.inside and sink.command is not None and shell.harmless(sink.command)
-    if looks and facts.trusted:
+    if only_looks(sink) and facts.trusted:
         return Verdict("allow", "looks", "it only looks, inside the workspace")
     if action.mode == "plan" and not (sink.kind == "tool" and sink.looks):
         return Verdict("deny", "plan-mode", "in plan mode nothing is changed and nothing is run")
@@ -57,6 +56,16 @@ def _judge(action: Action, facts: Facts) -> Verdict:
         if rule.answer == "allow" and _hit(rule, action, every=True):
             return Verdict("allow", rule.id, "your rules allow it")
     return _by_mode(action, facts)
+
+
+def _refusal(sink: Sink) -> str:
+    seen = sink.command is None or sink.command.clear
+    return "your rules refuse it" if seen else "your rules refuse it, or what it runs cannot be seen: write it plainly"
+
+
+def only_looks(sink: Sink) -> bool:
+    """Whether it is a command that changes nothing and runs nothing else, inside the workspace."""
+    return sink.kind == "shell" and sink.inside and sink.command is not None and shell.harmless(sink.command)
 
 
 def _assisting(action: Action, facts: Facts) -> Verdict:
@@ -119,8 +128,8 @@ def _hit_path(target: str, pattern: str) -> bool:
 
 def _hit_command(rule: Rule, sink: Sink, *, every: bool) -> bool:
     """By words: `git commit` speaks of `git commit -m x`, not of `git commits`. What is not clear is never allowed, but
-    for exactly the text that a person has seen. A refusal looks through git's global options, and for the words in
-    the text of whatever is not clear."""
+    for exactly the text that a person has seen. A refusal looks into substitutions and scripts in words, and behind
+    options; what cannot be known before it runs counts as refused."""
     parsed = sink.command
     if rule.exact and every:
         return parsed is not None and parsed.text.strip() == rule.pattern.strip()
@@ -128,8 +137,7 @@ def _hit_command(rule: Rule, sink: Sink, *, every: bool) -> bool:
     if parsed is None:
         return not every
     if not every:
-        begins = [command[: len(words)] == words for one in parsed.commands for command in (one, shell.plain(one))]
-        return any(begins) or " ".join(words) in " ".join(parsed.text.split())
+        return shell.mentions(parsed, words)
     begins = [command[: len(words)] == words for command in parsed.commands]
     looks = [sink.inside and shell.harmless(replace(parsed, commands=(one,))) for one in parsed.commands]
     return parsed.clear and bool(begins) and all(a or b for a, b in zip(begins, looks, strict=True))

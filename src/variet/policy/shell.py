@@ -1,8 +1,9 @@
 """Pure: what a line of shell consists of, and whether it is known to be harmless. Parsed by tree-sitter, never matched.
 
 Whatever is not plainly understood counts as not clear: expansions, substitutions, files written to, functions,
-here-documents, comments, characters that people do not see, an error of the parser. What only looks is known by name
-and by each of its options. Source of the node names: the grammar tree-sitter-bash 0.25.
+here-documents, comments, characters that people do not see, an error of the parser, a line that a second, plainer
+reading takes apart in another way. What only looks is known by name and by each of its options. A property test holds
+the words against bash's own. Source of the node names: the grammar tree-sitter-bash 0.25.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
+from variet.policy.plain_words import plain_commands
+
 if TYPE_CHECKING:
     from tree_sitter import Node, Parser
 
@@ -20,19 +23,27 @@ _PLAIN = frozenset({"program", "list", "pipeline", "command", "redirected_statem
 _SIGNS = frozenset({"&&", "||", ";", "|", "\n"})
 _SPECIAL = frozenset("$`{}~!\\")  # in a bare word: it may become something else
 _GLOB = frozenset("*?[")
+# What `compgen -k` prints: never the name of a command, but in quotes.
+_RESERVED = frozenset(
+    {"if", "then", "else", "elif", "fi", "case", "esac", "for", "select", "while", "until", "do", "done", "in",
+     "function", "time", "{", "}", "!", "[[", "]]", "coproc"}
+)  # fmt: skip
 _MOST = 20_000  # characters of a line that is parsed
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
     """`commands`: the words of each simple command. `clear`: they are all that happens, words being what they seem, but
-    for names of files that `globs` stand for. `why`: what is not clear."""
+    for names of files that `globs` stand for. `why`: what is not clear. `anywhere`: the words of every command in it,
+    those within substitutions, loops and functions, too; None for a word that cannot be known before it runs. No
+    commands at all (None): the text was not parsed."""
 
     text: str
     commands: tuple[tuple[str, ...], ...]
     clear: bool
     why: str = ""
     globs: bool = False
+    anywhere: tuple[tuple[str | None, ...], ...] | None = None
 
 
 def parse(text: str) -> Parsed:
@@ -41,10 +52,22 @@ def parse(text: str) -> Parsed:
         return Parsed(text, (), False, "it is too long to be looked through")
     if any(not (one.isprintable() and (one == " " or not one.isspace())) and one not in "\n\t" for one in text):
         return Parsed(text, (), False, "it has characters that nobody sees")
-    tree = _parser().parse(text.encode(errors="replace"))
+    root = _tree(text)
     commands: list[tuple[str, ...]] = []
-    why = "it cannot be parsed" if tree.root_node.has_error else _walk(tree.root_node, commands)
-    return Parsed(text, tuple(commands), not why, why, _globs(tree.root_node))
+    if root.has_error:
+        return Parsed(text, (), False, "it cannot be parsed")
+    why = _walk(root, commands)
+    if not why and plain_commands(text) != commands:
+        why = "it can be read in two ways"
+    anywhere = _anywhere(root)
+    if "\\\n" in text:  # bash takes that away, but in single quotes: both readings count
+        joined = _tree(text.replace("\\\n", ""))
+        anywhere = (*anywhere, *_anywhere(joined)) if not joined.has_error else ()
+    return Parsed(text, tuple(commands), not why, why, _globs(root), anywhere or None)
+
+
+def _tree(text: str) -> Node:
+    return _parser().parse(text.encode(errors="replace")).root_node
 
 
 @cache
@@ -82,6 +105,8 @@ def _command(node: Node, commands: list[tuple[str, ...]]) -> str:
             why = why or f"it has {_named(inner.type)}"
             word = _text(inner)
         words.append(word)
+    if words and (words[0] in _RESERVED or words[0].startswith("%")):  # `%1` is a job
+        why = why or f"it has bash's own word {words[0]!r} where a command stands"
     if words:
         commands.append(tuple(words))
     return why
@@ -101,6 +126,33 @@ def _word(node: Node) -> str | None:
     return None
 
 
+def _anywhere(node: Node) -> tuple[tuple[str | None, ...], ...]:
+    found: list[tuple[str | None, ...]] = []
+    if node.type in ("command", "declaration_command", "unset_command", "test_command"):
+        skipped = ("file_redirect", "herestring_redirect", "heredoc_redirect", "variable_assignment")
+        words = [_expected(child) for child in node.children if child.type not in skipped]
+        found.append(tuple(words))
+    for child in node.children:
+        found += _anywhere(child)
+    return tuple(found)
+
+
+def _expected(node: Node) -> str | None:
+    """The word that bash makes of it, quotes and backslashes taken off; None where only running tells."""
+    text = _text(node)
+    if node.type in ("word", "number"):
+        return None if set(text) & (_GLOB | set("$`{}~!")) else re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
+    if node.type == "raw_string":
+        return text[1:-1]
+    if node.type == "string":
+        plain = all(child.type in ('"', "string_content") for child in node.children)
+        return re.sub(r'\\([$`"\\])', r"\1", text[1:-1]) if plain and "`" not in text else None
+    if node.type in ("concatenation", "command_name"):
+        parts = [_expected(child) for child in node.children]
+        return None if None in parts else "".join(part or "" for part in parts)
+    return None if node.is_named else text
+
+
 def _globs(node: Node) -> bool:
     if node.type == "word":
         return bool(_GLOB & set(_text(node)))
@@ -112,7 +164,7 @@ def _redirect(node: Node) -> str:
     words = [_text(child) for child in node.children if child.type != "file_descriptor"]
     if len(words) == 2 and words[0] in (">", ">>", "&>", "&>>", "<", ">|") and words[1] == "/dev/null":
         return ""
-    if len(words) == 2 and words[0] in (">&", "<&") and words[1].isascii() and words[1].isdigit():
+    if len(words) == 2 and words[0] == ">&" and words[1] in ("1", "2"):
         return ""
     return "it reads from a file" if words and words[0].startswith("<") else "it writes to a file"
 
@@ -161,16 +213,65 @@ def paths_of(parsed: Parsed) -> tuple[str, ...]:
     return tuple(part for word in words for part in (word, word.partition("=")[2]) if part)
 
 
-def plain(words: tuple[str, ...]) -> tuple[str, ...]:
-    """A command without git's options for all its commands, so that `git -C . push` is seen for what it is."""
-    if words[:1] != ("git",):
-        return words
-    rest = list(words[1:])
-    while rest and rest[0].startswith("-"):
-        option = rest.pop(0)
-        if option in ("-C", "-c", "--git-dir", "--work-tree", "--namespace", "--exec-path", "--config-env") and rest:
-            rest.pop(0)
-    return ("git", *rest)
+# Commands that run what stands behind them, and those that read a script from a word of theirs.
+_RUNNERS = frozenset(
+    {"env", "sudo", "doas", "nohup", "nice", "ionice", "timeout", "time", "command", "builtin", "exec", "xargs",
+     "stdbuf", "setsid", "watch", "parallel", "chroot", "unshare", "bwrap", "strace", "ltrace", "flock", "script",
+     "find", "busybox", "chrt", "taskset", "coproc", "trap", "then", "do", "else", "!", "{", "("}
+)  # fmt: skip
+_SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "ash", "fish", "eval", "source", ".", "su"})
+_TOKEN = re.compile(r"[^\s;|&()<>{},'\"`$\\]+")
+
+
+def mentions(parsed: Parsed, words: Sequence[str], depth: int = 3) -> bool:
+    """Whether it runs this command, or may: for refusals. A word that cannot be known counts as any word. What is no
+    bash, or cannot be parsed, is looked through for the words one after the other."""
+    if not words:
+        return True
+    if parsed.anywhere is None:
+        tokens: list[str | None] = [*_TOKEN.findall(parsed.text)]
+        return any(_begins(tokens[at:], words) for at in range(len(tokens)))
+    return any(_runs(command, words, depth) for command in parsed.anywhere)
+
+
+def _runs(command: tuple[str | None, ...], words: Sequence[str], depth: int) -> bool:
+    if _begins(command, words):
+        return True
+    name = (command[0] or "").rpartition("/")[2] if command else ""
+    if name in _RUNNERS and any(_runs(command[at:], words, depth) for at in range(1, len(command))):
+        return True
+    if name not in _SHELLS:
+        return False
+    if depth == 0 or (None in command[1:] and (name == "eval" or "-c" in command)):
+        return True
+    return any(mentions(parse(word), words, depth - 1) for word in command[1:] if word)
+
+
+def _begins(command: Sequence[str | None], words: Sequence[str]) -> bool:
+    """Whether a command is the one that `words` name, by its program's name, whatever options stand between. Options
+    among `words` may stand anywhere in it."""
+    if not command:
+        return False
+    name = command[0] if command[0] is None or "/" in words[0] else command[0].rpartition("/")[2]
+    options = [word for word in words[1:] if word.startswith("-")]
+    if name is not None and name != words[0]:
+        return False
+    if not all(any(word is None or word.partition("=")[0] == option for word in command[1:]) for option in options):
+        return False
+    return _follow(command[1:], [word for word in words[1:] if not word.startswith("-")])
+
+
+def _follow(rest: Sequence[str | None], words: Sequence[str]) -> bool:
+    """Whether these operands come first. An option may have a value behind it, or not: both readings count."""
+    if not words:
+        return True
+    for at, word in enumerate(rest):
+        if (word is None or word == words[0]) and _follow(rest[at + 1 :], words[1:]):
+            return True
+        is_value = at > 0 and (rest[at - 1] or "-").startswith("-")
+        if word is not None and not word.startswith("-") and not is_value:
+            return False
+    return False
 
 
 @dataclass(frozen=True, slots=True)

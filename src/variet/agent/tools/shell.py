@@ -162,7 +162,7 @@ class Shell:
         if os.name == "nt":
             words = [shutil.which("pwsh") or "powershell", "-NoProfile", "-NonInteractive", "-Command", args.command]
         else:
-            words = [programs.find("bash", folder) or "/bin/sh", "-c", args.command]
+            words = [programs.find("bash", folder) or "/bin/sh", "-c", "--", args.command]  # `-x` is no option
         if self._sandbox is not None:
             only_git = reading.only_git(reading.parse(args.command))
             if only_git:  # git itself, whatever lies in the workspace under that name
