@@ -8,16 +8,18 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from variet.agent.sandbox import Sandbox, kept, open_sandbox, probe, programs
-from variet.agent.tools.base import Place
+from variet.agent.sandbox import Sandbox, open_sandbox, probe, programs
+from variet.agent.survey import survey
+from variet.agent.tools.base import Place, Result
 from variet.agent.tools.shell import Shell, ShellArgs
 from variet.agent.workspace import Workspace
+from variet.errors import ToolFailed
 from variet.policy.action import Rule
 from variet.policy.decide import refuses_writing
 
@@ -62,9 +64,9 @@ def places(tmp_path_factory: pytest.TempPathFactory, user: int | None) -> Iterat
 
 def said(
     places: Sandbox, command: str, user: int | None, *, network: bool = False, timeout_s: float = 30,
-    held: Sequence[Path] = (),
+    refused: Callable[[str], bool] | None = None,
 ) -> str:  # fmt: skip
-    words = [*places.words({"PATH": PATH}, network=network, kept=held), "bash", "-c", command]
+    words = [*places.words({"PATH": PATH}, survey(places.root, refused), network=network), "bash", "-c", command]
     done = subprocess.run(
         words, user=user, group=user, extra_groups=[] if user else None, cwd=places.root, timeout=timeout_s,
         env={"PATH": PATH, "API_KEY": SECRET}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -158,11 +160,14 @@ def test_what_a_persons_rule_keeps_no_command_changes(places: Sandbox, user: int
             os.lchown(path, user, user)
     rules = (Rule("a", "write", "migrations/*", "deny"), Rule("b", "edit", "*.txt", "deny"),
              Rule("c", "write", "*.md", "allow"))  # fmt: skip
-    held = kept(root, lambda target: refuses_writing(target, rules))
-    assert set(held) == {root / "migrations", root / "keep.txt"}
+
+    def refused(target: str) -> bool:
+        return refuses_writing(target, rules)
+
+    assert set(survey(root, refused).kept) == {root / "migrations", root / "keep.txt"}
     tries = ("echo new > migrations/deep/1.sql", "echo new > migrations/2.sql", "rm -rf migrations", "mv migrations m",
              "mv keep.txt k", "rm -f keep.txt", "sed -i s/old/new/ keep.txt", "echo new > migrations.md")  # fmt: skip
-    said(places, "; ".join(tries), user, held=held)
+    said(places, "; ".join(tries), user, refused=refused)
     now = {path.relative_to(root).as_posix(): path.read_text() for path in root.rglob("*.[stm]*") if path.is_file()}
     told = {name: text.strip() for name, text in now.items() if ".git/" not in name}
     assert told == {"migrations/deep/1.sql": "old", "keep.txt": "old", "migrations.md": "new"}
@@ -243,6 +248,155 @@ async def test_git_may_write_its_repository_and_no_other_command(
     assert not {"commondir", "x", "y", "z", "e"} & {one.name for one in (places.root / ".git").iterdir()}
     assert "[a]" not in (places.root / ".git" / "config").read_text()
     await shell.close()
+
+
+def git(places: Sandbox, *words: str) -> str:
+    done = subprocess.run(["git", "-C", str(places.root), *words], check=True, capture_output=True, text=True)
+    return done.stdout
+
+
+@pytest.fixture
+async def shell(places: Sandbox, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Callable[[str], Awaitable[Result]]]:
+    """Runs a command as the agent does."""
+    monkeypatch.setenv("PATH", PATH)
+    for name in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{name}_NAME", "a")
+        monkeypatch.setenv(f"GIT_{name}_EMAIL", "a@example.org")
+    made, place = Shell(places), Place(Workspace(places.root))
+    yield lambda command: made.run(ShellArgs(command=command), place)
+    await made.close()
+
+
+Run = Callable[[str], Awaitable[Result]]
+alone = pytest.mark.parametrize("user", [None], indirect=True)
+
+
+@alone
+async def test_no_hook_of_a_repository_runs_where_git_may_write(places: Sandbox, shell: Run) -> None:
+    """The model may have written what a hook runs: `git commit` would run it with `.git` writable."""
+    script = places.root / "lint.sh"
+    script.write_text("#!/bin/sh\necho '[core] pager = evil' >> .git/extra; git config include.path extra\n")
+    script.chmod(0o755)
+    for name in ("pre-commit", "post-commit", "reference-transaction"):
+        hook = places.root / ".git" / "hooks" / name
+        hook.write_text("#!/bin/sh\n./lint.sh\n")
+        hook.chmod(0o755)
+    config = (places.root / ".git" / "config").read_bytes()
+    done = await shell("git add -A && git commit -q -m x")
+    assert not done.failed and "hooks of this repository were not run: post-commit, pre-commit" in done.content
+    assert (places.root / ".git" / "config").read_bytes() == config and not (places.root / ".git" / "extra").exists()
+    git(places, "config", "core.hooksPath", "tracked-hooks")
+    (places.root / "tracked-hooks").mkdir()
+    (places.root / "tracked-hooks" / "pre-commit").write_text("#!/bin/sh\ntouch .git/ran\n")
+    (places.root / "tracked-hooks" / "pre-commit").chmod(0o755)
+    assert not (await shell("git add -A && git commit -q -m y")).failed
+    assert not (places.root / ".git" / "ran").exists()
+
+
+@alone
+@pytest.mark.parametrize(
+    ("settings", "command"),
+    [
+        ({"filter.x.clean": "touch .git/ran; cat"}, "git add -A"),
+        ({"filter.x.process": "touch .git/ran"}, "git add -A"),
+        ({"merge.x.driver": "touch .git/ran"}, "git merge -q topic"),
+        ({"alias.st": "!touch .git/ran"}, "git add -A"), ({"include.path": "../evil"}, "git add -A"),
+        ({"includeIf.gitdir:/.path": "../evil"}, "git add -A"), ({"core.editor": "touch .git/ran"}, "git commit"),
+        ({"gpg.program": "./evil", "commit.gpgSign": "true"}, "git commit -q --allow-empty -m x"),
+        ({"core.sshCommand": "touch .git/ran"}, "git fetch"), ({"diff.x.textconv": "touch .git/ran"}, "git add -A"),
+        ({"core.alternateRefsCommand": "touch .git/ran"}, "git fetch"), ({"gc.recentObjectsHook": "x"}, "git add -A"),
+        ({"submodule.x.update": "!touch .git/ran"}, "git checkout -q ."), ({"remote.o.uploadpack": "x"}, "git fetch o"),
+        ({"extensions.worktreeConfig": "true"}, "git add -A"), ({"a.setting.of.tomorrow": "x"}, "git add -A"),
+    ],
+)  # fmt: skip
+async def test_where_settings_may_run_a_program_git_writes_nothing(
+    places: Sandbox, shell: Run, settings: dict[str, str], command: str
+) -> None:
+    for key, value in settings.items():
+        git(places, "config", key, value)
+    done = await shell(command)
+    assert done.failed and "would make it run programs" in done.content, done.content
+    assert not (places.root / ".git" / "ran").exists() and not (places.root / ".git" / "index").exists()
+
+
+@alone
+async def test_a_filter_that_attributes_name_lets_git_write_nothing(places: Sandbox, shell: Run) -> None:
+    """Without the filter something else would be committed than the person means."""
+    (places.root / ".gitattributes").write_text("*.bin filter=lfs\n")
+    assert (await shell("git add -A")).failed and not (places.root / ".git" / "index").exists()
+
+
+@alone
+@pytest.mark.parametrize("count", [51, 600])
+async def test_a_command_changes_no_guarded_name_however_many_there_are(
+    places: Sandbox, shell: Run, count: int
+) -> None:
+    for number in range(count):
+        folder = places.root / f"part{number:04}"
+        folder.mkdir()
+        (folder / "AGENTS.md").write_text("old")
+    done = await shell("for one in */AGENTS.md; do echo new > $one; done")
+    assert "Read-only" in done.content
+    assert {one.read_text() for one in places.root.glob("*/AGENTS.md")} == {"old"}
+
+
+@alone
+async def test_where_names_are_too_many_nothing_is_run(
+    places: Sandbox, shell: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("variet.agent.survey.MOST_NAMES", 3)
+    for number in range(5):
+        (places.root / f"d{number}").mkdir()
+        (places.root / f"d{number}" / ".envrc").write_text("old")
+    with pytest.raises(ToolFailed, match="too many for a sandbox"):
+        await shell("touch made")
+    assert not (places.root / "made").exists()
+    assert "d4" in (await shell("ls")).content, "what only looks can change none of them"
+
+
+@alone
+async def test_a_virtual_environment_is_not_changed_by_commands(places: Sandbox, shell: Run) -> None:
+    for name in (".venv", "venv", "part/.venv"):
+        (places.root / name / "bin").mkdir(parents=True)
+        (places.root / name / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    await shell("for one in .venv venv part/.venv; do echo x > $one/bin/python; rm -rf $one/pyvenv.cfg; done")
+    for name in (".venv", "venv", "part/.venv"):
+        assert not (places.root / name / "bin" / "python").exists() and (places.root / name / "pyvenv.cfg").exists()
+
+
+@alone
+async def test_what_only_looks_takes_no_program_of_the_workspace(places: Sandbox) -> None:
+    programs = places.root / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    for name in ("ls", "git"):
+        (programs / name).write_text(f"#!/bin/sh\ntouch {places.root}/ran\n")
+        (programs / name).chmod(0o755)
+    for sandbox in (places, None):
+        one = Shell(sandbox)
+        for command in ("ls", "git status", "git log | cat"):
+            await one.run(ShellArgs(command=command), Place(Workspace(places.root)))
+        await one.close()
+    assert not (places.root / "ran").exists()
+
+
+@alone
+async def test_without_a_sandbox_a_change_of_what_git_obeys_is_told(places: Sandbox) -> None:
+    one = Shell(None)
+    place = Place(Workspace(places.root))
+    changes = {"git config core.pager evil": "config", "echo x > .git/hooks/post-merge": "hooks/post-merge",
+               "echo '* filter=x' > .git/info/attributes": "info/attributes"}  # fmt: skip
+    for command, name in changes.items():
+        told = (await one.run(ShellArgs(command=command), place)).content
+        assert f"/.git/{name}, which git obeys" in told
+    assert "git obeys" not in (await one.run(ShellArgs(command="touch x; git add x"), place)).content
+    await one.close()
+
+
+async def test_a_command_that_begins_with_a_dash_is_no_option_of_bash(places: Sandbox) -> None:
+    one = Shell(None)
+    told = await one.run(ShellArgs(command="-x; echo done"), Place(Workspace(places.root)))
+    assert "done" in told.content
+    await one.close()
 
 
 async def test_a_command_gets_no_secret_of_the_environment(places: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:

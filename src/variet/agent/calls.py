@@ -27,6 +27,7 @@ from variet.agent.tools.base import AnyTool, Place, Previews, Result
 from variet.agent.tools.plan import PlanArgs
 from variet.errors import AnswerFailed, CheckpointFailed, SessionError, ToolFailed
 from variet.policy.action import Sink
+from variet.policy.decide import only_looks
 
 log = logging.getLogger("variet.agent")
 
@@ -144,7 +145,7 @@ class Calls:
         if tool.sink(args, self._kit.workspace) != sink:  # somebody moved a link meanwhile
             return Result("it leads elsewhere than when it was judged; nothing was done", failed=True)
         kept = self._kit.checkpoints
-        if kept is None or sink.kind not in ("write", "shell"):
+        if kept is None or sink.kind not in ("write", "shell") or only_looks(sink):
             return await self._run_tool(call, tool, args, by_person=by_person)
         only = [self._kit.workspace.resolve(one) for one in sink.targets] if sink.kind == "write" else None
         try:

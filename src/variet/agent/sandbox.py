@@ -14,12 +14,12 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from variet.agent import programs as on_path
-from variet.agent.workspace import GUARDED, GUARDED_FILES
+from variet.agent.survey import Survey
 
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/opt", "/nix/store", "/snap")
 _SETTINGS = (
@@ -40,10 +40,8 @@ _TOOLS = (
 # Root needs no capability to write or read these: the kernel asks for its user id alone. Docker's lists.
 _PROC_READ_ONLY = ("sys", "sysrq-trigger", "fs")
 _PROC_HIDDEN = ("acpi", "asound", "kcore", "keys", "kmsg", "latency_stats", "timer_list", "sched_debug", "scsi", "mtrr")
-_MOST_REPOSITORIES = 50
-_MOST_KEPT = 500
-_ANY = "\x01"  # a name that no rule means: one that speaks of it speaks of every file
-_NOT_WALKED = frozenset({".git", "node_modules", ".venv", "venv"})
+# Of a repository that git may write: what git obeys, and must not be changed by it either.
+_OBEYED_IN_GIT = ("hooks", "config", "config.worktree", "commondir", "info", "modules", "worktrees")
 _PROBE_S = 10.0
 
 
@@ -57,13 +55,14 @@ class Sandbox:
     scratch: Path
 
     def words(
-        self, environment: Mapping[str, str], *, network: bool = False, git: bool = False, kept: Sequence[Path] = ()
+        self, environment: Mapping[str, str], survey: Survey | None, *, network: bool = False, git: bool = False
     ) -> list[str]:
-        """What stands before a command that is to run in it. `kept`: what it may not change in the workspace."""
+        """What stands before a command that is to run in it. `survey`: what it may not change in the workspace; None:
+        all of it. `git`: the command is nothing but git's own."""
         shown = programs(environment.get("PATH", ""), self.root, self.home)
         return command_line(
-            self.bubblewrap, self.root, self.home, {**environment, "HOME": str(self.home), "TMPDIR": "/tmp"},
-            network=network, scratch=self.scratch, programs=shown, git=git, kept=kept,
+            self.bubblewrap, self.root, self.home, {**environment, "HOME": str(self.home), "TMPDIR": "/tmp"}, survey,
+            network=network, scratch=self.scratch, programs=shown, git=git,
         )  # fmt: skip
 
     def close(self) -> None:
@@ -103,14 +102,14 @@ def command_line(
     root: Path,
     home: Path,
     environment: Mapping[str, str],
+    survey: Survey | None,
     *,
     network: bool = False,
     git: bool = False,
     scratch: Path | None = None,
     programs: Iterable[Path] = (),
-    kept: Sequence[Path] = (),
 ) -> list[str]:
-    """What to put before a command so that it runs in the sandbox, in `root`.
+    """What to put before a command so that it runs in the sandbox, in `root`. `survey`: None where it writes nothing.
 
     `git`: the command is nothing but git's own, which may write its repository. Others may not: of what lies in `.git`,
     git obeys more than hooks and configuration (`commondir` alone makes it take both from elsewhere).
@@ -144,88 +143,18 @@ def command_line(
             words += ["--ro-bind", str(path.resolve()), str(path)]
     for path in programs:
         words += ["--ro-bind-try", str(path), str(path)]
-    words += ["--bind", str(root), str(root)]
-    for path in repositories(root):
+    words += ["--bind" if survey else "--ro-bind", str(root), str(root)]
+    for path in survey.repositories if survey else ():
         own = git and path == root / ".git" and path.is_dir()
         words += ["--bind" if own else "--ro-bind", str(path), str(path)]
-        for name in ("hooks", "config", "info", "modules", "worktrees") if own else ():
+        for name in _OBEYED_IN_GIT if own else ():
             words += ["--ro-bind-try", str(path / name), str(path / name)]
-    for path in (*guarded(root), *kept):
+    for path in (*survey.guarded, *survey.kept) if survey else ():
         words += ["--ro-bind-try", str(path), str(path)]
     words += ["--remount-ro", "/"]
     for name, value in environment.items():
         words += ["--setenv", name, value]
     return [*words, "--chdir", str(root), "--"]
-
-
-def repositories(root: Path) -> list[Path]:
-    """What belongs to git in a workspace: its own `.git` and those of repositories within."""
-    found: list[Path] = []
-    for folder, folders, names in os.walk(root):
-        if ".git" in (*folders, *names) and not Path(folder, ".git").is_symlink():
-            found.append(Path(folder, ".git"))
-        folders[:] = [one for one in folders if one not in _NOT_WALKED]
-        if len(found) >= _MOST_REPOSITORIES:
-            break
-    return found
-
-
-def guarded(root: Path) -> list[Path]:
-    """What programs obey by themselves later, but git: settings of editors and agents, of direnv, of forges."""
-    found: list[Path] = []
-    for folder, folders, names in os.walk(root):
-        found += [Path(folder, one) for one in (*folders, *names) if _obeyed(one) and one != ".git"]
-        folders[:] = [one for one in folders if one not in _NOT_WALKED and not _obeyed(one)]
-        if len(found) >= _MOST_REPOSITORIES:
-            break
-    return [one for one in found if not one.is_symlink()]
-
-
-def kept(root: Path, refused: Callable[[str], bool]) -> list[Path]:
-    """What is there now of paths that a person's rules refuse to have written: folders in which all is refused, else
-    files. What is not there yet cannot be held."""
-    found: list[Path] = []
-    for folder, folders, names in os.walk(root):
-        here = Path(folder).relative_to(root)
-        whole = [one for one in folders if refused((here / one / _ANY).as_posix())]
-        found += [Path(folder, one) for one in whole]
-        found += [Path(folder, one) for one in names if refused((here / one).as_posix())]
-        folders[:] = [one for one in folders if one not in _NOT_WALKED and one not in whole]
-        if len(found) >= _MOST_KEPT:
-            break
-    return [one for one in found[:_MOST_KEPT] if not one.is_symlink()]
-
-
-def obeyed(root: Path) -> dict[Path, tuple[int, int]]:
-    """By path, which file or folder it is that programs obey later, repositories of git among them."""
-    found = {}
-    for path in (*repositories(root), *guarded(root)):
-        with contextlib.suppress(OSError):
-            one = path.lstat()
-            found[path] = (one.st_dev, one.st_ino)
-    return found
-
-
-def set_aside(root: Path, before: Mapping[Path, tuple[int, int]]) -> str:
-    """What a command made of that kind: repositories get another name, since a mere `git status` of the person would
-    obey them. What the model and the person are told."""
-    known, lines = set(before.values()), []
-    for path, one in obeyed(root).items():
-        if one in known:
-            continue
-        shown = path.relative_to(root)
-        if path.name == ".git":
-            aside = path.with_name(f"git-made-by-a-command-{one[1]}")
-            with contextlib.suppress(OSError):
-                path.rename(aside)
-                lines.append(f"({shown} was made by this command: it is {aside.name} now; `git init` alone makes one)")
-        else:
-            lines.append(f"({shown} was made by this command; other programs obey it: the user should look at it)")
-    return "\n".join(lines)
-
-
-def _obeyed(name: str) -> bool:
-    return name.lower() in GUARDED or name.lower() in GUARDED_FILES
 
 
 def _nothing(path: Path) -> list[str]:
@@ -276,7 +205,7 @@ async def probe(workspace: Path) -> tuple[str, str]:
         secret = home / "secret"
         secret.write_text("x")
         python = shutil.which("python3", path="/usr/local/bin:/usr/bin:/bin") or sys.executable
-        words = command_line(bubblewrap, root, home, {"PATH": "/usr/bin:/bin"})
+        words = command_line(bubblewrap, root, home, {"PATH": "/usr/bin:/bin"}, Survey())
         process = await asyncio.create_subprocess_exec(
             *words, python, "-c", _TRIAL, str(secret), env={**os.environ, "VARIET_TRIAL": "1"},
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,

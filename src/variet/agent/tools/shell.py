@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,10 +23,12 @@ from pydantic import AliasChoices, Field
 
 from variet.agent import programs
 from variet.agent.events import ToolKind
-from variet.agent.sandbox import Sandbox, kept, obeyed, set_aside
+from variet.agent.sandbox import Sandbox
+from variet.agent.survey import Survey, changed_settings, put_back, set_aside, survey
 from variet.agent.tools.base import Args, Place, Result
 from variet.agent.workspace import Workspace
 from variet.errors import ToolFailed
+from variet.policy import git_settings
 from variet.policy import shell as reading
 from variet.policy.action import Sink
 
@@ -39,10 +42,12 @@ _SECRET = re.compile(
 _NO_SECRET = re.compile(r"GIT_AUTHOR_|GIT_COMMITTER_", re.IGNORECASE)
 _QUIET = {
     "PAGER": "cat", "GIT_PAGER": "cat", "GIT_TERMINAL_PROMPT": "0", "TERM": "dumb", "NO_COLOR": "1",
-    # What a repository within the workspace says of itself runs nothing.
-    "GIT_CONFIG_COUNT": "2", "GIT_CONFIG_KEY_0": "safe.bareRepository", "GIT_CONFIG_VALUE_0": "explicit",
-    "GIT_CONFIG_KEY_1": "core.fsmonitor", "GIT_CONFIG_VALUE_1": "false",
+    "EDITOR": ":", "GIT_EDITOR": ":", "GIT_SEQUENCE_EDITOR": ":",  # nobody could type into one
 }  # fmt: skip
+# What a repository within the workspace says of itself runs nothing.
+_GIT_ALWAYS = {"safe.bareRepository": "explicit", "core.fsmonitor": "false"}
+_HOOKS = ("pre-commit", "prepare-commit-msg", "commit-msg", "post-commit", "pre-push", "post-checkout", "post-merge",
+          "pre-rebase", "post-rewrite", "pre-merge-commit")  # fmt: skip
 _NEW_GROUP = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)  # Windows
 _JOB = re.compile(r"(kill|output) +%?(\d+)$")
 
@@ -96,6 +101,18 @@ class _Job:
         return "runs" if code is None else f"ended, exit {code}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How a command is run. `before`: how the workspace stands, None where it only looks. `git`: it may write `.git`.
+    `outside`: no program of the workspace's is found for it. `note`: told where it failed, or always."""
+
+    before: Survey | None
+    git: bool = False
+    outside: bool = False
+    note: str = ""
+    note_always: bool = False
+
+
 class Shell:
     name = "shell"
     description = "Run a bash command in the workspace."
@@ -106,8 +123,8 @@ class Shell:
     def __init__(self, sandbox: Sandbox | None = None) -> None:
         self._sandbox = sandbox
         self._jobs: dict[int, _Job] = {}
-        # Of commands in the background: what was obeyed in the workspace before the first of them.
-        self._watched: tuple[Path, dict[Path, tuple[int, int]]] | None = None
+        # Of commands in the background: how the workspace stood before the first of them.
+        self._watched: tuple[Path, Survey] | None = None
 
     def sink(self, args: ShellArgs, workspace: Workspace) -> Sink:
         if self._of_jobs(args.command):
@@ -126,15 +143,15 @@ class Shell:
         if self._of_jobs(args.command):
             return await self._job(args.command.strip())
         output = Output()
-        watched = self._sandbox is not None and not reading.only_git(reading.parse(args.command))
-        before = await asyncio.to_thread(obeyed, place.workspace.root) if watched else {}
-        process = await self._start(args, place)
+        root = place.workspace.root
+        plan = await self._planned(args, place)
+        process = await self._start(args, place, plan)
         reader = asyncio.ensure_future(_read(process, output, (lambda _: None) if args.background else place.say))
         if args.background:
             number = max(self._jobs, default=0) + 1
             self._jobs[number] = _Job(number, args.command, process, output, reader)
-            if watched:
-                self._watched = (place.workspace.root, {**before, **self._watched[1]} if self._watched else before)
+            if plan.before is not None and self._watched is None:
+                self._watched = (root, plan.before)
             await asyncio.wait([reader], timeout=1.0)
             how = f"`output %{number}` shows what it says, `kill %{number}` ends it, `jobs` lists all"
             return Result(f"%{number} {self._jobs[number].state()}; {how}\n{output.told()}".rstrip())
@@ -152,23 +169,50 @@ class Shell:
             await end(process)
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
-        told = output.told().rstrip()
-        made = await asyncio.to_thread(set_aside, place.workspace.root, before) if watched else ""
-        return Result("\n".join(part for part in (told, f"(exit {code})", made) if part), failed=code != 0)
+        made = await asyncio.to_thread(self._made, root, plan)
+        parts = (output.told().rstrip(), f"(exit {code})", *made, plan.note if code or plan.note_always else "")
+        return Result("\n".join(part for part in parts if part), failed=code != 0)
 
-    async def _start(self, args: ShellArgs, place: Place) -> asyncio.subprocess.Process:
+    async def _planned(self, args: ShellArgs, place: Place) -> _Plan:
+        """Raises ToolFailed where a sandbox could not guard all that it must."""
+        parsed, root = reading.parse(args.command), place.workspace.root
+        if os.name != "nt" and self.sink(args, place.workspace).inside and reading.harmless(parsed):
+            return _Plan(None, outside=True)
+        before = await asyncio.to_thread(survey, root, place.refused)
+        if self._sandbox is None or not reading.only_git(parsed):
+            return _Plan(before)
+        running = await _running_settings(root)
+        if running:
+            note = (f"(git could not write .git: {', '.join(running[:5])} would make it run programs. "
+                    "The user can run this command)")  # fmt: skip
+            return _Plan(before, outside=True, note=note)
+        hooks = sorted(path.name for path in _hooks(root) if path.name in _HOOKS and os.access(path, os.X_OK))
+        note = f"(hooks of this repository were not run: {', '.join(hooks)})" if hooks else ""
+        return _Plan(before, git=True, outside=True, note=note, note_always=True)
+
+    def _made(self, root: Path, plan: _Plan) -> list[str]:
+        """What a command left that other programs obey, put out of their way. What is told of it."""
+        if plan.before is None:
+            return []
+        after = survey(root)
+        if self._sandbox is None:
+            return changed_settings(plan.before, after)
+        lines = put_back(plan.before, after)
+        return lines if plan.git else [*lines, *set_aside(root, plan.before, after)]
+
+    async def _start(self, args: ShellArgs, place: Place, plan: _Plan) -> asyncio.subprocess.Process:
         folder = place.workspace.root
         seen = environment(os.environ, folder)
         if os.name == "nt":
             words = [shutil.which("pwsh") or "powershell", "-NoProfile", "-NonInteractive", "-Command", args.command]
         else:
             words = [programs.find("bash", folder) or "/bin/sh", "-c", "--", args.command]  # `-x` is no option
+        if plan.outside:  # the real ones, whatever lies in the workspace under that name
+            seen["PATH"] = programs.outside(seen.get("PATH", ""), folder)
+        if plan.git:
+            seen |= _git_told({**_GIT_ALWAYS, **git_settings.OVERRULED})
         if self._sandbox is not None:
-            only_git = reading.only_git(reading.parse(args.command))
-            if only_git:  # git itself, whatever lies in the workspace under that name
-                seen["PATH"] = programs.outside(seen.get("PATH", ""), folder)
-            held = await asyncio.to_thread(kept, folder, place.refused) if place.refused is not None else []
-            words = [*self._sandbox.words(seen, network=args.network, git=only_git, kept=held), *words]
+            words = [*self._sandbox.words(seen, plan.before, network=args.network, git=plan.git), *words]
         try:
             return await asyncio.create_subprocess_exec(
                 *words, cwd=folder, env=seen, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
@@ -184,8 +228,9 @@ class Shell:
             job.reader.cancel()
         await asyncio.gather(*(job.reader for job in self._jobs.values()), return_exceptions=True)
         self._jobs.clear()
-        if self._watched is not None:
-            await asyncio.to_thread(set_aside, *self._watched)
+        if self._watched is not None and self._sandbox is not None:
+            root, before = self._watched
+            await asyncio.to_thread(lambda: (put_back(before, after := survey(root)), set_aside(root, before, after)))
 
     def _of_jobs(self, command: str) -> bool:
         return command.strip() == "jobs" or bool(_JOB.match(command.strip()) and self._jobs)
@@ -214,7 +259,49 @@ def environment(given: os._Environ[str] | dict[str, str], folder: Path) -> dict[
     if programs.is_dir():
         clean["PATH"] = f"{programs}{os.pathsep}{clean.get('PATH', '')}"
         clean["VIRTUAL_ENV"] = str(programs.parent)
-    return {**clean, **_QUIET}
+    return {**clean, **_utf8(clean), **_QUIET, **_git_told(_GIT_ALWAYS)}
+
+
+def _utf8(given: Mapping[str, str]) -> dict[str, str]:
+    """What is parsed as UTF-8 is read by bash as UTF-8."""
+    locale = given.get("LC_ALL") or given.get("LC_CTYPE") or given.get("LANG") or ""
+    plain = locale in ("", "C", "POSIX") or "utf8" in locale.lower().replace("-", "")
+    return {} if plain else {"LC_ALL": "C.UTF-8"}
+
+
+def _git_told(settings: Mapping[str, str]) -> dict[str, str]:
+    """Settings that git takes from its environment, after all others."""
+    told = {"GIT_CONFIG_COUNT": str(len(settings))}
+    for at, (key, value) in enumerate(settings.items()):
+        told |= {f"GIT_CONFIG_KEY_{at}": key, f"GIT_CONFIG_VALUE_{at}": value}
+    return told
+
+
+def _hooks(root: Path) -> list[Path]:
+    folder = root / ".git" / "hooks"
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+async def _running_settings(root: Path) -> list[str]:
+    """What may make git run a program if it works on this repository. Settings that cannot be read may."""
+    for path in (root / ".gitattributes", root / ".git" / "info" / "attributes"):
+        with contextlib.suppress(OSError):
+            if "filter=" in path.read_text(encoding="utf-8", errors="replace"):
+                return [f"a filter of {path.relative_to(root)}"]
+    program, running = programs.find("git", root), []
+    for name in ("config", "config.worktree"):
+        path = root / ".git" / name
+        if program is None or not path.is_file():
+            continue
+        process = await asyncio.create_subprocess_exec(
+            program, "config", "--file", str(path), "--name-only", "--null", "--list", cwd="/",
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        told, _ = await process.communicate()
+        if process.returncode:
+            return [f".git/{name}, which cannot be read"]
+        running += git_settings.running(told.decode(errors="replace").split("\0")[:-1])
+    return running
 
 
 async def _read(process: asyncio.subprocess.Process, output: Output, say: object) -> None:

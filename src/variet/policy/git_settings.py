@@ -1,0 +1,50 @@
+"""Pure: which settings of a repository can make git run nothing but itself.
+
+`remote.origin.url` is such a setting, `filter.lfs.clean` is none. What is not known is none: git gets new ones.
+"""
+
+from __future__ import annotations
+
+import re
+
+_ANY = r"[^\n]*"
+_RUNS_NOTHING = re.compile(
+    "|".join(
+        [
+            # core.hookspath is overruled wherever git may write its repository.
+            r"core\.(repositoryformatversion|filemode|bare|logallrefupdates|ignorecase|precomposeunicode|symlinks|autocrlf"
+            r"|eol|safecrlf|abbrev|quotepath|compression|commentchar|commentstring|sharedrepository|trustctime|checkstat"
+            r"|untrackedcache|preloadindex|splitindex|whitespace|longpaths|protecthfs|protectntfs|hookspath|bigfilethreshold)",
+            r"extensions\.(objectformat|refstorage|partialclone|noop)",
+            r"(user|author|committer)\.(name|email|useconfigonly|signingkey)",
+            rf"remote\.{_ANY}\.(url|pushurl|fetch|push|tagopt|prune|prunetags|mirror|skipfetchall|skipdefaultupdate|promisor"
+            r"|partialclonefilter)",
+            rf"branch\.{_ANY}\.(remote|pushremote|merge|rebase|description)",
+            r"branch\.(autosetupmerge|autosetuprebase|sort)",
+            rf"submodule\.{_ANY}\.(url|active|branch)",
+            r"submodule\.(active|recurse|fetchjobs)",
+            r"(init\.defaultbranch|pull\.(rebase|ff)|push\.(default|autosetupremote|followtags))",
+            r"fetch\.(prune|prunetags|parallel|all|writecommitgraph)",
+            r"merge\.(ff|conflictstyle|log|renames|renamelimit|stat|autostash|verbosity)",
+            r"rebase\.(autosquash|autostash|updaterefs|stat|missingcommitscheck)",
+            r"commit\.(verbose|status|cleanup|gpgsign)",
+            r"tag\.(gpgsign|sort)",
+            r"(color|column|advice|i18n|status)\.[a-z.]+",
+            r"log\.(date|decorate|abbrevcommit|follow|showroot|mailmap)",
+            r"diff\.(renames|renamelimit|algorithm|context|colormoved|mnemonicprefix|noprefix|wserrorhighlight|submodule)",
+            r"(gc\.(auto|autodetach|pruneexpire|reflogexpire)|maintenance\.(auto|strategy)|feature\.[a-z]+|index\.[a-z]+)",
+            r"(pack|receive\.denycurrentbranch|transfer\.fsckobjects|help\.autocorrect)",
+        ]
+    ),
+    re.IGNORECASE,
+)
+# What git is told on top of a repository's own settings wherever it may write: last told, it counts.
+OVERRULED = {
+    "core.hooksPath": "/dev/null", "core.fsmonitor": "false", "commit.gpgSign": "false", "tag.gpgSign": "false",
+    "push.gpgSign": "false", "log.showSignature": "false", "credential.helper": "",
+}  # fmt: skip
+
+
+def running(keys: list[str]) -> list[str]:
+    """Those of a repository's settings that may make git run a program."""
+    return [key for key in keys if not _RUNS_NOTHING.fullmatch(key)]
