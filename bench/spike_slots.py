@@ -19,7 +19,7 @@ from variet.engine import llama_server
 from variet.engine.backends.base import LaunchSpec
 from variet.engine.backends.local import socket_dir
 from variet.engine.instance import LocalChild, child_environment
-from variet.engine.leash import leash_for
+from variet.processes import leash_for
 
 FILLER = "The engineer wrote down what the machine did, and why, and what it would do next. "
 

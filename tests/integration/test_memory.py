@@ -13,7 +13,7 @@ from variet.engine.backends.base import LaunchSpec
 from variet.engine.backends.local import socket_dir
 from variet.engine.config import ModelConfig
 from variet.engine.instance import LocalChild, child_environment
-from variet.engine.leash import leash_for
+from variet.processes import leash_for
 from variet.engine.memory import MIB
 from variet.engine.placement import Split, host_process_mib
 from variet.engine.plan import shape_of

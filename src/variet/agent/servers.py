@@ -14,12 +14,13 @@ import json
 import logging
 import os
 import re
+import shutil
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from variet import __version__, paths
+from variet import __version__, paths, processes
 from variet.agent.settings import ServerSettings
 from variet.errors import ToolFailed
 
@@ -252,9 +253,11 @@ async def _client(name: str, settings: ServerSettings) -> AsyncIterator[Client]:
     async with contextlib.AsyncExitStack() as stack:
         if settings.command:
             log = stack.enter_context(_log(name))
-            parameters = StdioServerParameters(
-                command=settings.command, args=list(settings.args), env=settings.env or None
-            )
+            search = settings.env.get("PATH", os.environ.get("PATH", os.defpath))
+            if shutil.which(settings.command, path=search) is None:
+                raise ToolFailed(f"there is no program {settings.command}")
+            command, *args = processes.behind_keeper([settings.command, *settings.args])
+            parameters = StdioServerParameters(command=command, args=args, env=settings.env or None)
             transport = stdio_client(parameters, errlog=log)
         elif settings.url:
             limits = httpx2.Timeout(_CONNECT_S, read=settings.timeout_s)

@@ -23,8 +23,8 @@ from typing import Any
 import aiohttp
 
 from variet.engine.backends.base import Address, Gone, LaunchSpec, OnProgress
-from variet.engine.leash import Leash
 from variet.errors import LaunchFailed
+from variet.processes import Leash
 
 _STATE = b"cmd_child_to_router:state:"
 _EXIT = b"cmd_router_to_child:exit\n"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import AliasChoices, Field
 
+from variet import processes
 from variet.agent import programs
 from variet.agent.events import ToolKind
 from variet.agent.tools.base import Args, Place, Result
@@ -64,8 +65,9 @@ def _of(args: SearchArgs) -> list[str]:
 async def _lines(command: list[str], place: Place) -> list[str] | None:
     """What a program finds, as `path:number:line`, with a limit of time. None: the pattern is not one for it."""
     process = await asyncio.create_subprocess_exec(
-        *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
-    )
+        *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+        **processes.leash().spawn_options(),
+    )  # fmt: skip
     assert process.stdout is not None
     lines: list[str] = []
     try:

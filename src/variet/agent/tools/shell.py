@@ -21,6 +21,7 @@ from pathlib import Path
 
 from pydantic import AliasChoices, Field
 
+from variet import processes
 from variet.agent import programs
 from variet.agent.events import ToolKind
 from variet.agent.sandbox import Sandbox
@@ -34,7 +35,7 @@ from variet.policy.action import Sink
 
 _HEAD, _TAIL = 4_000, 8_000  # characters that are kept of an output
 _TIMEOUT_S, _MOST_S = 120, 1800
-_GRACE_S = 2.0
+_GRACE_S = 2.5  # longer than a keeper's patience
 _SECRET = re.compile(
     r"KEY|TOKEN|SECRET|PASS|PWD$|CREDENTIAL|AUTH|COOKIE|SESSION_BUS|SSH_|GPG_|VARIET_|_PAT$|_DSN$|_URL$|_URI$|WEBHOOK",
     re.IGNORECASE,
@@ -213,13 +214,18 @@ class Shell:
             seen |= _git_told({**_GIT_ALWAYS, **git_settings.OVERRULED})
         if self._sandbox is not None:
             words = [*self._sandbox.words(seen, plan.before, network=args.network, git=plan.git), *words]
+        else:
+            words = processes.behind_keeper(words)  # in the sandbox the kernel ends all of it
         try:
-            return await asyncio.create_subprocess_exec(
+            process = await asyncio.create_subprocess_exec(
                 *words, cwd=folder, env=seen, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT, start_new_session=os.name != "nt", creationflags=_NEW_GROUP,
             )  # fmt: skip
         except (OSError, ValueError) as error:
             raise ToolFailed(f"the command could not be started: {error}") from None
+        if os.name == "nt":
+            processes.leash().hold(process.pid)
+        return process
 
     async def close(self) -> None:
         """End what runs in the background."""

@@ -14,7 +14,7 @@ import psutil
 
 from variet.engine.backends.base import Box, Child, LaunchSpec, OnProgress
 from variet.engine.instance import LocalChild
-from variet.engine.leash import Leash, leash_for
+from variet.processes import Leash, leash_for
 
 
 class LocalBackend:

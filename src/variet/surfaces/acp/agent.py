@@ -27,6 +27,7 @@ from variet.approval import Approval, Decision
 from variet.errors import VarietError
 from variet.policy.action import MODES, Mode
 from variet.surfaces.acp.updates import Updates, diffs_of
+from variet.surfaces.ending import ended_by_signals
 from variet.tiers import TIERS
 from variet.visible import one_line
 
@@ -450,9 +451,12 @@ def _told(error: VarietError) -> RequestError:
 
 
 async def serve(open_session: Open) -> None:
-    """On standard input and output, until the editor closes them."""
+    """On standard input and output, until the editor closes them, or a signal ends it."""
     agent = VarietAgent(open_session)
-    try:
-        await acp.run_agent(agent, use_unstable_protocol=True)  # type: ignore[arg-type]
-    finally:
-        await agent.close()
+    serving = asyncio.create_task(acp.run_agent(agent, use_unstable_protocol=True))  # type: ignore[arg-type]
+    with ended_by_signals(serving.cancel):
+        try:
+            with contextlib.suppress(asyncio.CancelledError):
+                await serving
+        finally:
+            await agent.close()

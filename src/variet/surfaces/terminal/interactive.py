@@ -39,6 +39,7 @@ from variet.agent.opening import Opened
 from variet.approval import Approval
 from variet.errors import VarietError
 from variet.policy.action import MODES, Mode
+from variet.surfaces.ending import ended_by_signals
 from variet.surfaces.terminal import slash
 from variet.surfaces.terminal.above import Above
 from variet.surfaces.terminal.completion import Words
@@ -84,7 +85,7 @@ class Conversation:
 
     async def run(self) -> int:
         """Until the person leaves. The exit code."""
-        with patch_stdout(raw=True):
+        with patch_stdout(raw=True), ended_by_signals(self._leave):
             self.printer.say(f"Variet in {self.opened.kit.workspace.root}. /help lists commands, Ctrl-D leaves.", "dim")
             for note in self.opened.notes:
                 self.printer.say(f"note: {note}", "yellow")
@@ -104,6 +105,11 @@ class Conversation:
                 await self.opened.close()
                 await self._above.printed()
         return 0
+
+    def _leave(self) -> None:
+        self.left = True
+        if self._prompt.app.is_running:
+            self._prompt.app.exit(exception=EOFError)
 
     async def take(self, text: str) -> None:
         """What a person said, but to a question: a command, or words for the agent."""

@@ -33,9 +33,10 @@ async def run(
     kind = KINDS[opened.session.header.kind]
     agent, printer, code = opened.agent, Printer(verbose=verbose, go_on=kind.go_on, undoes=kind.coding), 1
     loop = asyncio.get_running_loop()
-    with suppress(NotImplementedError):  # Windows: Ctrl-C cancels the main task
+    with suppress(NotImplementedError, AttributeError):  # Windows: Ctrl-C cancels the main task
         loop.add_signal_handler(signal.SIGINT, agent.cancel)
         loop.add_signal_handler(signal.SIGTERM, agent.cancel)
+        loop.add_signal_handler(signal.SIGHUP, agent.cancel)
     asking: set[asyncio.Task[None]] = set()
     asked = asyncio.Lock()  # one question at a time
     try:

@@ -1,6 +1,7 @@
-"""Ties a child's life to ours, whatever ends us: PR_SET_PDEATHSIG on Linux, a Job Object on Windows.
+"""Nothing that Variet starts outlives it, whatever ends it.
 
-Elsewhere the child still ends when its stdin closes, once it has loaded.
+A child of one process (llama-server) is tied to ours: PR_SET_PDEATHSIG on Linux, a Job Object on Windows; elsewhere it
+ends when its stdin closes. A command that starts others runs behind a keeper (keeper.py), which ends them all.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any, Protocol
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -118,3 +121,17 @@ def leash_for(platform: str = sys.platform) -> Leash:
     if platform == "win32":
         return WindowsLeash()
     return LooseLeash()
+
+
+@cache
+def leash() -> Leash:
+    """Of this process: one for all that it starts."""
+    return leash_for()
+
+
+def behind_keeper(words: Sequence[str]) -> list[str]:
+    """A command that ends with us, with all that it starts. On Windows `leash().hold` does it: jobs are inherited."""
+    if os.name == "nt":
+        return list(words)
+    keeper = Path(__file__).with_name("keeper.py")
+    return [sys.executable, "-I", "-S", str(keeper), str(os.getpid()), *words]

@@ -1,0 +1,130 @@
+"""`python -I -S keeper.py PARENT WORD...` runs a command; once that or PARENT ended, it ends all that was started.
+
+A program of its own, of the standard library alone: it stands between Variet and a command without a sandbox, so that
+nothing lives on when Variet is killed. On Linux it inherits whatever its command left behind (PR_SET_CHILD_SUBREAPER),
+what called setsid, too; elsewhere it ends the command's process group. It ends when PARENT does, by SIGTERM or SIGHUP.
+Its exit code is the command's, or 128 and the signal that ended it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import time
+
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
+_LINUX = sys.platform.startswith("linux")
+_ENDS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+_WATCH_S = 0.5  # where the system tells nobody that a parent ended
+_PATIENCE_S = 1.5  # for a command that was asked to end
+_MOST_S = 5.0  # of killing: what belongs to another user cannot be
+
+
+def main(parent: int, words: list[str]) -> int:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {*_ENDS, signal.SIGCHLD})
+    if _LINUX:
+        prctl = ctypes.CDLL(None).prctl
+        prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+    if os.getppid() != parent:
+        return 1
+    child = os.fork()
+    if child == 0:
+        _run(words)
+    code = _wait(child, parent)
+    asked = code is None
+    if asked:
+        _tell_all(child, signal.SIGTERM)
+        code = _ended_within(child, _PATIENCE_S)
+    _end_rest(child)
+    return 128 + int(signal.SIGTERM) if code is None else code
+
+
+def _run(words: list[str]) -> None:
+    try:
+        os.setpgid(0, 0)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {*_ENDS, signal.SIGCHLD})
+        os.execvp(words[0], words)
+    except OSError as error:
+        os.write(2, f"{words[0]}: {error.strerror}\n".encode())
+    os._exit(127)
+
+
+def _wait(child: int, parent: int) -> int | None:
+    """The command's exit code; None where it is to end."""
+    while True:
+        found = signal.sigtimedwait({*_ENDS, signal.SIGCHLD}, _WATCH_S)
+        code = _reaped(child)
+        if code is not None:
+            return code
+        if os.getppid() != parent or (found is not None and found.si_signo != signal.SIGCHLD):
+            return None
+
+
+def _ended_within(child: int, limit_s: float) -> int | None:
+    deadline = time.monotonic() + limit_s
+    code = _reaped(child)
+    while code is None and time.monotonic() < deadline:
+        signal.sigtimedwait({signal.SIGCHLD}, 0.1)
+        code = _reaped(child)
+    return code
+
+
+def _reaped(child: int) -> int | None:
+    """Takes in whatever ended; the command's exit code if it is among them."""
+    code = None
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                break
+            if pid == child:
+                code = os.waitstatus_to_exitcode(status)
+                code = 128 - code if code < 0 else code
+    return code
+
+
+def _tell_all(child: int, number: signal.Signals) -> bool:
+    """Whether anything was there to be told."""
+    if not _LINUX:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child, number)
+            return True
+        return False
+    found = _descendants(os.getpid())
+    for pid in found:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+    return bool(found)
+
+
+def _end_rest(child: int) -> None:
+    deadline = time.monotonic() + _MOST_S
+    while _tell_all(child, signal.SIGKILL) and time.monotonic() < deadline:
+        time.sleep(0.01)
+        _reaped(child)
+
+
+def _descendants(root: int) -> list[int]:
+    children: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):  # noqa: PTH208 - names are wanted
+        if not name.isdigit():
+            continue
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            with open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123 - pathlib takes as long to load as all else
+                state, parent = file.read().rpartition(b")")[2].split()[:2]
+            if state != b"Z":
+                children.setdefault(int(parent), []).append(int(name))
+    found, left = [], [root]
+    while left:
+        below = children.get(left.pop(), [])
+        found += below
+        left += below
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), sys.argv[2:]))
