@@ -6,7 +6,7 @@ LOCKS := requirements/bootstrap.txt requirements/engine.txt requirements/dev.txt
 
 WEB := $(wildcard web/src/*) web/build.mjs web/package.json web/package-lock.json
 
-.PHONY: bench-security clients web check-web contract searxng test-tools up setup setup-client setup-dev check format test test-unit test-integration test-e2e bench lock clean models
+.PHONY: bench-security clients web check-web contract searxng test-tools up setup setup-client setup-dev check format test test-unit test-integration test-all bench lock clean models
 
 up: .venv/.engine-ready
 	@$(BIN)/variet up
@@ -83,19 +83,20 @@ bench/clients/.ready: bench/clients/package-lock.json bench/clients/aider.txt | 
 	$(BIN)/uv pip install -q --python bench/clients/.aider/bin/python --require-hashes -r bench/clients/aider.txt
 	@touch $@
 
+# Two workers; what takes minutes of a real model, and other people's clients, is in `make test-all`.
 test: setup-dev models test-tools searxng
-	$(BIN)/pytest tests -m "not clients and not long"
+	$(BIN)/pytest tests -m "not clients and not long" -n 2 --dist worksteal --durations 10
+
+# Everything: what a release needs. Other people's clients are shut in: they see loopback alone.
+test-all: test clients
+	$(BIN)/pytest tests -m "long and not clients"
+	$(BIN)/python -m tests.support.loopback $(BIN)/pytest tests/e2e -m clients
 
 test-unit: setup-dev
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest tests/unit -n 2
 
 test-integration: setup-dev models test-tools searxng
 	$(BIN)/pytest tests/integration
-
-# Other people's clients are shut in: they see loopback alone.
-test-e2e: setup-dev models test-tools clients
-	$(BIN)/pytest tests/e2e -m "not clients"
-	$(BIN)/python -m tests.support.loopback $(BIN)/pytest tests/e2e -m clients
 
 bench: setup-dev models
 	$(BIN)/python -m bench

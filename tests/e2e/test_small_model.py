@@ -28,7 +28,8 @@ async def engine(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engi
         await made.wait()
 
 
-@pytest.mark.parametrize("task", [NAMES[0], *(pytest.param(name, marks=pytest.mark.long) for name in NAMES[1:])])
+@pytest.mark.long
+@pytest.mark.parametrize("task", NAMES)
 async def test_a_model_of_1_5_billion_makes_failing_tests_pass(
     engine: EngineProcess, tmp_path: Path, task: str
 ) -> None:

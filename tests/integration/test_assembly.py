@@ -84,9 +84,10 @@ async def test_texts(tmp_path: Path, models: Path) -> None:
             await compare(engine, path, body)
 
 
-async def test_calls_of_tools(tmp_path: Path, models: Path) -> None:
+@pytest.mark.parametrize("name", ["qwen2.5-coder-0.5b", pytest.param("qwen2.5-coder-1.5b", marks=pytest.mark.long)])
+async def test_calls_of_tools(tmp_path: Path, models: Path, name: str) -> None:
     """The embedded models write their calls as plain text; by a template with words of its own they are parsed ones."""
-    model = models / "qwen2.5-coder-1.5b"
+    model = models / name
     field = gguf.GGUFReader(next(model.glob("*.gguf"))).get_field("tokenizer.chat_template")
     assert field is not None
     template = tmp_path / "template.jinja"

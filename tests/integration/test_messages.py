@@ -74,8 +74,16 @@ def child(engine: EngineProcess) -> aiohttp.ClientSession:
     return aiohttp.ClientSession("http://child", connector=connector)
 
 
-async def test_it_says_what_llama_server_says(tmp_path: Path, models: Path) -> None:
-    model = models / "qwen2.5-coder-1.5b"
+TEXTS = {name: case for name, case in CASES.items() if "tools" not in case}
+
+
+@pytest.mark.parametrize(
+    ("name", "cases"), [("smollm2-135m", TEXTS), pytest.param("qwen2.5-coder-1.5b", CASES, marks=pytest.mark.long)]
+)
+async def test_it_says_what_llama_server_says(
+    tmp_path: Path, models: Path, name: str, cases: dict[str, dict[str, Any]]
+) -> None:
+    model = models / name
     field = gguf.GGUFReader(next(model.glob("*.gguf"))).get_field("tokenizer.chat_template")
     assert field is not None
     template = tmp_path / "template.jinja"
@@ -86,7 +94,7 @@ async def test_it_says_what_llama_server_says(tmp_path: Path, models: Path) -> N
         for name in ("alone", "beside"):  # asked plainly, and put together from a stream
             await engine.post("/engine/swap", {"model": name})
             async with child(engine) as direct, aiohttp.ClientSession(engine.url) as through:
-                for what, case in CASES.items():
+                for what, case in cases.items():
                     body = {**case, "model": name, "temperature": 0}
                     plain = await ask(through, body)
                     events = await ask_stream(through, body)

@@ -55,7 +55,7 @@ async def test_status_can_be_watched_by_programs_and_by_people(engine: EnginePro
     )  # fmt: skip
     os.close(terminal)
     asking = asyncio.create_task(
-        engine.post("/v1/chat/completions", chat("fast", "words " * 800, tokens=400, ignore_eos=True))
+        engine.post("/v1/chat/completions", chat("fast", "words " * 400, tokens=120, ignore_eos=True))
     )
     drawn = ""
     while "answers: " not in drawn:

@@ -51,8 +51,16 @@ def said(response: dict[str, Any]) -> list[Any]:
     ]
 
 
-async def test_it_says_what_llama_server_says(tmp_path: Path, models: Path) -> None:
-    model = models / "qwen2.5-coder-1.5b"
+TEXTS = {name: case for name, case in CASES.items() if "tools" not in case and "cut" in name}
+
+
+@pytest.mark.parametrize(
+    ("name", "cases"), [("smollm2-135m", TEXTS), pytest.param("qwen2.5-coder-1.5b", CASES, marks=pytest.mark.long)]
+)
+async def test_it_says_what_llama_server_says(
+    tmp_path: Path, models: Path, name: str, cases: dict[str, dict[str, Any]]
+) -> None:
+    model = models / name
     field = gguf.GGUFReader(next(model.glob("*.gguf"))).get_field("tokenizer.chat_template")
     assert field is not None
     template = tmp_path / "template.jinja"
@@ -63,8 +71,8 @@ async def test_it_says_what_llama_server_says(tmp_path: Path, models: Path) -> N
         for name in ("alone", "beside"):  # asked plainly, and put together from a stream
             await engine.post("/engine/swap", {"model": name})
             async with child(engine) as direct:
-                for what, case in CASES.items():
-                    if name == "beside" and what != "a call":
+                for what, case in cases.items():
+                    if name == "beside" and what != "a call" and cases is CASES:
                         continue  # the other ways are compared; this one takes time
                     body = {**case, "model": name, "temperature": 0}
                     status, plain = await engine.post("/v1/responses", body)
@@ -85,7 +93,7 @@ async def test_it_says_what_llama_server_says(tmp_path: Path, models: Path) -> N
                         assert plain["usage"][key] == streamed["usage"][key] == own["usage"][key], what
 
 
-@pytest.mark.parametrize("slots", [1, 2])
+@pytest.mark.parametrize("slots", [pytest.param(1, marks=pytest.mark.long), 2])
 async def test_a_loop_of_calls_as_its_sdk_makes_it(tmp_path: Path, models: Path, slots: int) -> None:
     """Qwen2.5-Coder writes its call as text; it is rescued, answered, and nothing is read twice."""
     settings = embedded_config(scheduling={"preload": ["balanced"]})

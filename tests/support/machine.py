@@ -32,6 +32,9 @@ cd "$1/root"
 for kind in run tmp dev; do mount -t tmpfs -o mode=$([ $kind = tmp ] && echo 1777 || echo 755) machine $kind; done
 mkdir dev/shm dev/pts
 for name in null zero full random urandom tty; do touch dev/$name; mount --bind /dev/$name dev/$name; done
+case "$REPOSITORY" in /tmp/*|/run/*|/dev/*)  # it would be hidden
+  mkdir -p ".$REPOSITORY"; mount --bind "$REPOSITORY" ".$REPOSITORY"; mount -o remount,ro,bind ".$REPOSITORY";;
+esac
 mount -t tmpfs -o mode=1777 machine dev/shm
 mount -t devpts -o newinstance,ptmxmode=0666,mode=620 machine dev/pts
 ln -s pts/ptmx dev/ptmx
@@ -117,7 +120,7 @@ def machine(folder: Path) -> Iterator[Machine]:
         ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "--cgroup", "--propagation",
          "private", "bash", "-c", _MAKE, "make", str(folder), SYSTEMD, "--unit=basic.target", "--show-status=no"],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        env={"PATH": _PATH},
+        env={"PATH": _PATH, "REPOSITORY": str(REPOSITORY)},
     )  # fmt: skip
     try:
         until = time.monotonic() + _STARTS_S
@@ -126,7 +129,9 @@ def machine(folder: Path) -> Iterator[Machine]:
             _check(outer, until)
             time.sleep(0.05)
         for path in {Path(sys.base_prefix), REPOSITORY, Path(sys.prefix)}:
-            made.must("chmod", "o+rx", *map(str, (path, *path.parents)))  # in the copy alone
+            shut = [one for one in (path, *path.parents) if not one.stat().st_mode & 0o005 == 0o005]
+            if shut:
+                made.must("chmod", "o+rx", *map(str, shut))  # in the copy alone
         yield made
     finally:
         outer.kill()

@@ -1,0 +1,12 @@
+"""What tests start is not to hear how pytest itself was started; and of two workers each has one core."""
+
+from __future__ import annotations
+
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # llama-server's threads wait for each other by spinning: two servers of two threads on two cores take ten times
+    # as long as two of one.
+    os.environ.setdefault("LLAMA_ARG_THREADS", "1")
+for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_AUTO_NUM_WORKERS"):
+    os.environ.pop(name, None)
