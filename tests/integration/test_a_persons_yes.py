@@ -12,7 +12,6 @@ import pytest
 
 from tests.support.agent import scripted
 from tests.support.terminal import Terminal, terminal
-from variet import paths
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX's")
 

@@ -17,6 +17,7 @@ from tests.support.broker import PIN, broker, here, person
 from tests.support.carrier import Diary
 from tests.support.terminal import terminal
 from variet.agent.sandbox import open_sandbox
+from variet.agent.survey import Survey
 from variet.approval import Decision
 from variet.assistant.broker.approvers import Approvers
 from variet.assistant.broker.client import BrokerClient
@@ -304,7 +305,7 @@ async def test_a_shell_of_an_agent_decides_nothing_and_in_the_sandbox_finds_noth
         assert sandbox is not None, why
         try:
             path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-            assert await tried(*sandbox.words({"PATH": path, "VARIET_HOME": str(home)})) == []
+            assert await tried(*sandbox.words({"PATH": path, "VARIET_HOME": str(home)}, Survey())) == []
         finally:
             sandbox.close()
         assert (await owner.get(approval.id)).state == "pending" and diary.done == []

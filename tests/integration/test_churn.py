@@ -76,7 +76,7 @@ async def churn(engine: EngineProcess, ask: Callable[[int, str], Asked], longest
 async def test_two_hundred_requests_with_leaving_clients(tmp_path: Path, models: Path) -> None:
     config = scripted_config(models, scheduling={"preload": [], "max_resident": 1, "max_wait_s": 0.5,
                                                  "min_residency_s": 0.1})  # fmt: skip
-    config["models"] = {name: config["models"]["told"] for name in ("small", "one", "two")}
+    config["models"] = dict.fromkeys(("small", "one", "two"), config["models"]["told"])
     named = dict(zip(MODELS, config["models"], strict=True))
     config["tiers"] = {tier: {"model": named.get(tier, "two")} for tier in TIERS}
     async with running(tmp_path / "home", models, config) as engine:

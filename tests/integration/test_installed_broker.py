@@ -44,11 +44,12 @@ print(line.recv(100))
 SANDBOXED = """
 import asyncio, os, pathlib, subprocess, sys
 from variet.agent.sandbox import open_sandbox
+from variet.agent.survey import Survey
 work = pathlib.Path.home() / "work"
 work.mkdir()
 sandbox, why = asyncio.run(open_sandbox(work))
 assert sandbox, why
-words = sandbox.words({"PATH": os.environ["PATH"]})
+words = sandbox.words({"PATH": os.environ["PATH"]}, Survey())
 sys.exit(subprocess.run([*words, "/usr/bin/python3", "-c", sys.argv[1]], cwd=work).returncode)
 """
 SESSION = "printf pass | gnome-keyring-daemon --unlock --components=secrets >/dev/null && "

@@ -13,11 +13,11 @@ from variet.engine.backends.base import LaunchSpec
 from variet.engine.backends.local import socket_dir
 from variet.engine.config import ModelConfig
 from variet.engine.instance import LocalChild, child_environment
-from variet.processes import leash_for
 from variet.engine.memory import MIB
 from variet.engine.placement import Split, host_process_mib
 from variet.engine.plan import shape_of
 from variet.engine.sources.base import ModelPaths
+from variet.processes import leash_for
 
 pytestmark = pytest.mark.models
 MODELS = ("smollm2-135m", "qwen2.5-coder-0.5b", "qwen2.5-coder-1.5b")

@@ -43,7 +43,7 @@ _FIND = """pattern => {
 _TURN = r"""() => {
   const {node, start, text} = window.place;
   const turned = run => [...run].reverse().join("").replace(/[^\u0000-\u024f]/gu, "x");
-  const other = text.replace(/\p{Nd}/gu, one => (Number(one) + 5) % 10).replace(/[\p{L}\p{M}]+/gu, turned);
+  const other = text.replace(/[0-9]/g, one => (Number(one) + 5) % 10).replace(/[\p{L}\p{M}]+/gu, turned);
   if (other === text) throw new Error(`nothing can be told by ${text}`);
   node.replaceData(start, text.length, other);
 }"""

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from itertools import count, product
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from playwright.async_api import Error, Page, Route
 
@@ -114,13 +113,11 @@ SPELLINGS: dict[str, Callable[[str], str]] = {
     "entities": lambda word: "".join(f"&#{ord(one)};" for one in word),
     "hexadecimal": lambda word: "".join(f"&#x{ord(one):x};" for one in word),
     "percent": lambda word: "".join(f"%{ord(one):02X}" for one in word),
-    "base64": lambda word: base64.b64encode(word.encode()).decode(),
     "css": lambda word: "".join(f"\\{ord(one):06x}" for one in word),
     "joined": "\u200b".join,
     "hyphenated": "\u00ad".join,
     "fullwidth": lambda word: "".join(chr(ord(one) + 0xFEE0) for one in word),
     "reversed": lambda word: word[::-1],
-    "quoted": quote,
 }
 
 

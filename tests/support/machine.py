@@ -129,7 +129,7 @@ def machine(folder: Path) -> Iterator[Machine]:
             _check(outer, until)
             time.sleep(0.05)
         for path in {Path(sys.base_prefix), REPOSITORY, Path(sys.prefix)}:
-            shut = [one for one in (path, *path.parents) if not one.stat().st_mode & 0o005 == 0o005]
+            shut = [one for one in (path, *path.parents) if one.stat().st_mode & 0o005 != 0o005]
             if shut:
                 made.must("chmod", "o+rx", *map(str, shut))  # in the copy alone
         yield made

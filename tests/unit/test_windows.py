@@ -15,9 +15,9 @@ import pytest
 from variet.engine.backends.base import Gone, LaunchSpec
 from variet.engine.caveats import System, caveats
 from variet.engine.instance import address_for
-from variet.processes import LinuxLeash, LooseLeash, WindowsLeash, leash_for
 from variet.engine.llama_server import install_hint
 from variet.engine.serve import handle_signals
+from variet.processes import LinuxLeash, LooseLeash, WindowsLeash, leash_for
 
 SPEC = LaunchSpec("told", "llama-server", (), {"PATH": "x"}, True, 60)
 
