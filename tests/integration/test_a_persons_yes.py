@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,7 @@ async def test_a_long_change_is_shown_to_its_end_before_a_yes(tmp_path: Path, wo
         await shown.until("no yes before the end")
         assert not (work / "long.py").exists()
         shown.type("\r")
-        await shown.until("value_50")
+        await shown.until("value_40")
         shown.type("end\r")
         await shown.until("value_299")
         await shown.shows(QUESTION)
@@ -170,8 +171,8 @@ async def test_a_whole_argument_of_a_foreign_tool_is_shown(tmp_path: Path, work:
     ):
         await shown.ready()
         shown.type("note it\r")
-        await shown.until("0499")
         await shown.shows(QUESTION)
+        assert text in re.sub(r"\s*\n  \| ", "", shown.text)
         shown.type("n\r")
         await shown.until("Well then.")
         await left(shown)

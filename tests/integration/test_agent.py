@@ -269,7 +269,7 @@ async def test_a_yes_for_the_session_is_asked_once(tmp_path: Path, work: Path) -
         opened = await open_session(server.url, work, rules=())
         events = await turn(opened, "go", lambda event: decision(event, "approve", "session"))
         await opened.close()
-    assert [one.approval.preview for one in of(events, ApprovalRequested)] == ["command: touch a", "command: touch b"]
+    assert [one.approval.preview for one in of(events, ApprovalRequested)] == ["touch a", "touch b"]
 
 
 async def test_a_decision_of_another_payload_or_a_second_one_does_not_count(tmp_path: Path, work: Path) -> None:

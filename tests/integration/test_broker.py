@@ -171,6 +171,7 @@ async def test_a_person_goes_through_what_waits_in_a_terminal(tmp_path: Path) ->
             await screen.until("PIN:")
             screen.type("wrong\r")
             await screen.until("not your PIN")
+            await screen.until("PIN:")
             screen.type(f"{PIN}\r")
             await screen.until("[1 of 2] Write one<U+202E>")
             await screen.until("asked for by cli, by mail.send")

@@ -86,7 +86,8 @@ async def terminal(work: Path, *words: str, rows: int = 40, **env: str) -> Async
 
     master, slave = os.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, 100, 0, 0))
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("VARIET_")}
+    size = ("COLUMNS", "LINES")  # the terminal has one of its own
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("VARIET_") and name not in size}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "variet", *words, cwd=work, stdin=slave, stdout=slave, stderr=slave,
         env={**clean, "VARIET_HOME": str(work.parent / "home"), "TERM": "xterm-256color", **env},

@@ -104,12 +104,36 @@ def test_a_stream_ends_with_usage_unless_declined() -> None:
     ],
 )
 def test_media_addresses_are_found(part: dict[str, Any]) -> None:
-    assert shaping.look_over({"messages": [{"content": [part]}]})[1]
+    assert shaping.fetched_address({"messages": [{"content": [part]}]})
 
 
 def test_inline_media_and_talk_about_addresses_pass() -> None:
     part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
-    assert not shaping.look_over({"messages": [{"content": [part, {"type": "text", "text": "see http://x"}]}]})[1]
+    said = {"messages": [{"content": [part, {"type": "text", "text": "http://x"}]}, {"content": "http://y"}]}
+    calls = [{"type": "function", "function": {"name": "read", "arguments": '{"url": "http://x"}'}}]
+    assert not shaping.fetched_address({**said, "url": "http://x", "metadata": {"source": "http://x"}})
+    assert not shaping.fetched_address({"messages": [{"role": "assistant", "tool_calls": calls, "url": "http://x"}]})
+    tools = [{"function": {"parameters": {"properties": {"url": {"default": "http://x"}, "source": "http://x"}}}}]
+    assert not shaping.fetched_address({"messages": [], "tools": tools, "mcp_servers": [{"url": "http://x"}]})
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "input_audio", "input_audio": {"data": "http://x", "format": "wav"}},
+        {"type": "input_video", "input_video": {"data": "https://x"}}, {"type": "video", "video": ["ftp://x"]},
+        {"type": "of tomorrow", "deep": [{"er": " HTTPS://x"}]}, {"image_url": "http://x"},
+    ],
+)  # fmt: skip
+def test_media_of_any_kind_that_the_child_would_fetch_is_found(part: dict[str, Any]) -> None:
+    assert shaping.fetched_address({"messages": [{"role": "tool", "content": [{"type": "text", "text": ""}, part]}]})
+
+
+def test_media_beside_a_prompt_is_found() -> None:
+    for key in ("prompt", "content", "input"):
+        given = {"prompt_string": "<__media__>", "multimodal_data": ["http://x"]}
+        assert shaping.fetched_address({key: given}) and shaping.fetched_address({key: ["a", given]})
+        assert not shaping.fetched_address({key: {"prompt_string": "http://x", "multimodal_data": ["AAAA"]}})
 
 
 MESSAGES = st.lists(st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": st.text()}))

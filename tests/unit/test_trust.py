@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +84,9 @@ def test_binding(store: KeyStore) -> None:
 
 
 async def ask(
-    store: KeyStore, path: str = "/v1/chat/completions", method: str = "POST", peer: str = "127.0.0.1", **headers: str
-) -> int:
+    store: KeyStore, path: str = "/v1/chat/completions", method: str = "POST", peer: str = "127.0.0.1",
+    twice: Sequence[tuple[bytes, bytes]] = (), **headers: str,
+) -> int:  # fmt: skip
     """The status a guarded application answers with; the application itself says 299."""
     statuses: list[int] = []
 
@@ -98,9 +101,10 @@ async def ask(
     pairs = [
         (name.replace("_", "-").encode(), value.encode()) for name, value in {"host": "localhost", **headers}.items()
     ]
+    pairs = [*(pair for pair in pairs if pair[0] not in dict(twice)), *twice]
     scope = {
         "type": "http", "path": path, "method": method, "client": (peer, 1), "server": ("192.168.1.20", 8000),
-        "headers": pairs,
+        "headers": pairs, "scheme": "http",
     }  # fmt: skip
     await guard(scope, None, send)
     return statuses[0]
@@ -116,9 +120,47 @@ async def test_strangers_rebinding_and_foreign_pages_are_refused(store: KeyStore
     assert await ask(store, host="evil.example:8000") == 403
     assert await ask(store, host="brain:8000") == 299
     assert await ask(store, host="[::1]:8000") == 299
-    assert await ask(store, host="box.local") == 299
+    assert await ask(store, host=f"{socket.gethostname().partition('.')[0]}.local") == 299
     assert await ask(store, origin="https://evil.example") == 403
     assert await ask(store, origin="http://localhost:3000") == 299
+
+
+@pytest.mark.parametrize("host", ["evil.local", "box.local", "localhost.evil.example", "127.0.0.1.evil.example", ""])
+async def test_names_that_are_not_its_own_are_refused(store: KeyStore, host: str) -> None:
+    assert await ask(store, "/engine/requests", "GET", host=host) == 403
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "HEAD", "OPTIONS", "DELETE"])
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "nonsense"])
+@pytest.mark.parametrize("path", ["/props", "/engine/status", "/v1/chat/completions", "/engine/swap", "/metrics"])
+async def test_other_sites_are_refused_whatever_they_leave_out(
+    store: KeyStore, method: str, site: str, path: str
+) -> None:
+    for mode in ("no-cors", "navigate", "cors"):
+        assert await ask(store, path, method, sec_fetch_site=site, sec_fetch_mode=mode) == 403
+
+
+async def test_a_link_may_lead_to_the_page_and_nowhere_else(store: KeyStore) -> None:
+    led: Any = {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate"}
+    assert await ask(store, "/", "GET", **led) == 299
+    assert await ask(store, "/props?model=ultra", "GET", **led) == 403
+    assert await ask(store, "/", "POST", **led) == 403
+
+
+async def test_the_engines_own_page_may_ask_by_whatever_name_it_was_opened(store: KeyStore) -> None:
+    for host in ("127.0.0.1:8000", "localhost:8000", "brain:8000", "[::1]:8000"):
+        assert await ask(store, "/engine/swap", host=host, origin=f"http://{host}") == 299
+        assert await ask(store, "/engine/swap", host=host, origin=f"https://{host}") == 403, "another origin"
+        assert await ask(store, "/engine/swap", host=host, origin=f"http://{host}1") == 403
+    assert await ask(store, "/engine/swap", origin="null") == 403
+
+
+async def test_headers_of_which_there_may_be_one_are_not_there_twice(store: KeyStore) -> None:
+    key = store.add("one", admin=True)
+    for name, values in (("host", (b"127.0.0.1", b"evil.example")), ("origin", (b"http://127.0.0.1", b"http://x")),
+                         ("authorization", (b"Bearer x", f"Bearer {key}".encode()))):  # fmt: skip
+        for pair in (values, values[::-1]):
+            assert await ask(store, twice=[(name.encode(), value) for value in pair]) == 400
 
 
 async def test_beyond_this_machine_a_key_is_always_needed(store: KeyStore) -> None:

@@ -32,6 +32,7 @@ from variet.agent.events import (
     TurnStarted,
 )
 from variet.errors import SessionError
+from variet.locks import try_lock
 
 
 class Header(BaseModel):
@@ -251,15 +252,7 @@ def _held(path: Path, name: str) -> IO[bytes]:
     """The log, open at its end, locked. Raises SessionError where another process writes it."""
     file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "ab", buffering=0)
     try:
-        if os.name == "nt":
-            import msvcrt
-
-            file.seek(0)
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try_lock(file)
     except OSError:
         file.close()
         raise SessionError(f"session {name} is in use by another process", next_step="End that one first") from None

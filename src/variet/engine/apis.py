@@ -5,7 +5,7 @@ An allow-list: a path that is not here is answered 404 by the engine itself and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Family = Literal["chat", "completions", "responses", "messages", "native"]
@@ -26,6 +26,7 @@ class Api:
     methods: frozenset[str] = frozenset({"POST"})
     conversation: bool = False  # its requests grow by appending, so their prefix chain finds their slot
     templated: bool = False  # its messages are written by the model's template
+    takes_list: bool = False  # its body may be a list, which goes through as it is
 
 
 CHAT = Api("chat", limit_fields=("max_tokens", "max_completion_tokens"), streams_usage=True, conversation=True,
@@ -40,6 +41,7 @@ _RANK = Api("native", side_kind="rerank")
 _AUDIO = Api("native", side_kind="transcription")
 _LOOK = Api("native", needs_slot=False)
 _SETTINGS = Api("native", needs_slot=False, admin_post=True, methods=frozenset({"GET", "HEAD", "POST"}))
+_ADAPTERS = replace(_SETTINGS, takes_list=True)
 
 APIS: dict[str, Api] = {
     "/v1/chat/completions": CHAT,
@@ -67,7 +69,7 @@ APIS: dict[str, Api] = {
     "/detokenize": _LOOK,
     "/apply-template": Api("native", needs_slot=False, templated=True),
     "/props": _SETTINGS,
-    "/lora-adapters": _SETTINGS,
+    "/lora-adapters": _ADAPTERS,
 }
 
 # Served by llama-server, never by the engine: they run tools, fetch addresses, or touch slots that the scheduler owns.

@@ -48,11 +48,12 @@ def build(engine: Engine, identity: Identity) -> Any:
         else:
             await own(scope, receive, send)
 
-    origins = "|".join(re.escape(origin) for origin in engine.config.server.cors_origins)
-    origin = re.compile(rf"({origins})(:\d+)?")
     server = engine.config.server
+    origins = "|".join(re.escape(origin) for origin in server.cors_origins)
+    origin = re.compile(rf"({origins})(:\d+)?" if origins else r"(?!)")  # none at all, not the empty one
     hosts = (server.host, *server.hosts)
-    guarded = Guard(dispatch, store, hosts, lambda one: origin.fullmatch(one) is not None, identity.local_key)
+    allowed = functools.partial(_matches, origin)
+    guarded = Guard(dispatch, store, hosts, allowed, identity.local_key, engine.relay.refused)
     for_pages = CORSMiddleware(
         guarded,
         allow_origin_regex=origin.pattern,
@@ -67,6 +68,10 @@ def build(engine: Engine, identity: Identity) -> Any:
         await (for_pages if page else guarded)(scope, receive, send)
 
     return entry
+
+
+def _matches(pattern: re.Pattern[str], origin: str) -> bool:
+    return pattern.fullmatch(origin) is not None
 
 
 class _Own:

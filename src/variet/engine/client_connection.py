@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 _MOST_PIPELINED = 32
@@ -74,11 +75,27 @@ class ClientConnection(HttpToolsProtocol):
         super().on_message_begin()
         self.scope["extensions"] = {"variet.client": {"connection": self}}
 
+    def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._stay_with_http(data[upgrade.args[0] :])
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+
+    def _stay_with_http(self, rest: bytes) -> None:
+        """A server may ignore Upgrade (RFC 9110, 7.8): Java's client offers h2c with each request. The request is read
+        again without the offer, by a parser that has not given up on it."""
+        dropped = (b"upgrade", b"connection", b"http2-settings")
+        head = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        head += [b"%s: %s" % pair for pair in self.headers if pair[0] not in dropped]
+        self.parser = httptools.HttpRequestParser(self)
+        self.data_received(b"\r\n".join([*head, b"", rest]) if rest else b"\r\n".join([*head, b"", b""]))
+
     def on_headers_complete(self) -> None:
-        if self.parser.should_upgrade() and self.parser.get_method() != b"GET":
-            # The parser takes the body for another protocol's; an empty request must not be relayed in its place.
-            self.send_400_response("This server speaks HTTP/1.1 only: ask again without the Upgrade header.")
-            return
+        if self.parser.should_upgrade():
+            return  # the parser takes the body for another protocol's: see data_received
         before = self.cycle
         super().on_headers_complete()
         if self.cycle is None or self.cycle is before:
@@ -89,6 +106,10 @@ class ClientConnection(HttpToolsProtocol):
             self.transport.abort()
         elif self.pipeline and self._on_gone is not None:
             self.flow.resume_reading()  # uvicorn stops reading here, and then nobody sees that the client goes away
+
+    def on_message_complete(self) -> None:
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
 
     def on_response_complete(self) -> None:
         self._cycles.popleft()

@@ -324,8 +324,8 @@ class ServerConfig(_Strict):
     )
     allow_media_urls: bool = Field(False, description="let children fetch media URLs that clients send")
     cors_origins: tuple[str, ...] = Field(
-        ("http://localhost", "http://127.0.0.1"),
-        description="pages that may call the API; any port of a host named here",
+        (),
+        description="pages that may call the API, beside the engine's own; any port of a host named here",
     )
 
     @field_validator("host")

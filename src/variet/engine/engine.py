@@ -74,7 +74,7 @@ class Engine:
         self.plan = self._make_plan()
         self.backend = LocalBackend(self.plan.capacity_mib, paths.state_dir() / "logs")
         absent = missing_models(config.used_models(), self.models_dir)
-        self.fleet = Fleet(self.backend, self._terms(), self.spec_for, self._memory_back, frozenset(absent))
+        self.fleet = Fleet(self.backend, self._terms(), self.spec_for, self.hardware.watch_vram, frozenset(absent))
         self.puller = Puller(self.models_dir, self._on_available)
         self.metrics = Metrics()
         self.fleet.scheduler.load_ms = {
@@ -344,9 +344,6 @@ class Engine:
             for device, amount in events.without_count(one.demand).items():
                 used[device] = used.get(device, 0) + amount
         return used
-
-    async def _memory_back(self, demand: Mapping[str, int]) -> None:
-        await self.hardware.wait_until_back(demand)
 
     def _on_done(self, record: Record) -> None:
         self.requests_done += 1

@@ -33,7 +33,13 @@ WATCH_S = 10.0
 _MOST_MISSED = 2
 KEEP_PATIENCE_S = 10.0  # for saving conversations before a stop
 SpecFor = Callable[[str], LaunchSpec]
-MemoryBack = Callable[[Mapping[str, int]], Awaitable[None]]
+
+
+class WatchMemory(Protocol):
+    """Called before a stop with the MiB a device that were planned; what it returns waits until they are back.
+    `gone`: the process ended by itself."""
+
+    def __call__(self, demand: Mapping[str, int], *, gone: bool) -> Callable[[], Awaitable[None]]: ...
 
 
 class Refused(VarietError):
@@ -131,7 +137,7 @@ class Fleet:
         backend: Backend,
         terms: events.Terms,
         spec_for: SpecFor,
-        memory_back: MemoryBack,
+        watch_memory: WatchMemory,
         pulling: frozenset[str] = frozenset(),
     ) -> None:
         self.scheduler = rules.Scheduler(terms, pulling)
@@ -139,7 +145,7 @@ class Fleet:
         self.journal: deque[Moment] = deque(maxlen=500)
         self._backend = backend
         self._spec_for = spec_for
-        self._memory_back = memory_back
+        self._watch_memory = watch_memory
         self._inbox: deque[events.Event] = deque()
         self._handling = False
         self._ids = itertools.count(1)
@@ -410,10 +416,12 @@ class Fleet:
         self.keeper.closed(one.instance_id)
         if one.upstream is not None:
             one.upstream.close()
-        if one.child is not None and not one.child.gone.done():
+        ended = one.child is None or one.child.gone.done()
+        memory_back = self._watch_memory(demand, gone=ended)
+        if one.child is not None and not ended:
             await one.child.stop()
         self.swaps.gone(one.instance_id, _now_ms())
-        await self._memory_back(demand)
+        await memory_back()
         self.swaps.memory_back(one.instance_id, _now_ms())
 
     async def _load(self, one: Running) -> None:

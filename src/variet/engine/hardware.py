@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,9 @@ _MIB = 1 << 20
 # MiB/s that one PCIe lane carries in practice (about 80% of its raw rate), by generation.
 _LANE_MIB_PER_S = {1: 200, 2: 400, 3: 790, 4: 1580, 5: 3150, 6: 6300, 7: 12600}
 _BACK_POLL_S = 0.05
-_BACK_WAIT_S = 3.0
+_BACK_WAIT_S = 5.0
+_MOST_BACK = 0.7  # of what was planned: a plan may be too high by a tenth, and others use the card, too
+_STILL_POLLS = 6  # without a change, where nobody saw how much was free before
 _SETTLED_MIB = 16
 
 
@@ -55,21 +57,33 @@ class Hardware:
     origin: Literal["detected", "described"]
     free_vram: FreeVram | None = field(default=None, compare=False)
 
-    async def wait_until_back(self, demand: Mapping[str, int]) -> None:
-        """After a stop: until the VRAM of the devices in `demand` no longer rises, at most three seconds.
+    def watch_vram(self, demand: Mapping[str, int], *, gone: bool) -> Callable[[], Awaitable[None]]:
+        """To be called before a stop; what it returns waits, after the stop, until the VRAM is back: most of `demand`
+        on each of its devices, five seconds at most. The driver gives memory back some time after the process is gone.
 
-        The driver gives memory back some time after the process is gone.
+        `gone`: the process ended by itself, and nobody saw how much was free before: then until it no longer rises.
         """
-        devices = [device for device in demand if device.startswith("gpu")]
-        if self.free_vram is None or not devices:
-            return
-        before = {device: self.free_vram().get(device, 0) for device in devices}
-        for _ in range(int(_BACK_WAIT_S / _BACK_POLL_S)):
-            await asyncio.sleep(_BACK_POLL_S)
-            now = {device: self.free_vram().get(device, 0) for device in devices}
-            if all(abs(now[device] - before[device]) < _SETTLED_MIB for device in devices):
+        devices = [device for device, amount in demand.items() if device.startswith("gpu") and amount > 0]
+        free = self.free_vram
+        before = free() if free is not None and devices and not gone else None
+
+        async def back() -> None:
+            if free is None or not devices:
                 return
-            before = now
+            last, still = free(), 0
+            for _ in range(int(_BACK_WAIT_S / _BACK_POLL_S)):
+                if before is not None and all(
+                    last.get(device, 0) - before.get(device, 0) >= demand[device] * _MOST_BACK for device in devices
+                ):
+                    return
+                await asyncio.sleep(_BACK_POLL_S)
+                now = free()
+                rises = any(now.get(device, 0) - last.get(device, 0) >= _SETTLED_MIB for device in devices)
+                last, still = now, 0 if rises else still + 1
+                if before is None and still >= _STILL_POLLS:
+                    return
+
+        return back
 
 
 def detect(described: HardwareConfig) -> Hardware:

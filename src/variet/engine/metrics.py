@@ -68,6 +68,8 @@ class Metrics:
 
     def request(self, record: Record) -> None:
         self._of(self._requests, record.tier, record.model, record.outcome).inc()
+        if not record.model:  # refused before anybody knew whom it asks
+            return
         if record.attributed:
             self._attributed.inc()
         self._of(self._queue, record.model).observe(record.queue_ms / 1000)

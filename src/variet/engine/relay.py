@@ -34,6 +34,7 @@ from variet.engine.record import Record, read_usage
 from variet.engine.request import Call, Left, Settings, read_body, understand
 from variet.engine.rescue import NOTHING as NO_RESCUE
 from variet.engine.rescue import Rescue, RescuedStream, rescue_for, rescue_whole
+from variet.engine.unasked import WithoutUsage, asked_for_usage
 from variet.engine.upstream import Answer, UpstreamError
 
 log = logging.getLogger("variet.engine.relay")
@@ -51,18 +52,22 @@ _POISON_S = 600.0
 _WORTH_TELLING_BYTES = 4096  # a shorter prompt is one batch of the child: it has no progress
 _DEATH_NOTICE_S = 2.0
 _MOST_TOLD = 8
+_MOST_PATH = 120  # characters of a path that nobody knows
 
-Body = Answer | Opening | RescuedStream | Whole | TranslatedStream  # an answer, as it is read for the client
+Body = (
+    Answer | Opening | RescuedStream | Whole | TranslatedStream | WithoutUsage
+)  # an answer, as it is read for the client
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Errand:
-    """A call with a lease: what is to be asked of which child."""
+    """A call with a lease: what is to be asked of which child. `alone`: no other request was in that child with it."""
 
     call: Call
     tier: TierConfig | None
     lease: Lease
     chain: Chain
+    alone: bool = True
 
     @property
     def lasting(self) -> bool:
@@ -88,6 +93,7 @@ class Relay:
         self._settings = settings
         self._on_done = on_done
         self._poison: dict[bytes, float] = {}
+        self._beside: dict[int, set[Errand]] = {}  # by instance, the errands that run there
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         path: str = scope["path"]
@@ -98,6 +104,7 @@ class Relay:
             call = understand(scope, raw, self._settings)
             self._refuse_poison(call)
         except Problem as problem:
+            self.refused(path, problem)
             await client.fail(problem)
             return
         except Left:
@@ -138,6 +145,14 @@ class Relay:
                 record.outcome = "failed"
             record.total_ms = (time.monotonic() - record.began) * 1000
             self._on_done(record)
+
+    def refused(self, path: str, problem: Problem) -> None:
+        """A request that no model gets to see leaves a line in log, metrics and history, too."""
+        number = self._fleet.new_id()
+        record = Record(number, path[:_MOST_PATH], "", "", str(number), False)
+        record.outcome = problem.code
+        record.total_ms = (time.monotonic() - record.began) * 1000
+        self._on_done(record)
 
     def _refuse_poison(self, call: Call) -> None:
         if not self._poison:
@@ -184,6 +199,7 @@ class Relay:
         background = bool(tier and tier.background)
         self._contexts.expect(call.target.model, chain)
         began_ms = time.monotonic() * 1000
+        guilty = False  # its child died while it was alone there: of several, nobody knows which was it
         for attempt in (1, 2):
             ask = Arrived(
                 record.request_id,
@@ -207,6 +223,7 @@ class Relay:
             served = False
             record.again()
             errand = Errand(call, tier, lease, chain)
+            self._enter(errand)
             try:
                 await self._bring_context(errand, record)
                 assembly = _assembly(call, lease)
@@ -229,16 +246,30 @@ class Relay:
                     raise Problem(500, "model_server_died", f"the model server ended in mid-answer: {death}") from None
                 if death.stopped:
                     raise Problem(503, "stopped", str(death), 1.0) from None
+                guilty = guilty or (death.proven and errand.alone)
                 if attempt == 2:
-                    if death.proven and call.raw:
+                    if guilty and death.proven and call.raw:
                         self._poison[_fingerprint(call.path, call.raw)] = time.monotonic() + _POISON_S
                     text = f"the model server ended twice on this request: {death}"
                     raise Problem(500, "model_server_died", text, _POISON_S) from None
                 log.warning("request %s: %s; trying once more on a fresh instance", record.request_id, death)
             finally:
                 record.stage = "queue"
+                self._leave(errand)
                 self._contexts.left(lease, read=record.first_byte_ms is not None)
                 self._fleet.end(record.request_id, served=served)
+
+    def _enter(self, errand: Errand) -> None:
+        there = self._beside.setdefault(errand.lease.instance_id, set())
+        for other in (*there, errand) if there else ():
+            other.alone = False
+        there.add(errand)
+
+    def _leave(self, errand: Errand) -> None:
+        there = self._beside[errand.lease.instance_id]
+        there.discard(errand)
+        if not there:
+            del self._beside[errand.lease.instance_id]
 
     async def _bring_context(self, errand: Errand, record: Record) -> None:
         """Before the child is asked, the slot gets the conversation, where it is kept and worth it."""
@@ -291,8 +322,10 @@ class Relay:
                 answer.close()
         except UpstreamError as error:
             await self._explain(lease, error)
-        if call.asked.dialect is not None and isinstance(source, Whole | TranslatedStream):
-            tail = source.tail  # the child's own words count more than other APIs' do
+        if isinstance(source, WithoutUsage) or (
+            call.asked.dialect is not None and isinstance(source, Whole | TranslatedStream)
+        ):
+            tail = source.tail  # the child's own words count, not those that the client gets
         read_usage(record, first, tail)
         self._contexts.answered(lease, errand.chain, record, lasting=errand.lasting, asked=body)
         if call.api.admin_post and call.method == "POST" and answer.status < 400:
@@ -343,7 +376,8 @@ async def _read(
     if assembly is not None:
         return _whole(await gather(source, assembly), dialect)
     if dialect is None:
-        return source
+        usage = call.asked.api.streams_usage and not asked_for_usage(call.body or {})
+        return WithoutUsage(source) if usage else source
     stream = TranslatedStream(source, dialect, record.prompt_tokens, record.cached_tokens)
     await stream.begun()
     return stream

@@ -19,6 +19,7 @@ from variet.engine.config import EngineConfig, TierConfig
 from variet.engine.conversation import Chain
 from variet.engine.dialects import dialect_of
 from variet.engine.dialects.base import CHAT_PATH, Dialect, NotUnderstood
+from variet.engine.dialects.chat import as_templates_take_it
 from variet.engine.downstream import Receive
 from variet.engine.names import Names, Target, UnknownName
 from variet.engine.problems import Problem
@@ -134,15 +135,19 @@ def understand(scope: MutableMapping[str, Any], raw: bytes, settings: Settings) 
     headers = [pair for pair in scope["headers"] if pair[0] not in _DROPPED_FROM_CLIENT]
     sent = dict(scope["headers"])
     form = api.side_kind == "transcription" and sent.get(b"content-type", b"").startswith(b"multipart/form-data")
-    body = _parse(raw, sent) if method == "POST" and raw and not form else None
-    if body is not None:
+    given = _parse(raw, sent) if method == "POST" and raw and not form else None
+    if isinstance(given, list) and not api.takes_list:
+        raise Problem(400, "invalid_json", "the body must be a JSON object, not list")
+    if given is not None and shaping.depth_of(given) > _DEEPEST:
+        raise Problem(400, "invalid_json", f"the body is nested deeper than {_DEEPEST} levels")
+    body = given if isinstance(given, dict) else None
+    if given is not None:
         headers = [*(pair for pair in headers if pair[0] != b"content-type"), _JSON]
     if api.required and (body or {}).get(api.required) in (None, []):
         raise Problem(400, "missing_field", f"{path} needs {api.required!r}, not empty")
     name = _named_model(body, raw, scope)
     attributed = False
     if body is not None:
-        _refuse_body(body, settings.config)
         attributed = api.conversation and settings.config.server.drop_attribution and without_attribution(body)
     try:
         target = settings.names.resolve(name, api.side_kind)
@@ -150,10 +155,13 @@ def understand(scope: MutableMapping[str, Any], raw: bytes, settings: Settings) 
         known = ", ".join(error.known)
         raise Problem(404, "model_not_found", f"there is no model {error.name!r} here; there are: {known}") from None
     whole_path = path.encode() + (b"?" + query if query else b"")
+    asked = _asked(api, whole_path, body)
+    if asked.body is not None and not settings.config.server.allow_media_urls:
+        _refuse_addresses(asked.body)
     return Call(
         api=api,
         path=whole_path,
-        asked=_asked(api, whole_path, body),
+        asked=asked,
         method=method,
         headers=headers,
         body=body,
@@ -178,11 +186,9 @@ def _name(headers: Mapping[bytes, bytes]) -> str:
     return name.decode()
 
 
-def _refuse_body(body: dict[str, Any], config: EngineConfig) -> None:
-    depth, address = shaping.look_over(body)
-    if depth > _DEEPEST:
-        raise Problem(400, "invalid_json", f"the body is nested deeper than {_DEEPEST} levels")
-    if address is not None and not config.server.allow_media_urls:
+def _refuse_addresses(body: dict[str, Any]) -> None:
+    address = shaping.fetched_address(body)
+    if address is not None:
         raise Problem(
             400, "media_url_refused",
             f"the model server would fetch {address[:100]!r} itself; send the data inline (data:...), "
@@ -193,8 +199,12 @@ def _refuse_body(body: dict[str, Any], config: EngineConfig) -> None:
 def _asked(api: Api, path: bytes, body: dict[str, Any] | None) -> Asked:
     try:
         dialect = dialect_of(api.family, body) if body is not None else None
+        if dialect is None and body is not None and api.templated:
+            body = as_templates_take_it(body)
     except NotUnderstood as error:
         raise Problem(400, f"invalid_{api.family}", str(error)) from None
+    except (TypeError, AttributeError, KeyError):
+        raise Problem(400, f"invalid_{api.family}", "`tool_choice` or `tools` are not what the API wants") from None
     if dialect is None:
         return Asked(api, path, body)
     if not api.conversation:  # its tokens are only counted, and told in words that all clients know
@@ -202,21 +212,27 @@ def _asked(api: Api, path: bytes, body: dict[str, Any] | None) -> Asked:
     return Asked(apis.CHAT, CHAT_PATH, dialect.chat, dialect)
 
 
-def _parse(raw: bytes, headers: dict[bytes, bytes]) -> dict[str, Any]:
-    """The JSON object of a body, whatever its content type says. Raises Problem for anything else."""
+def _parse(raw: bytes, headers: dict[bytes, bytes]) -> dict[str, Any] | list[Any]:
+    """The JSON object or list of a body, whatever its content type says. Raises Problem for anything else."""
     if headers.get(b"content-encoding", b"identity") != b"identity":
         raise Problem(415, "encoding_not_supported", "send the body without Content-Encoding")
     try:
         body = orjson.loads(raw)
     except orjson.JSONDecodeError as strict:
         try:
-            body = json.loads(raw)  # integers beyond 64 bits and the like
+            body = _sound(json.loads(raw))  # integers beyond 64 bits, halves of surrogate pairs
             orjson.dumps(body)
         except (ValueError, RecursionError, TypeError):
             raise Problem(400, "invalid_json", f"the body is not JSON: {strict}") from None
-    if not isinstance(body, dict):
+    if not isinstance(body, dict | list):
         raise Problem(400, "invalid_json", f"the body must be a JSON object, not {type(body).__name__}")
     return body
+
+
+def _sound(body: Any) -> Any:
+    """With U+FFFD for each half of a surrogate pair, as a client sends it that cut a text in the middle of an emoji."""
+    told = json.dumps(body, ensure_ascii=False)
+    return json.loads(told.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
 
 
 def _named_model(body: dict[str, Any] | None, raw: bytes, scope: MutableMapping[str, Any]) -> str | None:

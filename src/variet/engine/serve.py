@@ -14,11 +14,11 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
 import uvicorn
 
-from variet import connection
+from variet import connection, paths
 from variet.engine import config_file
 from variet.engine.addresses import Names, is_loopback, local_url, names_here, reachable
 from variet.engine.app import Identity, build
@@ -26,6 +26,7 @@ from variet.engine.client_connection import ClientConnection
 from variet.engine.engine import Engine
 from variet.engine.trust import KeyStore, check_binding
 from variet.errors import TrustError, VarietError
+from variet.locks import try_lock
 from variet.system import tell_supervisor
 
 log = logging.getLogger("variet.engine")
@@ -87,6 +88,7 @@ async def _serve(config_path: Path, host: str | None, port: int | None, audience
     bind_host, bind_port = host or server_config.host, server_config.port if port is None else port
     check_binding(bind_host, KeyStore())
     sock = listen(bind_host, bind_port)  # first of all: who is in the way should be told at once
+    held = hold_state()
     engine = await Engine.create(config_path)
     tls = None if is_loopback(bind_host) or engine.config.server.plain_http_on_lan else _Tls(engine, bind_host)
     urls = reachable(bind_host, sock.getsockname()[1], secure=tls is not None)
@@ -124,8 +126,25 @@ async def _serve(config_path: Path, host: str | None, port: int | None, audience
     cut = await engine.stop(hurry)
     server.should_exit = True
     await serving
+    held.close()
     log.info("stopped%s", f"; {cut} answers were cut at the deadline" if cut else ", nothing was cut")
     return 0
+
+
+def hold_state() -> IO[bytes]:
+    """The state folder is this engine's for as long as the file is open: two of them would delete each other's
+    snapshots. Raises VarietError."""
+    folder = paths.private_dir(paths.state_dir())
+    file = (folder / "engine.lock").open("a+b")
+    try:
+        try_lock(file)
+    except OSError:
+        file.close()
+        raise VarietError(
+            "another engine uses this state folder", where=str(folder),
+            next_step="Stop it first (`variet status` shows it), or give this one a home of its own: VARIET_HOME=...",
+        ) from None  # fmt: skip
+    return file
 
 
 def listen(host: str, port: int) -> socket.socket:

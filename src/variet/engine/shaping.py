@@ -10,7 +10,7 @@ from variet.engine.config import TierConfig
 
 _SLOT_FIELDS = ("id_slot", "slot_id", "session_id", "cache_prompt")
 _REMOTE = ("http:", "https:", "file:", "ftp:")
-_MEDIA = frozenset({"image_url", "input_audio", "video_url", "audio_url", "source", "url", "file_url"})
+_TEXTS = frozenset({"text", "refusal", "input_text", "output_text"})  # parts of a message that are only read
 
 
 def shape(body: Mapping[str, Any], api: Api, model: str, tier: TierConfig | None, slot: int | None) -> dict[str, Any]:
@@ -55,26 +55,47 @@ def _cap(body: dict[str, Any], fields: tuple[str, ...], most: int) -> None:
         body[fields[0]] = most
 
 
-def look_over(body: dict[str, Any]) -> tuple[int, str | None]:
-    """How deep a body is nested, and an address in it that the child would fetch by itself, if there is one: image,
-    audio and video parts with anything but inline data.
-    """
-    depth, found = 0, None
+def depth_of(body: Any) -> int:
+    """How deep it is nested."""
+    depth = 0
     level: list[Any] = [body]
     while level:
         depth += 1
-        below: list[Any] = []
-        for one in level:
-            if type(one) is list:
-                below += [inner for inner in one if type(inner) is dict or type(inner) is list]
-                continue
-            for key, inner in one.items():
-                kind = type(inner)
-                if kind is dict or kind is list:
-                    below.append(inner)
-                if key in _MEDIA:
-                    address = inner.get("url") if kind is dict else inner
-                    if type(address) is str and address.lstrip()[:6].lower().startswith(_REMOTE):
-                        found = address
-        level = below
-    return depth, found
+        level = [
+            inner
+            for one in level
+            for inner in (one.values() if type(one) is dict else one)
+            if type(inner) is dict or type(inner) is list
+        ]
+    return depth
+
+
+def fetched_address(body: Mapping[str, Any]) -> str | None:
+    """An address that the child would fetch by itself: any in a part of a message that is no text, whatever field of it
+    holds the media (`image_url.url`, `input_audio.data`), and any among `multimodal_data`. What else a body says, in
+    calls, schemas or metadata, is only read."""
+    messages = body.get("messages")
+    for message in messages if isinstance(messages, list) else ():
+        content = message.get("content") if isinstance(message, dict) else None
+        for part in content if isinstance(content, list) else ():
+            if isinstance(part, dict) and part.get("type") not in _TEXTS and (found := _address_in(part)):
+                return found
+    for key in ("prompt", "content", "input"):
+        for given in body[key] if isinstance(body.get(key), list) else [body.get(key)]:
+            if isinstance(given, dict) and (found := _address_in(given.get("multimodal_data"))):
+                return found
+    return None
+
+
+def _address_in(given: Any) -> str | None:
+    level = [given]
+    while level:
+        one = level.pop()
+        if isinstance(one, str):
+            if one.lstrip()[:6].lower().startswith(_REMOTE):
+                return one
+        elif isinstance(one, dict):
+            level += one.values()
+        elif isinstance(one, list):
+            level += one
+    return None

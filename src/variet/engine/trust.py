@@ -30,6 +30,7 @@ log = logging.getLogger("variet.engine.trust")
 _KEYS_UNREADABLE = Problem(500, "keys_unreadable", "the engine's key file cannot be read; its log says more")
 FRESH_S = 0.2
 _PREFIX = "vk_"
+_ONCE = frozenset({b"host", b"origin", b"authorization", b"x-api-key"})
 # The dashboard's page is the same everywhere and tells nothing; what it shows it has to ask for, with a key.
 _OPEN_PATHS = frozenset({"/", "/health", "/v1/health", "/engine/pairing/hello", "/engine/pairing/finish"})
 _OPEN_BELOW = "/engine/page/"
@@ -139,13 +140,18 @@ class Guard:
         hosts: Iterable[str],
         origin_allowed: Callable[[str], bool],
         local_key: str | None = None,
+        on_refused: Callable[[str, Problem], None] = lambda path, problem: None,
     ) -> None:
-        """`local_key`: an admin key of this run alone, for commands of the same user on the same machine."""
+        """`hosts`: the names that this engine is called by, beside private addresses. `local_key`: an admin key of this
+        run alone, for commands of the same user on the same machine."""
         self._app = app
         self._store = store
         self._local = Key("this machine", _digest(local_key), True, 0) if local_key else None
-        self._hosts = {host.lower() for host in hosts} | {"localhost", socket.gethostname().lower()}
+        here = socket.gethostname().lower()
+        own = {"localhost", here, f"{here.partition('.')[0]}.local"}
+        self._hosts = {host.lower().rstrip(".") for host in hosts} | own
         self._origin_allowed = origin_allowed
+        self._on_refused = on_refused
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] == "http":
@@ -155,6 +161,7 @@ class Guard:
                 problem = refusal if isinstance(refusal, Problem) else _KEYS_UNREADABLE
                 if problem is _KEYS_UNREADABLE:
                     log.error("%s", refusal)  # where and why is for the owner, not for whoever asks
+                self._on_refused(scope["path"], problem)
                 body = problem.body(apis.family_of(scope["path"]))
                 headers = [*problem.headers(), (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
                 await send({"type": "http.response.start", "status": problem.status, "headers": headers})
@@ -167,8 +174,11 @@ class Guard:
         peer = (scope.get("client") or ("127.0.0.1", 0))[0]
         if not is_private(peer):
             raise Problem(403, "public_address", f"{peer} is no private address; this engine answers private ones only")
+        single = [name for name, _ in scope["headers"] if name in _ONCE]
+        if len(single) != len(set(single)):  # which of them counts would be a guess (RFC 9112, 3.2)
+            raise Problem(400, "repeated_header", "a request has one Host, one Origin and one key at most")
         host = _host_of(headers.get(b"host", b""))
-        if not (host in self._hosts or is_private(host) or host.endswith(".local")):
+        if host not in self._hosts and not is_private(host):
             raise Problem(403, "unknown_host", f"this engine is not called {host!r}; add it to $.server.hosts if it is")
         if b"origin" in headers or b"sec-fetch-site" in headers:
             self._check_page(scope, headers)
@@ -191,15 +201,23 @@ class Guard:
             raise Problem(403, "admin_needed", f"key {key.name!r} may ask models, not change the engine")
 
     def _check_page(self, scope: MutableMapping[str, Any], headers: dict[bytes, bytes]) -> None:
-        """Pages of other sites that a browser of this network shows."""
+        """Pages that a browser of this network shows: the engine's own, and those of `cors_origins`, may ask. Others
+        may be led here by a link, and no more: an image or a script tag sends no Origin, a form need not either."""
         origin = headers.get(b"origin", b"").decode("latin-1")
-        if origin and scope["method"] not in ("GET", "HEAD", "OPTIONS") and not self._origin_allowed(origin):
-            raise Problem(
-                403, "unknown_origin", f"pages of {origin} may not call this engine; see $.server.cors_origins"
-            )
-        across = headers.get(b"sec-fetch-site") == b"cross-site" and not self._origin_allowed(origin)
-        if across and apis.find(scope["path"]) is not None:  # an image or a script tag sends no Origin
+        if origin:
+            if not self._own_page(origin, scope, headers) and not self._origin_allowed(origin):
+                text = f"pages of {origin} may not call this engine; see $.server.cors_origins"
+                raise Problem(403, "unknown_origin", text)
+            return
+        site = headers.get(b"sec-fetch-site", b"none")
+        followed = scope["method"] in ("GET", "HEAD") and headers.get(b"sec-fetch-mode") == b"navigate"
+        is_page = scope["path"] in _OPEN_PATHS or scope["path"].startswith(_OPEN_BELOW)
+        if site not in (b"same-origin", b"none") and not (followed and is_page):
             raise Problem(403, "unknown_origin", "pages of other sites may not call this engine")
+
+    def _own_page(self, origin: str, scope: MutableMapping[str, Any], headers: dict[bytes, bytes]) -> bool:
+        host = headers.get(b"host", b"").decode("latin-1").lower()
+        return origin.lower() == f"{scope.get('scheme', 'http')}://{host}"
 
     def _find(self, presented: str, here: bool) -> Key | None:
         if self._local is not None and here and _digest(presented) == self._local.sha256:

@@ -13,14 +13,14 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from variet import paths
 from variet.assistant.broker.installed import Installed, installed
 from variet.errors import VarietError
+from variet.locks import try_lock
 
 if os.name == "posix":
-    import fcntl
+    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,23 +123,13 @@ class Lock:
         paths.private_dir(place.folder)
         self._file = (place.folder / "lock").open("a+b")
         try:
-            _lock(self._file.fileno())
+            try_lock(self._file)
         except OSError:
             self._file.close()
             raise RunsAlready("a broker runs already", where=str(place.folder)) from None
 
     def close(self) -> None:
         self._file.close()
-
-
-def _lock(descriptor: int) -> None:
-    if os.name == "posix":
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    else:
-        import msvcrt
-
-        windows: Any = msvcrt
-        windows.locking(descriptor, windows.LK_NBLCK, 1)
 
 
 def _short(folder: Path) -> str:

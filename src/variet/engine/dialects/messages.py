@@ -8,12 +8,14 @@ but for tool results, which come before the text of their message here, as chat 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 from variet.engine.dialects.base import Event, NotUnderstood, sse
+from variet.engine.dialects.chat import as_templates_take_it
 from variet.engine.problems import Problem
 
 _FOR_ANTHROPIC = frozenset({
@@ -21,18 +23,16 @@ _FOR_ANTHROPIC = frozenset({
     "output_config", "service_tier", "container", "mcp_servers", "betas", "cache_control",
 })  # fmt: skip
 _MAX_TOKENS = 4096  # what llama-server takes where a client leaves the required field out
-_CHOICES = {"auto": "auto", "any": "required", "tool": "required", "none": "none"}
+_NOT_READ = "cannot be read here: send its text"
 _REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 
 
 class Messages:
     """A Dialect. Raises NotUnderstood for a body that is no such request."""
 
-    passed_over: tuple[str, ...] = ()
-
     def __init__(self, body: Mapping[str, Any]) -> None:
         try:
-            self.chat = to_chat(body)
+            self.chat, self.passed_over = to_chat(body)
         except (TypeError, AttributeError, KeyError):
             text = "`messages`, `system` or `tools` are not what the API wants: lists of objects with their types"
             raise NotUnderstood(text) from None
@@ -56,25 +56,29 @@ class Messages:
 # --- the request ---
 
 
-def to_chat(body: Mapping[str, Any]) -> dict[str, Any]:
-    """A Messages request as a Chat Completions request; fields that Anthropic does not know stay as they are.
+def to_chat(body: Mapping[str, Any]) -> tuple[Event, tuple[str, ...]]:
+    """A Messages request as a Chat Completions request, and the types of what was left out of it; fields that Anthropic
+    does not know stay as they are.
 
-    Raises TypeError, AttributeError or KeyError for what is no such request.
+    Raises NotUnderstood, or TypeError, AttributeError or KeyError for what is no such request.
     """
     chat = {key: value for key, value in body.items() if key not in _FOR_ANTHROPIC}
+    passed_over: list[str] = []
     messages: list[dict[str, Any]] = []
     if body.get("system") is not None:
         messages.append({"role": "system", "content": _text(body["system"])})
     for turn in body["messages"]:
-        messages += _turn(turn)
+        messages += _turn(turn, passed_over)
     chat["messages"] = messages
     chat.setdefault("max_tokens", _MAX_TOKENS)
-    if body.get("tools"):
-        chat["tools"] = [_tool(one) for one in body["tools"]]
+    # A tool with a type of its own runs on Anthropic's servers: no model here could have it run.
+    ours = [one for one in body.get("tools") or () if one.get("type") in (None, "custom") or "input_schema" in one]
+    passed_over += [f"tool {word(one['type'])}" for one in body.get("tools") or () if one not in ours]
+    if ours:
+        chat["tools"] = [_tool(one) for one in ours]
     choice = body.get("tool_choice")
     if isinstance(choice, dict):
-        if choice.get("type") in _CHOICES:
-            chat["tool_choice"] = _CHOICES[choice["type"]]
+        chat["tool_choice"] = choice
         if choice.get("disable_parallel_tool_use") is True:
             chat["parallel_tool_calls"] = False
     if body.get("stop_sequences"):
@@ -86,16 +90,17 @@ def to_chat(body: Mapping[str, Any]) -> dict[str, Any]:
             chat["thinking_budget_tokens"] = thinking.get("budget_tokens", 10_000)
         elif thinking.get("type") == "disabled":
             chat["chat_template_kwargs"] = {"enable_thinking": False, **(chat.get("chat_template_kwargs") or {})}
-    return chat
+    return as_templates_take_it(chat), tuple(passed_over)
 
 
-def _turn(turn: dict[str, Any]) -> list[dict[str, Any]]:
+def _turn(turn: dict[str, Any], passed_over: list[str]) -> list[dict[str, Any]]:
     if not isinstance(turn.get("content"), list):
         return [turn] if "content" in turn or turn.get("role") != "assistant" else []
     parts: list[dict[str, Any]] = []
     calls: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
     thoughts: list[str] = []
+    pictures: list[dict[str, Any]] = []  # of tool results, which are texts in a chat
     for block in turn["content"]:
         kind = block.get("type")
         if kind == "text":
@@ -111,14 +116,42 @@ def _turn(turn: dict[str, Any]) -> list[dict[str, Any]]:
             function = {"name": block.get("name", ""), "arguments": arguments}
             calls.append({"id": block.get("id", ""), "type": "function", "function": function})
         elif kind == "tool_result":
-            text = _text(block.get("content"))
+            text, shown = _result(block.get("content"), passed_over)
+            pictures += shown
             results.append({"role": "tool", "tool_call_id": block.get("tool_use_id", ""), "content": text})
+        else:
+            passed_over.append(word(kind))
+    parts = pictures + parts
     said: dict[str, Any] = {"role": turn.get("role"), "content": parts or ""}
     if calls:
         said["tool_calls"] = calls
     if thoughts:
         said["reasoning_content"] = "".join(thoughts)
     return [*results, *([said] if parts or calls or thoughts else [])]
+
+
+def _result(content: Any, passed_over: list[str]) -> tuple[str, list[dict[str, Any]]]:
+    """The text of a tool's result, and the pictures in it."""
+    if not isinstance(content, list):
+        return _text(content), []
+    texts: list[str] = []
+    pictures: list[dict[str, Any]] = []
+    for block in content:
+        kind = block.get("type")
+        if kind == "text":
+            texts.append(block.get("text", ""))
+        elif kind == "image":
+            pictures += _image(block.get("source"))
+        elif kind == "document":
+            texts += [part["text"] for part in _document(block.get("source"))]
+        else:
+            passed_over.append(word(kind))
+    return "".join(texts), pictures
+
+
+def word(kind: Any) -> str:
+    """A type as it may stand in a message and in the log."""
+    return re.sub(r"[^\w.-]", "?", str(kind)[:40])
 
 
 def _text(content: Any) -> str:
@@ -139,9 +172,15 @@ def _image(source: Any) -> list[dict[str, Any]]:
 
 
 def _document(source: Any) -> list[dict[str, Any]]:
-    """Plain text; others have no place in a chat."""
-    plain = isinstance(source, dict) and source.get("type") == "text"
-    return [{"type": "text", "text": source.get("data", "")}] if plain else []
+    """Its text; of one that is no text the model hears that there is one, and what it is."""
+    if not isinstance(source, dict):
+        return []
+    if source.get("type") == "text":
+        return [{"type": "text", "text": source.get("data", "")}]
+    if source.get("type") == "content":
+        return [{"type": "text", "text": _text(source.get("content"))}]
+    kind = "PDF document" if source.get("media_type") == "application/pdf" else "document"
+    return [{"type": "text", "text": f"(a {kind} that {_NOT_READ})"}]
 
 
 def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from variet.engine.dialects.base import Event, NotUnderstood, sse
+from variet.engine.dialects.chat import choice_among, reminded, whole_object
 from variet.engine.dialects.response_writer import Envelope, ResponseWriter
 from variet.engine.problems import Problem
 
@@ -93,7 +94,7 @@ def to_chat(body: Mapping[str, Any]) -> tuple[Event, tuple[str, ...]]:
         talk.add(item)
     chat["messages"] = talk.end()
     tools, skipped = _tools(body.get("tools") or ())
-    choice, tools = _choice(body.get("tool_choice"), tools)
+    choice, tools = choice_among(body.get("tool_choice"), tools)
     if tools:
         chat["tools"] = tools
     if choice is not None:
@@ -180,7 +181,7 @@ class _Talk:
         elif not self._messages or self._messages[-1]["role"] == "system":
             self._system(content)
         else:  # many templates refuse a later one, or leave it out
-            self._append({"role": "user", "content": f"<system-reminder>\n{_text(content)}\n</system-reminder>"})
+            self._append({"role": "user", "content": reminded(_text(content))})
 
     def _system(self, content: Any) -> None:
         if not self._messages:
@@ -195,7 +196,7 @@ class _Talk:
             self._assistant().setdefault("reasoning_content", []).append(text)
 
     def _call(self, call_id: Any, name: Any, arguments: Any) -> None:
-        function = {"name": name, "arguments": _object(arguments)}
+        function = {"name": name, "arguments": whole_object(arguments)}
         call = {"id": call_id, "type": "function", "function": function}
         self._assistant().setdefault("tool_calls", []).append(call)
 
@@ -230,14 +231,6 @@ def _text(content: Any) -> str:
     return "\n".join(_text(part["content"]) if "content" in part else _part(part).get("text", "") for part in content)
 
 
-def _object(arguments: Any) -> str:
-    """A call's arguments, if they are an object in JSON: templates break on what was cut, each time it is told."""
-    try:
-        return arguments if isinstance(orjson.loads(arguments), dict) else "{}"
-    except ValueError:
-        return "{}"
-
-
 def _part(part: Event) -> Event:
     kind = part["type"]
     if kind in _TEXTS:
@@ -268,22 +261,6 @@ def _tools(tools: Any) -> tuple[list[Event], list[str]]:
         wanted = {key: tool[key] for key in ("description", "parameters", "strict") if tool.get(key) is not None}
         functions.append({"type": "function", "function": {"name": tool["name"], "parameters": {}, **wanted}})
     return functions, skipped
-
-
-def _choice(choice: Any, tools: list[Event]) -> tuple[str | None, list[Event]]:
-    """The choice as a word, which is all that a child understands, and the tools that it leaves. Raises NotUnderstood
-    where it asks for a call that cannot be made."""
-    word, left = choice, tools
-    if isinstance(choice, dict):
-        word = "auto"
-        if choice.get("type") == "allowed_tools":
-            names = {one.get("name") for one in choice["tools"]}
-            word, left = choice.get("mode", "auto"), [one for one in tools if one["function"]["name"] in names]
-        elif choice.get("type") == "function":
-            word, left = "required", [one for one in tools if one["function"]["name"] == choice["name"]]
-    if word == "required" and not left:
-        raise NotUnderstood("`tool_choice` asks for a call, but there is no function in `tools` that it may be of")
-    return word, left
 
 
 def _effort(reasoning: Any, chat: Event) -> Event:
