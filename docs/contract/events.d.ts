@@ -9,6 +9,7 @@ export type Event =
   | MessageDone
   | MessageDropped
   | ToolStarted
+  | ToolRunning
   | ToolOutput
   | ToolEnded
   | ApprovalRequested
@@ -16,6 +17,7 @@ export type Event =
   | Progress
   | UsageTold
   | TierChanged
+  | ModeChanged
   | PlanChanged
   | CheckpointMade
   | Compacted
@@ -181,6 +183,20 @@ export interface ToolStarted {
   paths: string[];
   summary: string;
 }
+/**
+ * It was allowed, and runs from here on.
+ */
+export interface ToolRunning {
+  v: 1;
+  seq: number;
+  ts_ms: number;
+  session_id: string;
+  turn_id: string;
+  agent_id: string;
+  parent_id: string | null;
+  type: "tool_running";
+  call_id: string;
+}
 export interface ToolOutput {
   v: 1;
   seq: number;
@@ -327,6 +343,20 @@ export interface TierChanged {
   profile: string;
   reason: string;
   tried: boolean;
+}
+/**
+ * What the agent may do from here on. A session without one is in mode `ask`.
+ */
+export interface ModeChanged {
+  v: 1;
+  seq: number;
+  ts_ms: number;
+  session_id: string;
+  turn_id: string;
+  agent_id: string;
+  parent_id: string | null;
+  type: "mode_changed";
+  mode: "plan" | "ask" | "auto-edit" | "full";
 }
 export interface PlanChanged {
   v: 1;

@@ -102,12 +102,15 @@ class Editor:
         self.updates: list[Any] = []
         self.choice = "once"
         self.asked: list[Any] = []
+        self.fault: Exception | None = None
 
     async def session_update(self, session_id: str, update: Any, **_: Any) -> None:
         self.updates.append(update)
 
     async def request_permission(self, session_id: str, tool_call: Any, options: Any, **_: Any) -> Any:
         self.asked.append(tool_call)
+        if self.fault is not None:
+            raise self.fault
         return schema.RequestPermissionResponse(
             outcome=schema.AllowedOutcome(outcome="selected", option_id=self.choice)
         )
@@ -263,3 +266,74 @@ async def test_an_editor_that_vanishes_leaves_nothing_running(tmp_path: Path, wo
     assert '"cancelled"' in log.read_text()
     left = [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["sleep", "98765"]]
     assert not left, "nor the command that ran"
+
+
+@pytest.mark.parametrize("fault", [RequestError.internal_error(), RequestError.method_not_found("x"), ValueError("x")])
+async def test_an_editor_that_fails_to_ask_its_person_says_no(tmp_path: Path, work: Path, fault: Exception) -> None:
+    async with (
+        scripted(tmp_path, [EDIT, {"say": "Well then.", "expect": "could not ask"}]) as server,
+        connected(work, server.url) as (agent, editor),
+    ):
+        editor.fault = fault
+        made = await agent.new_session(cwd=str(work), mcp_servers=[])
+        answer = await asyncio.wait_for(prompt(agent, made.session_id, "fix add"), 20)
+        assert answer.stop_reason == "end_turn" and "a - b" in (work / "sums.py").read_text()
+
+
+async def test_a_prompt_and_its_cancel_in_one_packet_end_as_cancelled(tmp_path: Path, work: Path) -> None:
+    async with scripted(tmp_path, [{"say": "word " * 200, "gap_ms": 40}]) as server:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "variet", "acp", cwd=work, env=environment(work, server.url),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert process.stdin and process.stdout
+
+        def line(method: str, params: Any, number: int | None) -> bytes:
+            told = {"jsonrpc": "2.0", "method": method, "params": params}
+            return json.dumps(told if number is None else {**told, "id": number}).encode() + b"\n"
+
+        async def answer(number: int) -> Any:
+            assert process.stdout
+            while (told := json.loads(await process.stdout.readline())).get("id") != number:
+                pass
+            return told["result"]
+
+        process.stdin.write(line("initialize", {"protocolVersion": 1, "clientCapabilities": {}}, 1))
+        await answer(1)
+        process.stdin.write(line("session/new", {"cwd": str(work), "mcpServers": []}, 2))
+        session = (await answer(2))["sessionId"]
+        words = {"sessionId": session, "prompt": [{"type": "text", "text": "talk"}]}
+        cancel = line("session/cancel", {"sessionId": session}, None)
+        for number in (3, 4):
+            process.stdin.write(line("session/prompt", words, number) + cancel)
+            assert (await asyncio.wait_for(answer(number), 10))["stopReason"] == "cancelled"
+        process.stdin.close()
+        await asyncio.wait_for(process.wait(), 10)
+
+
+async def test_a_card_is_pending_then_in_progress_then_completed(tmp_path: Path, work: Path) -> None:
+    async with (
+        scripted(tmp_path, [EDIT, READ, {"say": "ok"}]) as server,
+        connected(work, server.url) as (agent, editor),
+    ):
+        made = await agent.new_session(cwd=str(work), mcp_servers=[])
+        await prompt(agent, made.session_id, "fix add")
+        cards: dict[str, list[str]] = {}
+        for update in editor.of("tool_call") + editor.of("tool_call_update"):
+            if update.status:
+                cards.setdefault(update.tool_call_id, []).append(update.status)
+    assert list(cards.values()) == [["pending", "in_progress", "completed"]] * 2
+
+
+async def test_all_of_a_call_is_in_the_dialog(tmp_path: Path, work: Path) -> None:
+    text = "".join(f"{number:04}" for number in range(500)) + "\n```\nhidden?"
+    greet = {"calls": [{"name": "call_tool", "arguments": {"name": "theirs.greet", "args": {"name": text}}}]}
+    server_file = Path(__file__).parents[1] / "support" / "mcp_server.py"
+    async with scripted(tmp_path, [greet, {"say": "ok"}]) as server, connected(work, server.url) as (agent, editor):
+        given = schema.McpServerStdio(name="theirs", command=sys.executable, args=[str(server_file)], env=[])
+        made = await agent.new_session(cwd=str(work), mcp_servers=[given])
+        editor.choice = "no"
+        await prompt(agent, made.session_id, "greet")
+        (shown,) = editor.asked[0].content
+    assert text[:2000] in shown.content.text and "hidden?" in shown.content.text
+    assert shown.content.text.rstrip().endswith("````"), "what it holds does not end its fence"

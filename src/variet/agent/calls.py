@@ -18,6 +18,7 @@ from variet.agent.events import (
     PlanChanged,
     ToolEnded,
     ToolOutput,
+    ToolRunning,
     ToolStarted,
     ToolStatus,
 )  # fmt: skip
@@ -45,6 +46,7 @@ class Calls:
         self.written: dict[str, None] = {}
         self.fruitless: list[str] = []
         self.strayed = False
+        self._no_undo = ""
 
     async def run(self, calls: Sequence[CallPart]) -> list[tuple[CallPart, ToolEnded]]:
         """Neighbours that change nothing run side by side, the others in order."""
@@ -107,6 +109,7 @@ class Calls:
         if refusal:
             self.strayed = self.strayed or sink.kind == "write"
             return self._ended(call, "denied", refusal)
+        self._tell(ToolRunning(call_id=call.call_id))
         result = await self._carry_out(call, tool, args, sink, by_person=by_person)
         if sink.kind == "write" and not result.failed:
             self.written.update(dict.fromkeys(sink.targets))
@@ -130,7 +133,11 @@ class Calls:
             self._kit.session.header.id, call.call_id, name, sink, call.args, verdict, tool.summary(args), preview
         )
         self._tell(ApprovalRequested(approval=approval))
-        decision = await permissions.decision(approval)
+        try:
+            decision = await permissions.decision(approval)
+        except asyncio.CancelledError:  # whoever else shows it takes its buttons away
+            self._tell(ApprovalResolved(approval_id=approval.id, state="expired", by="cancelled"))
+            raise
         yes = decision.choice == "approve"
         state = "approved" if yes else "rejected"
         self._tell(ApprovalResolved(approval_id=approval.id, state=state, by=decision.surface or "person"))
@@ -151,8 +158,10 @@ class Calls:
         try:
             step = await kept.before(call.call_id, self._teller.turn_id, tool.summary(args), only)
         except CheckpointFailed as error:
-            self._kit.checkpoints = None
-            self._tell(Notice(level="warning", code="no_undo", text=f"no undo: {error.what}", next=error.next_step))
+            if self._no_undo != error.what:  # once; edits, which are kept file by file, can still be taken back
+                self._no_undo = error.what
+                told = f"what commands change here cannot be undone: {error.what}"
+                self._tell(Notice(level="warning", code="no_undo", text=told, next=error.next_step))
             return await self._run_tool(call, tool, args, by_person=by_person)
         self._tell(CheckpointMade(id=step.id))
         try:

@@ -33,6 +33,7 @@ MOST_FILES = 30_000
 MOST_TOTAL = 300_000_000  # bytes of one scan
 MOST_STORED = 1_000_000_000  # bytes of one workspace's store; beyond, the oldest steps go
 _LINK = "120000"
+_BATCH = 64  # files that are put back by one process: all of what they hold is in memory
 _BEAT_S = 1.0
 
 
@@ -60,6 +61,7 @@ class Undone:
 
 
 Entry = tuple[str, str]  # (mode as git writes it, object)
+Change = tuple[Entry | None, Entry | None]  # before and after; None: no such file
 _Stat = tuple[int, int, int, int, int]  # size, mtime and ctime in ns, inode, mode
 _RACY_NS = 50_000_000  # what changed so shortly before a scan may change again without its times telling
 
@@ -75,6 +77,7 @@ class Checkpoints:
         self._known: dict[str, tuple[_Stat, Entry]] = {}
         self._scanned_ns = 0
         self._modes: dict[str, int] = {}  # of files, before the step under way
+        self._too_large: CheckpointFailed | None = None  # this folder was, when it was scanned first
         self._alive = journal.with_name("alive")
         self._beat: asyncio.Task[None] | None = None
         self.steps: list[Step] = _read(journal)
@@ -188,23 +191,38 @@ class Checkpoints:
             "undo", "", f"undo of {', '.join(one.id for one in steps)}", [root / path for path in wanted]
         )
         modes = {path: mode for step in reversed(steps) for path, mode in step.modes.items()}
-        restored = []
+        restored: list[str] = []
         # What is to go goes first: a folder may stand where a file is to be.
-        for path, (old, new) in sorted(wanted.items(), key=lambda item: (item[1][0] is not None, item[0])):
-            if self._led_away(path):
-                left[path] = "a folder on its way is a link"
-                continue
-            if await self._now(root / path) != new and not (old and new is None and (root / path).is_dir()):
-                left[path] = "it was changed since"
-                continue
-            try:
-                await self._put(path, old, modes.get(path))
-            except OSError as error:
-                left[path] = f"it cannot be written: {error.strerror}"
-                continue
-            restored.append(path)
+        order = sorted(wanted, key=lambda path: (wanted[path][0] is not None, path))
+        for at in range(0, len(order), _BATCH):
+            batch = order[at : at + _BATCH]
+            now = await self._now([root / path for path in batch if not self._led_away(path)])
+            blobs = await self._blobs(entry for path in batch if (entry := wanted[path][0]) is not None)
+            for path in batch:
+                why = self._put_back(path, wanted[path], now, blobs, modes.get(path))
+                if why:
+                    left[path] = why
+                else:
+                    restored.append(path)
         await self.after(mark)
         return Undone(tuple(sorted(restored)), left)
+
+    def _put_back(
+        self, name: str, change: Change, now: Mapping[str, Entry | None], blobs: Mapping[str, bytes], mode: int | None
+    ) -> str:
+        """Why a file was left as it is; empty where it stands as before."""
+        old, new = change
+        if name not in now or self._led_away(name):
+            return "a folder on its way is a link"
+        path = self._workspace.root / name
+        current = now[name] if os.path.lexists(path) else None  # a folder there may have gone with its last file
+        if current != new and not (old and new is None and path.is_dir()):
+            return "it was changed since"
+        try:
+            self._put(name, old, blobs[old[1]] if old else b"", mode)
+        except OSError as error:
+            return f"it cannot be written: {error.strerror}"
+        return ""
 
     def _led_away(self, name: str) -> bool:
         return any((self._workspace.root / one).is_symlink() for one in list(Path(name).parents)[:-1])
@@ -213,8 +231,9 @@ class Checkpoints:
         """What these changed, as one patch from before the first to after the last."""
         wanted, _ = await self._wanted(steps)
         parts = []
+        blobs = await self._blobs(entry for pair in wanted.values() for entry in pair if entry is not None)
         for path, pair in sorted(wanted.items()):
-            old, new = [(await self._git("cat-file", "blob", one[1])) if one else b"" for one in pair]
+            old, new = (blobs[one[1]] if one else b"" for one in pair)
             if b"\0" in old[:8192] + new[:8192]:
                 parts.append(f"Binary file {path} changed\n")
             else:
@@ -226,7 +245,13 @@ class Checkpoints:
     async def _tree(self, only: Iterable[Path] | None) -> str:
         root, began_ns = self._workspace.root, time.time_ns()
         if only is None:
-            found = await asyncio.to_thread(lambda: dict(scan(root)))
+            if self._too_large is not None:
+                raise self._too_large
+            try:
+                found = await asyncio.to_thread(lambda: dict(scan(root)))
+            except CheckpointFailed as error:
+                self._too_large = error
+                raise
             gone = [path for path in self._known if path not in found]
         else:
             asked = {self._workspace.show(path): path for path in only if self._workspace.inside(path)}
@@ -277,11 +302,9 @@ class Checkpoints:
                 entries[name] = ("100755" if found[name][-1] & 0o100 else "100644", line)
         return entries
 
-    async def _wanted(
-        self, steps: Sequence[Step]
-    ) -> tuple[dict[str, tuple[Entry | None, Entry | None]], dict[str, str]]:
+    async def _wanted(self, steps: Sequence[Step]) -> tuple[dict[str, Change], dict[str, str]]:
         """path -> (as it was before the first step, as the last one left it), and what somebody changed between."""
-        wanted: dict[str, tuple[Entry | None, Entry | None]] = {}
+        wanted: dict[str, Change] = {}
         left: dict[str, str] = {}
         for step in steps:
             for path, (before, after) in await self._changes(step):
@@ -290,7 +313,7 @@ class Checkpoints:
                 wanted[path] = (wanted[path][0] if path in wanted else before, after)
         return {path: pair for path, pair in wanted.items() if path not in left}, left
 
-    async def _changes(self, step: Step) -> list[tuple[str, tuple[Entry | None, Entry | None]]]:
+    async def _changes(self, step: Step) -> list[tuple[str, Change]]:
         """Of a step that ended: what each file was and became."""
         if not step.after:
             return []
@@ -303,14 +326,31 @@ class Checkpoints:
             found.append((path, (before, None if set(new) == {"0"} else (new_mode, new))))
         return found
 
-    async def _now(self, path: Path) -> Entry | None:
-        one = _look(path)
-        if one is None:
-            return ("other", "") if os.path.lexists(path) else None  # too large, or no file
-        name = self._workspace.show(path)
-        return (await self._stored([name], {name: one})).get(name)
+    async def _now(self, paths: Sequence[Path]) -> dict[str, Entry | None]:
+        """How files stand, by name."""
+        looked = {self._workspace.show(path): (path, _look(path)) for path in paths}
+        found = {name: one for name, (_, one) in looked.items() if one is not None}
+        entries = await self._stored(list(found), found)
+        # One that is there and has no entry is too large, or no file.
+        return {name: entries.get(name) or (("other", "") if os.path.lexists(path) else None)
+                for name, (path, _) in looked.items()}  # fmt: skip
 
-    async def _put(self, name: str, entry: Entry | None, mode: int | None) -> None:
+    async def _blobs(self, entries: Iterable[Entry]) -> dict[str, bytes]:
+        """What objects hold, by their names; one process for all of them."""
+        names = list(dict.fromkeys(entry[1] for entry in entries))
+        raw = await self._git("cat-file", "--batch", given="".join(f"{name}\n" for name in names).encode())
+        found, at = {}, 0
+        for name in names:
+            end = raw.index(b"\n", at)
+            words = raw[at:end].split()
+            if len(words) != 3:
+                raise CheckpointFailed(f"an object is lost: {name}")
+            size = int(words[2])
+            found[name] = raw[end + 1 : end + 1 + size]
+            at = end + 1 + size + 1
+        return found
+
+    def _put(self, name: str, entry: Entry | None, data: bytes, mode: int | None) -> None:
         path = self._workspace.root / name
         if entry is None:
             path.unlink(missing_ok=True)
@@ -319,7 +359,6 @@ class Checkpoints:
                     break
                 folder.rmdir()
             return
-        data = await self._git("cat-file", "blob", entry[1])
         if entry[0] == _LINK:
             path.unlink(missing_ok=True)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -380,7 +419,7 @@ def scan(root: Path) -> Iterator[tuple[str, _Stat]]:
             if count > MOST_FILES or total > MOST_TOTAL:
                 raise CheckpointFailed(
                     f"this folder holds more than {MOST_FILES:,} files or {MOST_TOTAL / 1e6:,.0f} MB",
-                    next_step="Undo is not to be had here; work in a smaller folder",
+                    next_step="Edits can still be undone; for commands, too, work in a smaller folder",
                 )
             yield path.relative_to(root).as_posix(), one
 

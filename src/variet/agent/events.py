@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from variet.approval import Approval
+from variet.policy.action import Mode
 
 VERSION: Literal[1] = 1
 ToolKind = Literal["read", "search", "edit", "execute", "fetch", "think", "delegate", "other"]
@@ -153,6 +154,13 @@ class ToolStarted(EventBase):
     summary: str = ""
 
 
+class ToolRunning(EventBase):
+    """It was allowed, and runs from here on."""
+
+    type: Literal["tool_running"] = "tool_running"
+    call_id: str
+
+
 class ToolOutput(EventBase):
     type: Literal["tool_output"] = "tool_output"
     call_id: str
@@ -225,6 +233,13 @@ class TierChanged(EventBase):
         return f"{self.tier} ({self.model}) answers from here on"
 
 
+class ModeChanged(EventBase):
+    """What the agent may do from here on. A session without one is in mode `ask`."""
+
+    type: Literal["mode_changed"] = "mode_changed"
+    mode: Mode
+
+
 class PlanChanged(EventBase):
     type: Literal["plan"] = "plan"
     entries: tuple[PlanEntry, ...]
@@ -255,10 +270,10 @@ class Notice(EventBase):
 
 Event = Annotated[
     TurnStarted | TurnEnded | InputAdded | TextDelta | ReasoningDelta | MessageDone | MessageDropped | ToolStarted
-    | ToolOutput | ToolEnded | ApprovalRequested | ApprovalResolved | Progress | UsageTold | TierChanged
-    | PlanChanged | CheckpointMade | Compacted | Notice,
+    | ToolRunning | ToolOutput | ToolEnded | ApprovalRequested | ApprovalResolved | Progress | UsageTold | TierChanged
+    | ModeChanged | PlanChanged | CheckpointMade | Compacted | Notice,
     Field(discriminator="type"),
 ]  # fmt: skip
 
 EVENTS: TypeAdapter[Event] = TypeAdapter(Event)
-DELTAS = (TextDelta, ReasoningDelta, ToolOutput, Progress)  # not kept in a session's log
+DELTAS = (TextDelta, ReasoningDelta, ToolRunning, ToolOutput, Progress)  # not kept in a session's log

@@ -28,6 +28,7 @@ from variet.agent.events import (
     EventBase,
     InputAdded,
     MessageDone,
+    ModeChanged,
     Notice,
     TextPart,
     TierChanged,
@@ -47,6 +48,7 @@ from variet.agent.teller import Teller
 from variet.agent.tools import lint
 from variet.approval import Approval, Decision
 from variet.errors import AnswerFailed, CheckFailed, ContextFull, SessionError
+from variet.policy.action import Mode
 
 log = logging.getLogger("variet.agent")
 
@@ -73,6 +75,7 @@ class Agent:
         self._meanwhile: dict[str, Approval] = {}
         self._input = ""
         self._failure = ""  # what the check said last
+        self._begun = self._cancelled = False  # of the turn under way
         for event in kit.session.events:
             kit.rendering.add(event)
             if isinstance(event, UsageTold):
@@ -95,7 +98,8 @@ class Agent:
             raise RuntimeError("a turn is under way")
         self._answers.total, self._answers.partial = Usage(), Draft()
         events = self._teller.begin()
-        self._task = task = asyncio.create_task(work)
+        self._begun = self._cancelled = False
+        self._task = task = asyncio.create_task(self._begin(work))
         task.add_done_callback(lambda _: events.put_nowait(None))
         try:
             while (event := await events.get()) is not None:
@@ -107,10 +111,25 @@ class Agent:
                 await asyncio.shield(asyncio.gather(task, return_exceptions=True))
             self._task = None
 
+    async def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """A task that is cancelled before its first step ends without a word: the turn could not tell its end."""
+        self._begun = True
+        if self._cancelled and self._task is not None:
+            self._task.cancel()
+        await work
+
     def cancel(self) -> None:
         """End the turn: `turn_ended` with reason `cancelled` is its last event."""
-        if self._task is not None:
+        self._cancelled = True
+        if self._task is not None and self._begun:
             self._task.cancel()
+
+    def set_mode(self, mode: Mode) -> ModeChanged | None:
+        """What it may do from here on; part of the log. None where nothing changes."""
+        if mode == self._kit.permissions.mode == self._session.last_mode:
+            return None
+        self._kit.permissions.mode = mode
+        return self._tell(ModeChanged(mode=mode))
 
     def steer(self, text: str) -> None:
         """Words for the model as soon as the tools that run now are done."""
@@ -233,6 +252,9 @@ class Agent:
         for call in self._kit.rendering.open_calls:
             told = "The user interrupted this. It may have happened in part."
             self._tell(ToolEnded(call_id=call.call_id, status="interrupted", content=told))
+        if self._steering:  # they were of this turn: in the next one they would surprise
+            left, self._steering = "\n".join(self._steering), []
+            self._tell(Notice(code="steering_left", text=f"the turn ended before the model heard: {left}"))
         self._tell(TurnEnded(reason=reason, detail=detail, usage=self._answers.total))
 
     async def _work(self) -> None:

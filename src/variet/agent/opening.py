@@ -64,12 +64,13 @@ class Equipment:
 
 
 async def start(
-    root: Path, model: Model, wishes: Wishes, mode: Mode, rules: tuple[Rule, ...] = (), *, present: bool,
+    root: Path, model: Model, wishes: Wishes, mode: Mode | None, rules: tuple[Rule, ...] = (), *, present: bool,
     name: str | None = None, servers: Mapping[str, ServerSettings] | None = None,
     brokered: Mapping[str, ServerSettings] | None = None,
 ) -> Opened:  # fmt: skip
     """A session of this folder with all that is around it, a new one or `name`; without a tier, that of the settings.
-    `servers`: those that the person configured elsewhere; `brokered`: Variet's own, which ask its broker.
+    `mode`: None is the one that the session was left in, of a new one `ask`. `servers`: those that the person
+    configured elsewhere; `brokered`: Variet's own, which ask its broker.
     The model is the session's from now on. Raises ConfigError, AnswerFailed, SessionError, and leaves nothing open."""
     equipment: Equipment | None = None
     try:
@@ -81,7 +82,7 @@ async def start(
             (*rules, *standing.of(root)), person_present=present, trusted=trusted,
             sandboxed=equipment.sandbox is not None,
         )  # fmt: skip
-        permissions = Permissions(mode, facts, _keeper(root))
+        permissions = Permissions(mode or "ask", facts, _keeper(root))
         if name is None:
             kind = KINDS[wishes.kind]
             tier = wishes.tier or equipment.settings.roles.get(kind.role, kind.tier)
@@ -93,6 +94,7 @@ async def start(
         if equipment is not None:
             await equipment.close()
         raise
+    opened.agent.set_mode(mode or opened.session.last_mode)
     opened.notes = notes
     return opened
 

@@ -90,7 +90,9 @@ class Permissions:
 
     def _scopes(self, sink: Sink) -> tuple[Scope, ...]:
         """What is outside, or runs code by itself later, is never allowed for good by a key."""
-        for_good = self._keep is not None and not sink.guarded and (sink.inside or sink.kind == "tool")
+        for_good = (
+            self._keep is not None and not sink.guarded and not sink.protected and (sink.inside or sink.kind == "tool")
+        )
         return ("once", "session", "always") if for_good else ("once", "session")
 
     def learn(self, tool: str, sink: Sink, *, always: bool = False) -> None:

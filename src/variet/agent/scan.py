@@ -34,9 +34,9 @@ def scan(pattern: str, path: Path, glob: str) -> Iterator[str]:
             continue
         if b"\0" in data[:8192]:
             continue
-        for number, line in enumerate(data.decode(errors="replace").splitlines(), 1):
+        for number, line in enumerate(data.decode(errors="replace").split("\n"), 1):
             if wanted.search(line[:2000]):
-                yield f"{file}:{number}:{line[:_MOST_LINE]}"
+                yield f"{file}:{number}:{line[:_MOST_LINE].rstrip(chr(13))}"
 
 
 def _files(path: Path, glob: str) -> Iterator[Path]:

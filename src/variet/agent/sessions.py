@@ -22,10 +22,13 @@ from variet import paths
 from variet.agent.events import (
     EVENTS,
     VERSION,
+    ApprovalRequested,
+    ApprovalResolved,
     CallPart,
     Compacted,
     EventBase,
     MessageDone,
+    ModeChanged,
     TierChanged,
     ToolEnded,
     TurnEnded,
@@ -33,6 +36,7 @@ from variet.agent.events import (
 )
 from variet.errors import SessionError
 from variet.locks import try_lock
+from variet.policy.action import Mode
 
 
 class Header(BaseModel):
@@ -85,6 +89,11 @@ class Session:
     def last_tier(self) -> TierChanged | None:
         """The tier that a person or an escalation changed to last."""
         return next((event for event in reversed(self.events) if isinstance(event, TierChanged)), None)
+
+    @property
+    def last_mode(self) -> Mode:
+        """The mode that it was left in."""
+        return next((event.mode for event in reversed(self.events) if isinstance(event, ModeChanged)), "ask")
 
     def store(self, stored: Stored) -> None:
         """What a profile begins with, once: afterwards it never changes."""
@@ -162,18 +171,53 @@ def latest(cwd: Path, kind: str = "code") -> str | None:
 
 
 def listed() -> list[Listed]:
-    """All that can be read, newest first; those of helpers belong to others."""
+    """All that can be read, newest first; those of helpers belong to others. A log that did not change since is not
+    read again: what lists show of it stands in an index."""
+    index = _Index()
     found = []
     for folder in root().iterdir() if root().is_dir() else ():
-        path = folder / "log.jsonl"
         with contextlib.suppress(OSError, SessionError):
-            header, _, events, _ = _load(path)
-            if header.parent:
-                continue
-            turns = [event for event in events if isinstance(event, TurnStarted)]
-            title = " ".join(turns[0].input.split())[:80] if turns else ""
-            found.append(Listed(header, title, len(turns), int(path.stat().st_mtime * 1000)))
+            one = index.of(folder)
+            if not one.header.parent:
+                found.append(one)
+    index.keep()
     return sorted(found, key=lambda one: -one.changed_ms)
+
+
+class _Index:
+    """What lists show of each session, beside the logs. Losing it costs reading them once."""
+
+    def __init__(self) -> None:
+        self._path = root() / "index.json"
+        self._rows: dict[str, Any] = {}
+        self._new: dict[str, Any] = {}
+        with contextlib.suppress(OSError, ValueError):
+            rows = json.loads(self._path.read_text(encoding="utf-8"))
+            self._rows = rows if isinstance(rows, dict) else {}
+
+    def of(self, folder: Path) -> Listed:
+        """Raises OSError, SessionError."""
+        path = folder / "log.jsonl"
+        found = path.stat()
+        stamp = [found.st_mtime_ns, found.st_size]
+        row: Any = self._rows.get(folder.name)
+        try:
+            known = row["stamp"] == stamp
+            header = Header.model_validate(row["header"]) if known else None
+            title, turns = (str(row["title"]), int(row["turns"])) if known else ("", 0)
+        except (TypeError, KeyError, ValueError):
+            header = None
+        if header is None:
+            header, _, events, _ = _load(path)
+            started = [event for event in events if isinstance(event, TurnStarted)]
+            title, turns = " ".join(started[0].input.split())[:80] if started else "", len(started)
+        self._new[folder.name] = {"stamp": stamp, "header": header.model_dump(), "title": title, "turns": turns}
+        return Listed(header, title, turns, found.st_mtime_ns // 1_000_000)
+
+    def keep(self) -> None:
+        if self._new != self._rows:
+            with contextlib.suppress(OSError):
+                paths.write_whole(self._path, json.dumps(self._new, ensure_ascii=False), 0o600)
 
 
 def read(name: str) -> tuple[Header, list[EventBase]]:
@@ -221,12 +265,19 @@ def _lines(data: bytes) -> Iterator[bytes]:
 
 def _mend(session: Session) -> None:
     calls: list[CallPart] = []
+    asked: dict[str, None] = {}
     last: EventBase | None = None
     for event in session.events:
+        if isinstance(event, ModeChanged):
+            continue  # between two turns as well as within one
         if isinstance(event, MessageDone):
             calls = [part for part in event.content if isinstance(part, CallPart)]
         elif isinstance(event, ToolEnded):
             calls = [call for call in calls if call.call_id != event.call_id]
+        elif isinstance(event, ApprovalRequested) and event.approval.origin == "agent":
+            asked[event.approval.id] = None
+        elif isinstance(event, ApprovalResolved):
+            asked.pop(event.approval_id, None)
         elif isinstance(event, TurnEnded):
             calls = []
         last = event
@@ -235,8 +286,9 @@ def _mend(session: Session) -> None:
     envelope = {"session_id": session.header.id, "turn_id": last.turn_id, "ts_ms": time.time_ns() // 1_000_000}
     lost = "This was interrupted: Variet was ended meanwhile. It may have happened in part; look before you repeat it."
     ends: list[EventBase] = [
-        ToolEnded(**envelope, call_id=call.call_id, status="interrupted", content=lost) for call in calls
+        ApprovalResolved(**envelope, approval_id=one, state="expired", by="crash") for one in asked
     ]
+    ends += [ToolEnded(**envelope, call_id=call.call_id, status="interrupted", content=lost) for call in calls]
     for event in (*ends, TurnEnded(**envelope, reason="cancelled", detail="crash")):
         session.append(event.model_copy(update={"seq": session.next_seq}))
         session.next_seq += 1

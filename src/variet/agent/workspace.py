@@ -94,6 +94,19 @@ class Workspace:
         venv = {".venv", "venv"} & set(parts)
         return bool(venv or GUARDED & set(parts)) or name in GUARDED_FILES or name.endswith(".code-workspace")
 
+    def kept_from_writing(self, path: Path) -> str:
+        """Why a person is asked before this file is written, in any mode: its owner may not write it, or it has other
+        names. Empty where nothing speaks against it."""
+        try:
+            found = path.stat()
+        except OSError:
+            return ""
+        if not stat.S_ISREG(found.st_mode):
+            return ""
+        if not found.st_mode & stat.S_IWUSR:
+            return f"{self.show(path)} is read-only"
+        return f"{self.show(path)} is one file with {found.st_nlink - 1} other names" if found.st_nlink > 1 else ""
+
     def show(self, path: Path) -> str:
         """As people and models read it: relative where it is inside, with `/` everywhere."""
         return path.relative_to(self.root).as_posix() if self.inside(path) else str(path)
@@ -231,17 +244,30 @@ GUARDED_FILES = frozenset(
 SKIPPED = frozenset({"node_modules", "__pycache__", "venv", ".venv", "dist", "build", "target", ".git"})
 
 
+def lines_of(text: str) -> list[str]:
+    """Lines as `read`, `edit`, patches and git count them: they end with \\n alone. Form feeds and what else Unicode
+    takes for a line end are characters of a line."""
+    lines = text.split("\n")
+    return lines[:-1] if not lines[-1] else lines
+
+
 def patch(name: str, before: str, after: str) -> str:
     """A unified diff."""
-    lines = difflib.unified_diff(
-        before.splitlines(keepends=True), after.splitlines(keepends=True), f"a/{name}", f"b/{name}"
-    )
-    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)
+    old, new = ([f"{line}\n" for line in lines_of(text)] for text in (before, after))
+    for text, lines in ((before, old), (after, new)):
+        if lines and not text.endswith("\n"):
+            lines[-1] = lines[-1][:-1]
+    changed = difflib.unified_diff(old, new, f"a/{name}", f"b/{name}")
+    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in changed)
 
 
 def replace_file(path: Path, data: bytes, mode: int | None = None) -> None:
-    """Atomic, on disk before it is renamed, with the mode of the file it replaces. Raises OSError, leaving nothing."""
+    """Atomic, on disk before it is renamed, with the mode of the file it replaces; a file with other names is written
+    in its place, so that they stay names of it. Raises OSError, leaving nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and not path.is_symlink() and path.stat().st_nlink > 1:
+        _write_in_place(path, data)
+        return
     if mode is None:
         mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o666 & ~_umask()
     handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".tmp", dir=path.parent)
@@ -255,6 +281,20 @@ def replace_file(path: Path, data: bytes, mode: int | None = None) -> None:
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+
+
+def _write_in_place(path: Path, data: bytes) -> None:
+    before = path.read_bytes()
+    try:
+        with path.open("r+b") as file:
+            file.write(data)
+            file.truncate()
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        with contextlib.suppress(OSError):
+            path.write_bytes(before)
         raise
 
 

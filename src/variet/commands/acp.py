@@ -23,9 +23,11 @@ JetBrains and Neovim are set up: docs/editors.md.
 """
 )
 @click.option("--tier", envvar="VARIET_TIER", help=f"Of new sessions: {', '.join(TIERS)}, auto, or a model's name.")
-@click.option("--mode", type=click.Choice(["plan", "ask", "auto-edit", "full"]), default="ask", show_default=True)
+@click.option(
+    "--mode", type=click.Choice(["plan", "ask", "auto-edit", "full"]), help="Of new sessions; by default ask."
+)
 @click.option("--trust", is_flag=True, help="Trust every folder that the editor opens: its AGENTS.md is read.")
-def acp(tier: str | None, mode: Mode, trust: bool) -> None:
+def acp(tier: str | None, mode: Mode | None, trust: bool) -> None:
     """Serve the coding agent to an editor, over standard input and output."""
     import asyncio
 
@@ -43,7 +45,13 @@ def acp(tier: str | None, mode: Mode, trust: bool) -> None:
             trusting.trust(root)
         model = EngineModel(connection.find())
         return await opening.start(
-            root, model, opening.Wishes(tier or ""), mode, present=True, name=name, servers=servers
+            root,
+            model,
+            opening.Wishes(tier or ""),
+            mode if name is None else None,
+            present=True,
+            name=name,
+            servers=servers,
         )
 
     asyncio.run(serve(open_session))

@@ -30,7 +30,11 @@ full also runs commands where a sandbox holds. Exit code: 0 done, 1 error, 3 a l
 )
 @click.argument("prompt", required=False)
 @click.option("--tier", envvar="VARIET_TIER", help=f"{', '.join(TIERS)}, auto, resident, or a model's name.")
-@click.option("--mode", type=click.Choice(["plan", "ask", "auto-edit", "full"]), default="ask", show_default=True)
+@click.option(
+    "--mode",
+    type=click.Choice(["plan", "ask", "auto-edit", "full"]),
+    help="By default ask, or what the session was left in.",
+)
 @click.option("--allow", multiple=True, metavar="TOOL:PATTERN", help='As "shell:python -m pytest"; may be repeated.')
 @click.option("--deny", multiple=True, metavar="TOOL:PATTERN", help='As "write:migrations/*"; may be repeated.')
 @click.option("--trust", is_flag=True, help="Trust this folder from now on: its AGENTS.md is read.")
@@ -48,7 +52,7 @@ full also runs commands where a sandbox holds. Exit code: 0 done, 1 error, 3 a l
 @click.option("--json", "as_json", is_flag=True, help="Print the events, one JSON object a line.")
 @click.option("--verbose", "-v", is_flag=True, help="Show the results of tools whole.")
 def code(
-    prompt: str | None, tier: str | None, mode: Mode, allow: tuple[str, ...], deny: tuple[str, ...], trust: bool,
+    prompt: str | None, tier: str | None, mode: Mode | None, allow: tuple[str, ...], deny: tuple[str, ...], trust: bool,
     resume: str | None, go_on: bool, check: str, steps: int, profile: str, seed: int | None, temperature: float | None,
     as_json: bool, verbose: bool,
 ) -> None:  # fmt: skip
@@ -77,8 +81,8 @@ def code(
 
 
 async def _run(
-    text: str, tier: str | None, mode: Mode, rules: tuple[Rule, ...], *, trust: bool, resume: str | None, go_on: bool,
-    steps: int, profile: str, sampling: dict[str, float], as_json: bool, verbose: bool, check: str,
+    text: str, tier: str | None, mode: Mode | None, rules: tuple[Rule, ...], *, trust: bool, resume: str | None,
+    go_on: bool, steps: int, profile: str, sampling: dict[str, float], as_json: bool, verbose: bool, check: str,
 ) -> int:  # fmt: skip
     from variet import connection
     from variet.agent import opening, sessions
@@ -96,7 +100,7 @@ async def _run(
         click.echo("note: there is no session of this folder yet; a new one begins", err=True)
     wishes = opening.Wishes(tier or "", profile, Limits(steps=steps), sampling, check)
 
-    async def opened_anew(name: str | None, mode: Mode) -> opening.Opened:
+    async def opened_anew(name: str | None, mode: Mode | None) -> opening.Opened:
         model = EngineModel(connection.find())
         return await opening.start(root, model, wishes, mode, rules, present=present, name=name)
 

@@ -21,7 +21,8 @@ class Sink:
     `network`: a command that wants it. `guarded`: it would change what runs code by itself later (hooks, configuration
     of a repository, rules of agents). Of a foreign tool, `looks`: it says that it changes nothing; `changed`: it says
     something else of itself than when it was allowed; `allowed`: the person allowed it where they configured it;
-    `brokered`: it is Variet's own, and its broker asks a person where it must.
+    `brokered`: it is Variet's own, and its broker asks a person where it must. Of a file, `protected`: why a person is
+    asked before it is written, in any mode (read-only, other names).
     """
 
     kind: SinkKind
@@ -34,6 +35,7 @@ class Sink:
     changed: bool = False
     allowed: bool = False
     brokered: bool = False
+    protected: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,6 +83,8 @@ def _by_mode(action: Action, facts: Facts) -> Verdict:
         return Verdict("ask", "outside", f"{sink.targets[0]} is outside the workspace")
     if sink.guarded:
         return Verdict("ask", "guarded", f"{sink.targets[0]} can run code by itself later")
+    if sink.protected:
+        return Verdict("ask", "protected", sink.protected)
     if sink.kind == "write":
         if mode in ("auto-edit", "full"):
             return Verdict("allow", mode, f"mode {mode} allows edits inside the workspace")

@@ -42,7 +42,8 @@ class Edit:
 
     def sink(self, args: EditArgs, workspace: Workspace) -> Sink:
         path = workspace.resolve(args.path)
-        return Sink("write", (workspace.show(path),), inside=workspace.inside(path), guarded=workspace.guarded(path))
+        return Sink("write", (workspace.show(path),), inside=workspace.inside(path), guarded=workspace.guarded(path),
+                    protected=workspace.kept_from_writing(path))  # fmt: skip
 
     def summary(self, args: EditArgs) -> str:
         return f"edit {args.path}"

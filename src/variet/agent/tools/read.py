@@ -8,7 +8,7 @@ from pydantic import AliasChoices, Field
 
 from variet.agent.events import ToolKind
 from variet.agent.tools.base import Args, Place, Result
-from variet.agent.workspace import Workspace
+from variet.agent.workspace import Workspace, lines_of
 from variet.errors import ToolFailed
 from variet.policy.action import Sink
 
@@ -43,7 +43,7 @@ class Read:
         path = place.workspace.resolve(args.path)
         found = await asyncio.to_thread(place.workspace.read, path)
         place.workspace.saw(path, found.sha256)
-        lines = found.text.splitlines()
+        lines = lines_of(found.text)
         first = max(1, args.start)
         if not lines:
             return Result("(the file is empty)")

@@ -7,7 +7,7 @@ from pydantic import AliasChoices, Field
 from variet.agent.events import ToolKind
 from variet.agent.tools import lint
 from variet.agent.tools.base import Args, Place, Result
-from variet.agent.workspace import Text, Workspace, patch
+from variet.agent.workspace import Text, Workspace, lines_of, patch
 from variet.errors import ToolFailed
 from variet.policy.action import Sink
 
@@ -26,7 +26,8 @@ class Write:
 
     def sink(self, args: WriteArgs, workspace: Workspace) -> Sink:
         path = workspace.resolve(args.path)
-        return Sink("write", (workspace.show(path),), inside=workspace.inside(path), guarded=workspace.guarded(path))
+        return Sink("write", (workspace.show(path),), inside=workspace.inside(path), guarded=workspace.guarded(path),
+                    protected=workspace.kept_from_writing(path))  # fmt: skip
 
     def summary(self, args: WriteArgs) -> str:
         return f"write {args.path} ({args.content.count(chr(10)) + 1} lines)"
@@ -50,5 +51,5 @@ class Write:
                 return Result(f"{args.path} holds exactly that already; nothing was changed")
         diff = workspace.write(path, args.content, before)
         wrong = lint.left(workspace, path, args.content, before.text if before else None)
-        lines = len(args.content.splitlines())
+        lines = len(lines_of(args.content))
         return Result(f"wrote {diff.path}: {lines} lines" + (f"\n{wrong}" if wrong else ""), diffs=(diff,))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ from variet.surfaces.acp.updates import Updates, diffs_of
 from variet.surfaces.ending import ended_by_signals
 from variet.tiers import TIERS
 from variet.visible import one_line
+
+log = logging.getLogger("variet.acp")
 
 Open = Callable[[Path, str | None, dict[str, ServerSettings]], Awaitable[Opened]]
 _MODES: dict[Mode, tuple[str, str]] = {
@@ -261,10 +264,16 @@ class VarietAgent:
             field_meta={"variet": approval.model_dump()},
         )  # fmt: skip
         options = [*(_OPTIONS[scope] for scope in approval.scopes), _REJECT]
-        answer = await self._editor.request_permission(session_id, call, options)
-        chosen = answer.outcome.option_id if isinstance(answer.outcome, schema.AllowedOutcome) else "no"
+        chosen = "no"
+        meta: dict[str, Any] = {}
+        try:
+            answer = await self._editor.request_permission(session_id, call, options)
+            chosen = answer.outcome.option_id if isinstance(answer.outcome, schema.AllowedOutcome) else "no"
+            meta = answer.field_meta or {}
+        except Exception as error:  # noqa: BLE001 - whatever an editor answers instead, it is no yes
+            log.warning("the editor did not ask its person: %s: %s", type(error).__name__, error)
+            meta = {"feedback": "The editor could not ask the user."}
         scope = next((one for one in approval.scopes if one == chosen), None)
-        meta = answer.field_meta or {}
         held.opened.agent.answer(
             Decision(
                 approval_id=approval.id, payload_sha256=approval.payload_sha256,
@@ -298,7 +307,7 @@ class VarietAgent:
 
     async def set_session_mode(self, session_id: str, mode_id: str, **_: Any) -> None:
         held = self._of(session_id)
-        held.opened.kit.permissions.mode = _mode(mode_id)
+        held.opened.agent.set_mode(_mode(mode_id))
         await self._editor.session_update(session_id, _options_update(held.opened))
 
     async def set_config_option(
@@ -306,7 +315,7 @@ class VarietAgent:
     ) -> schema.SetSessionConfigOptionResponse:
         held = self._of(session_id)
         if config_id == "mode":
-            held.opened.kit.permissions.mode = _mode(str(value))
+            held.opened.agent.set_mode(_mode(str(value)))
             await self._editor.session_update(
                 session_id, schema.CurrentModeUpdate(session_update="current_mode_update", current_mode_id=str(value))
             )

@@ -32,6 +32,7 @@ from variet.agent.events import (
     ToolEnded,
     ToolKind,
     ToolOutput,
+    ToolRunning,
     ToolStarted,
     TurnEnded,
     TurnStarted,
@@ -82,6 +83,8 @@ class Updates:
             yield helpers.update_agent_thought_text(event.text)
         elif isinstance(event, ToolStarted):
             yield self._started(event)
+        elif isinstance(event, ToolRunning):
+            yield helpers.update_tool_call(event.call_id, status="in_progress")
         elif isinstance(event, ToolOutput):
             yield from self._output(event.call_id, event.chunk)
         elif isinstance(event, ToolEnded):
@@ -124,7 +127,7 @@ class Updates:
     def _started(self, event: ToolStarted) -> schema.ToolCallStart:
         self._outputs[event.call_id] = ""
         return helpers.start_tool_call(
-            event.call_id, event.summary or event.tool, kind=_KINDS[event.kind], status="in_progress",
+            event.call_id, event.summary or event.tool, kind=_KINDS[event.kind], status="pending",
             locations=[schema.ToolCallLocation(path=str(self._root / path)) for path in event.paths],
             raw_input=event.args,
         )  # fmt: skip

@@ -50,7 +50,7 @@ from variet.tiers import TIERS
 
 log = logging.getLogger("variet.terminal")
 
-Reopen = Callable[[str | None, Mode], Awaitable[Opened]]
+Reopen = Callable[[str | None, Mode | None], Awaitable[Opened]]
 
 
 class Conversation:
@@ -148,7 +148,7 @@ class Conversation:
             self.printer.say(f"note: {note}", "yellow")
 
     def set_mode(self, mode: Mode) -> None:
-        self.opened.kit.permissions.mode = mode
+        self.opened.agent.set_mode(mode)
         self.gauge.mode = mode
 
     def _fresh_gauge(self) -> Gauge:

@@ -113,7 +113,7 @@ class Printer:
             self._tell(line.text, line.style)
 
     def patch(self, patch: str) -> None:
-        for line in safe(patch).splitlines():
+        for line in safe(patch).rstrip("\n").split("\n"):
             colour = "green" if line.startswith("+") else "red" if line.startswith("-") else "dim"
             self._tell(f"    {line}", colour)
 
@@ -132,7 +132,7 @@ class Printer:
     def _result(self, event: ToolEnded) -> None:
         mark, colour = _MARKS[event.status]
         for diff in event.diffs if f"approval-{event.call_id}" not in self._previewed else ():
-            self.patch("\n".join(diff.patch.splitlines()[2:]))
+            self.patch("\n".join(diff.patch.split("\n")[2:]))
         lines = safe(event.content).splitlines()
         quiet = event.status == "ok" and not self._verbose
         shown = lines if self._verbose else lines[:1] if quiet else lines[-_MOST_SHOWN:]

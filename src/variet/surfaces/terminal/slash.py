@@ -116,7 +116,7 @@ async def _resume(here: Conversation, name: str) -> None:
     if found == mine:
         here.printer.say("that is this one")
         return
-    await here.change(await here.reopen(found, here.gauge.mode))
+    await here.change(await here.reopen(found, None))
     here.printer.say(f"session {found} goes on")
 
 
