@@ -345,3 +345,26 @@ async def test_two_engines_do_not_share_a_state_folder(tmp_path: Path, models: P
         assert (tmp_path / "home" / "state" / "running.json").is_file(), "the first one's stays"
     async with running(tmp_path / "home", models, scripted_config(models)) as again:
         assert (await again.post("/v1/chat/completions", chat("fast")))[0] == 200
+
+
+@pytest.mark.parametrize("allowed", [[], ["http://localhost", "https://ide.example"]])
+async def test_pages_of_other_origins_are_let_in_where_the_owner_names_them(
+    tmp_path: Path, models: Path, allowed: list[str]
+) -> None:
+    config = scripted_config(models, server={"cors_origins": allowed})
+    async with running(tmp_path / "home", models, config) as engine, aiohttp.ClientSession() as session:
+        own = engine.url
+        tried = {"http://localhost:5173": bool(allowed), "https://ide.example": bool(allowed), own: True,
+                 "https://evil.example": False, "http://localhost.evil.example": False, "null": False}  # fmt: skip
+        for origin, let_in in tried.items():
+            async with session.post(
+                f"{own}/v1/chat/completions", json=chat("fast"), headers={"Origin": origin}
+            ) as answer:
+                assert (answer.status == 200) is let_in, origin
+            async with session.get(f"{own}/engine/requests", headers={"Origin": origin}) as answer:
+                assert (answer.status == 200) is let_in, origin
+        cross = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}
+        async with session.get(f"{own}/props?model=ultra", headers=cross) as answer:
+            assert answer.status == 403, "an image of another site sends no Origin"
+        async with session.get(f"{own}/", headers={"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"}) as answer:
+            assert answer.status == 200

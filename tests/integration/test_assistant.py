@@ -60,7 +60,7 @@ async def test_three_services_at_once_of_which_one_is_slow_and_one_fails(
 
     async with broker(home, hands=hands), person(home), scripted(tmp_path, [at_once, {"say": "So."}]) as server:
         async with talk(server.url, tmp_path) as one:
-            events = await one.turn("what is up?", seen)
+            events = await one.turn("what is up, and when is tea time?", seen)
         bodies = [json.loads(body) for body in await server.bodies()]
     told = ends(events)
     assert order[-1] == called(events)[0], "the slow one ended last, and kept nobody waiting"

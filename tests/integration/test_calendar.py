@@ -66,7 +66,7 @@ async def test_the_agenda_of_all_calendars_in_the_persons_zone(strict: Google, t
             assert words in await made.call("agenda", **args)
         assert "not_found" in await made.call("event", event="nosuchevent")
         taint = await made.owner.call("taint.get", client="a-client", tool="search.search", target="dinner plan")
-        assert taint["private"] and taint["overlaps"]
+        assert taint["private"] and taint["foreign"]
 
 
 async def test_free_times_across_calendars_and_people(strict: Google, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ async def test_mail_is_found_and_read_as_a_person_sees_it(strict: Google, tmp_pa
         assert "bad_request: that is no id" in await made.call("read", thread="../../drafts")
         assert "not_found" in await made.call("read", thread="nosuchthread")
         taint = await made.owner.call("taint.get", client="a-client", tool="search.search", target="zoë grün lunch")
-        assert taint["private"] and taint["overlaps"]
+        assert taint["private"] and taint["foreign"]
         link = await made.owner.call(
             "taint.get", client="a-client", tool="search.fetch", target="https://menu.example/card"
         )

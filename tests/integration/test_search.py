@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import bz2
 import gzip
 import json
 import os
 import sys
+import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -207,7 +209,9 @@ async def test_what_a_sheet_from_elsewhere_hides_is_hidden(web_pages: Pages) -> 
     assert read.text == "seen" and read.note == "removed: 1 hidden passage"
 
 
-async def test_a_page_that_cannot_be_cleaned_is_refused_and_a_later_reading_is_a_new_one(web_pages: Pages) -> None:
+async def test_a_page_that_cannot_be_cleaned_is_refused_and_one_that_was_read_is_kept(
+    web_pages: Pages, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _fill(web_pages)
     web_pages.held["/endless"] = (f"<p style='x:{'(' * 50_000}'>x</p>", "text/html")
     tools = Search(SearchSettings(allow=(web_pages.host,)))
@@ -216,7 +220,12 @@ async def test_a_page_that_cannot_be_cleaned_is_refused_and_a_later_reading_is_a
     assert raised.value.code == "unsupported_type"
     for word in ("first", "second"):
         web_pages.held["/news"] = (f"<p>the {word}</p>", "text/html")
-        assert (await tools.fetch(f"{web_pages.url}/news", 1)).text == f"the {word}"
+        assert (await tools.fetch(f"{web_pages.url}/news", 1)).text == "the first", (
+            "asked for again, its site hears nothing"
+        )
+    assert web_pages.asked.count("/news") == 1
+    monkeypatch.setattr("variet.assistant.search.server._KEPT_S", 0.0)
+    assert (await tools.fetch(f"{web_pages.url}/news", 1)).text == "the second", "after an hour it is read anew"
     with pytest.raises(ToolProblem, match="not an address of a web page"):
         await tools.fetch("http://8.8.8.8/\x01", 1)
     await tools.close()
@@ -238,8 +247,11 @@ async def test_after_private_words_were_read_new_sites_and_telling_queries_ask(
     instance: str, web_pages: Pages, tmp_path: Path
 ) -> None:
     _fill(web_pages)
-    web_pages.held["/other"] = (f"<p>See {web_pages.url}/linked, please.</p>", "text/html")
-    for path in ("/linked", "/rebase?x=secret"):
+    web_pages.held["/other"] = (
+        f"<p>See {web_pages.url}/linked, and {web_pages.url}/linked-too, please.</p>",
+        "text/html",
+    )
+    for path in ("/linked", "/linked-too", "/rebase?x=secret"):
         web_pages.held[path] = ("<p>words of another page</p>", "text/html")
     settings = tmp_path / "config" / "assistant.json"
     settings.parent.mkdir(parents=True)
@@ -262,7 +274,7 @@ async def test_after_private_words_were_read_new_sites_and_telling_queries_ask(
             calling = asyncio.create_task(called(tool, **args))
             one = await waiting(owner)
             decision = Decision(approval_id=one.id, payload_sha256=one.payload_sha256, choice=choice)
-            assert one.client == "a-client" and one.preview in (args.get("url"), args.get("query"))
+            assert one.client == "a-client" and one.preview.split("\n")[0] in (args.get("url"), args.get("query"))
             await owner.decide(decision)
             return one.reason, await calling
 
@@ -275,9 +287,11 @@ async def test_after_private_words_were_read_new_sites_and_telling_queries_ask(
         private = "The door code of Ada Brauner is 483920."
         await owner.call("taint.add", client="a-client", private=[private])
         assert "Rebasing" in await called("fetch", url=f"{web_pages.url}/rebase"), "a hit of before"
-        why, told = await asked("approve", "fetch", url=f"{web_pages.url}/linked")
+        why, told = await asked("approve", "fetch", url=f"{web_pages.url}/linked-too")
         assert "your mail or calendar was read" in why and "words of another" in told
-        assert "1. A rebase" in await called("search", query="git rebase")
+        told = await called("search", query="A  REBASE", time_range="week", language="xq")
+        assert "1. A rebase" in told and "its words alone" in told, "its words stood in public text from before"
+        assert web_pages.asked[-1].partition("?")[2].lower().count("xq") == 0
         sent = [path for path in web_pages.asked if path.startswith("/find")]
         for query in ("ada brauner", "4 8 3 9 2 0"):
             why, told = await asked("reject", "search", query=query)
@@ -301,3 +315,68 @@ async def test_without_a_broker_nothing_goes_out(web_pages: Pages, tmp_path: Pat
         told = await client.call_tool("search", {"query": "anything"})
         assert told.is_error and "broker_down" in told.content[0].text  # type: ignore[union-attr]
     assert not web_pages.asked
+
+
+def _sends(body: bytes, **headers: str) -> Any:
+    async def answer(_: web.Request) -> web.Response:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return web.Response(body=body, headers={"content-type": "text/html", **named})
+
+    return answer
+
+
+CHARSETS = ["bz2", "zlib", "hex", "rot13", "base64", "uu", "punycode", "idna", "unicode_escape", "utf-7", "nonsense",
+            "undefined"]  # fmt: skip
+
+
+@pytest.mark.parametrize("charset", CHARSETS)
+async def test_a_charset_is_an_encoding_of_texts(web_pages: Pages, charset: str) -> None:
+    """bz2 makes 600 MB of 466 bytes."""
+    packed = bz2.compress(b"a" * 50_000_000)
+    web_pages.held["/named"] = _sends(packed, content_type=f"text/html; charset={charset}")
+    assert len((await _got(web_pages, "/named")).text) < 10_000
+    web_pages.held["/meta"] = _sends(f"<meta charset={charset}><p>Grüße".encode())
+    assert "Grüße" in (await _got(web_pages, "/meta")).text
+
+
+@pytest.mark.parametrize("coding", ["gzip, gzip", "gzip,deflate", "br", "zstd", "deflate, identity", "nonsense"])
+async def test_one_coding_that_was_asked_for_is_unpacked(web_pages: Pages, coding: str) -> None:
+    web_pages.held["/packed"] = _sends(gzip.compress(gzip.compress(b"<p>x")), content_encoding=coding)
+    with pytest.raises(ToolProblem, match="packed in a way"):
+        await _got(web_pages, "/packed")
+
+
+@pytest.mark.parametrize(
+    ("coding", "pack"),
+    [("gzip", gzip.compress), ("x-gzip", gzip.compress), ("GZIP", gzip.compress), ("deflate", zlib.compress),
+     ("deflate", lambda data: zlib.compress(data)[2:-4]), ("identity", lambda data: data)],
+)  # fmt: skip
+async def test_what_is_packed_is_read_and_a_bomb_has_a_bound(web_pages: Pages, coding: str, pack: Any) -> None:
+    web_pages.held["/page"] = _sends(pack("<p>Grüße".encode()), content_encoding=coding)
+    assert (await _got(web_pages, "/page")).text == "<p>Grüße"
+    web_pages.held["/bomb"] = _sends(pack(b"a" * 40_000_000), content_encoding=coding)
+    came = await _got(web_pages, "/bomb")
+    assert came.cut and len(came.text) == 3 * 1024 * 1024
+    if "gzip" in coding.lower():
+        web_pages.held["/broken"] = _sends(b"no such thing", content_encoding=coding)
+        with pytest.raises(ToolProblem, match="not packed as it says"):
+            await _got(web_pages, "/broken")
+
+
+async def test_a_page_does_not_lead_to_what_is_private(web_pages: Pages) -> None:
+    """An address of `search.allow` is a first address alone."""
+    _fill(web_pages)
+    fetcher = Fetcher((web_pages.host, "127.0.0.1:8080"))
+    web_pages.held["/leads"] = _leads("http://127.0.0.1:8080/admin")
+    with pytest.raises(ToolProblem, match="not on the public internet"):
+        await fetcher.get(f"{web_pages.url}/leads")
+    web_pages.held["/home"] = _leads("/rebase")
+    assert "Rebasing" in (await fetcher.get(f"{web_pages.url}/home")).text
+    await fetcher.close()
+
+
+def _leads(where: str) -> Any:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(status=302, headers={"location": where})
+
+    return answer

@@ -12,12 +12,15 @@ from variet.policy.action import MODES, Action, Facts, Rule, Taint, Verdict
 from variet.policy.assistant import TRAITS, sink
 from variet.policy.decide import decide
 
-CLEAN = Taint(private=False, overlaps=False, opaque=False)
-WORSE = {"private": True, "named": False, "hit": False, "host_before": False, "typed": False, "overlaps": True,
-         "opaque": True}  # fmt: skip
+CLEAN = Taint(private=False, foreign=False, visits=0, visits_of_all=0)
+WORSE = {"private": True, "named": False, "hit": False, "host_before": False, "typed": False, "foreign": True,
+         "hit_before": False, "visits": 1_000, "visits_of_all": 1_000}  # fmt: skip
 ORDER = {"allow": 0, "ask": 1, "deny": 2}
 
-taints = st.builds(Taint, **{one.name: st.booleans() for one in fields(Taint)})
+NUMBERS = ("visits", "visits_of_all")
+taints = st.builds(
+    Taint, **{one.name: st.integers(0, 20) if one.name in NUMBERS else st.booleans() for one in fields(Taint)}
+)
 tools = st.sampled_from([*TRAITS, "mail.forward", "unheard-of"])
 targets = st.sampled_from(["docs.example", "evil.example", "a@example.org"])
 rules = st.lists(
@@ -39,17 +42,19 @@ def judged(tool: str, taint: Taint, *mine: Rule, target: str = "docs.example", p
         ("mail.read", Taint(), "allow", "looks"),
         ("calendar.agenda", Taint(), "allow", "looks"),
         ("search.search", CLEAN, "allow", "nothing-private"),
-        ("search.search", replace(CLEAN, overlaps=True), "allow", "nothing-private"),
-        ("search.search", replace(CLEAN, private=True), "allow", "no-overlap"),
-        ("search.search", replace(CLEAN, private=True, overlaps=True), "ask", "overlaps"),
-        ("search.search", replace(CLEAN, private=True, opaque=True), "ask", "opaque"),
+        ("search.search", replace(CLEAN, foreign=True), "allow", "nothing-private"),
+        ("search.search", replace(CLEAN, private=True), "allow", "known-words"),
+        ("search.search", replace(CLEAN, private=True, foreign=True), "ask", "foreign-words"),
         ("search.fetch", CLEAN, "ask", "made-up"),
         ("search.fetch", replace(CLEAN, named=True), "allow", "named"),
         ("search.fetch", replace(CLEAN, hit=True), "allow", "named"),
         ("search.fetch", replace(CLEAN, private=True, named=True), "ask", "new-site"),
         ("search.fetch", replace(CLEAN, private=True, hit=True), "ask", "new-site"),
         ("search.fetch", replace(CLEAN, private=True, named=True, host_before=True), "ask", "new-site"),
-        ("search.fetch", replace(CLEAN, private=True, hit=True, host_before=True), "allow", "hit"),
+        ("search.fetch", replace(CLEAN, private=True, hit=True, host_before=True), "ask", "new-site"),
+        ("search.fetch", replace(CLEAN, private=True, hit=True, hit_before=True), "allow", "hit"),
+        ("search.fetch", replace(CLEAN, private=True, hit_before=True, visits=3), "ask", "many-pages"),
+        ("search.fetch", replace(CLEAN, private=True, hit_before=True, visits_of_all=12), "ask", "many-pages"),
         ("search.fetch", Taint(typed=True), "allow", "typed"),
         ("search.fetch", Taint(), "ask", "new-site"),
         ("mail.send", CLEAN, "ask", "acts"),
@@ -80,7 +85,7 @@ def test_more_taint_never_allows_more(
 ) -> None:
     action = Action(tool, sink(tool, target), mode)  # type: ignore[arg-type]
     facts = Facts(tuple(mine), person_present=present, taint=taint)
-    tainted = replace(facts, taint=replace(taint, **{worse: WORSE[worse]}))
+    tainted = replace(facts, taint=replace(taint, **{worse: WORSE[worse]}))  # type: ignore[arg-type]
     assert ORDER[decide(action, tainted).answer] >= ORDER[decide(action, facts).answer]
 
 

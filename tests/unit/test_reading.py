@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import base64
+import codecs
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from variet.assistant.broker import fingerprints, store
 from variet.assistant.broker.reading import Asker, Read, Reading
 from variet.assistant.broker.store import Store
 from variet.assistant.problems import ToolProblem
+from variet.policy.assistant import MOST_VISITS, MOST_VISITS_OF_ALL
 
-MAIL = """Dear Ada, your appointment with Dr. Brauner at Klinik Floridsdorf is on Tuesday at 14:30. The entry code is
-483920, your reference AX-99812. Write to marta.quill@example.org if the biopsy must move. Regards, Marta"""
+SECRET = "vermilion-otter-4471"
+MAIL = f"""Dear Ada, your appointment with Dr. Brauner at Klinik Floridsdorf is on Tuesday at 14:30. The entry code is
+839204, your key {SECRET}, the password hunterwolf. Write to marta.quill@example.org. Regards, Marta"""
+TYPED = "What is the weather in Vienna on Tuesday, and who is Dr. Brauner?"
+PUBLIC = "Vienna: trams, museums, the Prater. State-of-the-art coffee since 1880."
 
 
 @pytest.fixture
@@ -25,48 +31,96 @@ def reading(tmp_path: Path) -> Iterator[Reading]:
     held.close()
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        "483920", "code 483920 what is it", "dr brauner vienna", "Klinik Floridsdorf reviews", "floridsdorf",
-        "marta.quill@example.org", "who is marta quill", "ax-99812", "ENTRY CODE", "biopsy must be done when",
-        "the biopsy must move", "ｂｒａｕｎｅｒ", "brauner's practice",
-    ],
-)  # fmt: skip
-async def test_words_of_what_is_private_are_found_again(reading: Reading, query: str) -> None:
-    await reading.add(Asker("cli"), Read(private=(MAIL,)))
-    assert reading.taint(Asker("cli"), "search", query).overlaps
-
-
-@pytest.mark.parametrize("query", ["weather tomorrow", "python asyncio timeout", "how to be at a fair", "rust 2026"])
-async def test_other_words_are_not(reading: Reading, query: str) -> None:
-    await reading.add(Asker("cli"), Read(private=(MAIL,)))
-    taint = reading.taint(Asker("cli"), "search", query)
-    assert taint.private and not taint.overlaps and not taint.opaque
-
-
-@pytest.mark.parametrize(
-    "query",
-    [
-        "4 8 3 9 2 0", "four 48 three 39 20", "NDgzOTIwIGlzIHRoZSBjb2Rl", "7468652063", "s e c r e t", "x" * 30,
-        "four seven one one", "2012 1987",
-        "deadbeefcafe12", "qzkvtrpw", "word " * 40, "a\u200bb", "KrXwPqLm", "\U000e0041 tag",
-    ],
-)  # fmt: skip
-def test_what_could_be_a_code_is_seen_by_its_shape(query: str) -> None:
-    assert fingerprints.opaque(query)
-
-
-async def test_what_the_person_wrote_may_be_searched_for(reading: Reading) -> None:
+async def conversation(reading: Reading) -> Asker:
+    """Its person typed TYPED, PUBLIC was found, then MAIL was read."""
     asker = reading.asker("variet", reading.mint("variet", 0))
-    await reading.add(asker, Read(private=(MAIL,), typed="Who is Dr. Brauner? See https://clinic.example/a_b?c=1#top."))
-    assert not reading.taint(asker, "search", "dr brauner").overlaps
-    assert reading.taint(asker, "search", "dr brauner klinik floridsdorf").overlaps
-    assert reading.taint(asker, "page", "https://clinic.example/a_b?c=1").typed
-    assert not reading.taint(Asker("variet"), "page", "https://clinic.example/a_b?c=1").typed
+    await reading.add(asker, Read(typed=TYPED))
+    await reading.add(asker, Read(public=(PUBLIC,)))
+    await reading.add(asker, Read(private=(MAIL,)))
+    return asker
 
 
-async def test_an_address_counts_letter_by_letter_and_its_site_by_when_a_search_gave_it(reading: Reading) -> None:
+def free(reading: Reading, asker: Asker, query: str) -> bool:
+    taint = reading.taint(asker, "search", query)
+    return not taint.private or not taint.foreign
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["weather Vienna", "vienna trams tuesday", "who is dr brauner", "museums in the Prater", "WEATHER, vienna!",
+     "coffee since 1880", "state-of-the-art coffee", "art of coffee", "ｖｉｅｎｎａ trams"],
+)  # fmt: skip
+async def test_words_that_were_typed_or_public_before_are_free(reading: Reading, query: str) -> None:
+    asker = await conversation(reading)
+    assert free(reading, asker, query), reading.foreign(asker, query)
+
+
+ENCODED = [
+    SECRET, "ver mil ion ott er 447", "weather 83", "weather 92", "weather 04", "noilimrev retto",
+    codecs.encode(SECRET, "rot13"), "hunter wolf", "hunterwolfs", "hunterwolf", "weather in vienna 8", "otter",
+    "v e r m i l i o n", "vermilion vienna", "weаther", "eight three nine two zero four", "acht drei neun",
+    SECRET.encode().hex(), base64.b64encode(SECRET.encode()).decode(), "museumsvermilion", "klinik floridsdorf",
+    "marta quill", "vienna weather tuesday brauner clinic", "x", "4471", "vermil", "\u202ereverse", "🦦",
+    "octo tri nona", "weather hunter", "viennavienna", "tramsmuseums", "the of and in",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("query", ENCODED)
+async def test_whatever_a_secret_is_turned_into_asks(reading: Reading, query: str) -> None:
+    asker = await conversation(reading)
+    assert not free(reading, asker, query)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(st.sampled_from("vermilion-otr4718392hukwf VIENNAweather,.!'  ößé漢"), max_size=40))
+async def test_what_goes_out_unasked_is_made_of_known_words_alone(reading: Reading, query: str) -> None:
+    """The rule, proven: whatever the query, what is sent is a list of words that were there before, each once, in one
+    way of writing."""
+    asker = await conversation(reading)
+    if not free(reading, asker, query):
+        return
+    sent = reading.plain(asker, query)
+    known = fingerprints.words_of(TYPED) | fingerprints.words_of(PUBLIC)
+    words = sent.split(" ")
+    assert words and set(words) <= known and len(set(words)) == len(words)
+    assert sent == sent.casefold() and "  " not in sent
+
+
+async def test_how_a_query_is_written_says_nothing(reading: Reading) -> None:
+    asker = await conversation(reading)
+    ways = ["Weather VIENNA", "weather  vienna", "weather, vienna!", "weather weather vienna", "the weather of vienna",
+            "wEaThEr   (vienna)?", "weather.vienna"]  # fmt: skip
+    assert {reading.plain(asker, query) for query in ways} == {"weather vienna"}
+
+
+async def test_public_words_count_from_before_alone(reading: Reading) -> None:
+    asker = await conversation(reading)
+    await reading.add(asker, Read(public=("A page about hunterwolf and 839204",)))
+    assert not free(reading, asker, "hunterwolf") and not free(reading, asker, "839204")
+    await reading.add(asker, Read(typed="then search for hunterwolf"))
+    assert free(reading, asker, "hunterwolf"), "the person's own words count whenever they are typed"
+
+
+async def test_nothing_asks_before_private_text_was_read(reading: Reading) -> None:
+    asker = reading.asker("variet", reading.mint("variet", 0))
+    assert free(reading, asker, "anything at all 4711")
+
+
+async def test_conversations_are_told_apart_and_clients_without_one_share(reading: Reading) -> None:
+    first, second = (reading.asker("variet", reading.mint("variet", 0)) for _ in range(2))
+    await reading.add(first, Read(typed="weather vienna"))
+    await reading.add(first, Read(private=(MAIL,)))
+    assert free(reading, second, "otter") and not free(reading, first, "otter")
+    await reading.add(second, Read(private=(MAIL,)))
+    assert not free(reading, second, "weather vienna"), "they were typed in another conversation"
+    assert not free(reading, Asker("variet"), "weather vienna"), "without a handle nobody saw them typed"
+    await reading.add(Asker(""), Read(private=("Zebedee",)))
+    assert not free(reading, Asker("other"), "anything"), "an unnamed client may be any"
+    with pytest.raises(ToolProblem, match="characters at once"):
+        await reading.add(Asker("cli"), Read(private=("x" * 1_000_001,)))
+
+
+async def test_an_address_counts_letter_by_letter_and_from_before(reading: Reading) -> None:
     cli = Asker("cli")
     await reading.add(cli, Read(hits=("https://docs.example/a",), addresses=("https://linked.example/b",)))
     await reading.add(cli, Read(private=(MAIL,)))
@@ -74,32 +128,43 @@ async def test_an_address_counts_letter_by_letter_and_its_site_by_when_a_search_
     for address, named, hit, before in (
         ("https://docs.example/a", True, True, True),
         ("https://docs.example/a#part", True, True, True),
-        ("https://docs.example/a?x=483920", False, False, True),
-        ("https://docs.example/d", True, True, True),
+        ("https://docs.example/a?x=483920", False, False, False),
+        ("https://docs.example/d", True, True, False),
         ("https://linked.example/b", True, False, False),
         ("https://late.example/c", True, True, False),
         ("https://docs.example@evil.example/a", False, False, False),
         ("https://docs.example:8443/a", False, False, False),
     ):
         taint = reading.taint(cli, "page", address)
-        assert (taint.named, taint.hit, taint.host_before) == (named, hit, before), address
+        assert (taint.named, taint.hit, taint.hit_before) == (named, hit, before), address
         assert taint.private and not taint.typed
 
 
-async def test_a_site_that_another_conversation_saw_first_is_before_nothing(reading: Reading) -> None:
-    one, two = (reading.asker("variet", reading.mint("variet", 0)) for _ in range(2))
-    await reading.add(one, Read(private=(MAIL,)))
-    await reading.add(two, Read(hits=("https://docs.example/a",)))
-    assert reading.taint(two, "page", "https://docs.example/a").host_before
-    assert not reading.taint(Asker("variet"), "page", "https://docs.example/a").host_before
+async def test_pages_are_counted_by_site_and_together(reading: Reading) -> None:
+    asker = await conversation(reading)
+    for number in range(MOST_VISITS):
+        assert reading.taint(asker, "page", "https://a.example/").visits == number
+        reading.visited(asker, f"https://a.example/{number}")
+    assert reading.taint(asker, "page", "https://a.example/x").visits == MOST_VISITS
+    assert reading.taint(asker, "page", "https://b.example/").visits == 0
+    for number in range(MOST_VISITS, MOST_VISITS_OF_ALL):
+        reading.visited(asker, f"https://site{number}.example/")
+    assert reading.taint(asker, "page", "https://new.example/").visits_of_all == MOST_VISITS_OF_ALL
 
 
-async def test_more_than_is_remembered_makes_every_query_ask(reading: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_address_that_was_typed_counts_in_its_conversation(reading: Reading) -> None:
+    asker = reading.asker("variet", reading.mint("variet", 0))
+    await reading.add(asker, Read(private=(MAIL,), typed="See https://clinic.example/a_b?c=1#top."))
+    assert reading.taint(asker, "page", "https://clinic.example/a_b?c=1").typed
+    assert not reading.taint(Asker("variet"), "page", "https://clinic.example/a_b?c=1").typed
+
+
+async def test_more_than_is_remembered_makes_queries_ask(reading: Reading, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "_MOST_PRINTS", 50)
-    await reading.add(Asker("cli"), Read(private=(" ".join(f"Name{number}" for number in range(80)),)))
-    assert reading.taint(Asker("cli"), "search", "weather tomorrow").overlaps
-    await reading.add(Asker("other"), Read(private=("a " * 300_000,)))
-    assert reading.taint(Asker("other"), "search", "weather tomorrow").overlaps
+    asker = reading.asker("variet", reading.mint("variet", 0))
+    await reading.add(asker, Read(public=(" ".join(f"name{number}" for number in range(80)),)))
+    await reading.add(asker, Read(private=(MAIL,), typed="weather"))
+    assert not free(reading, asker, "name7") and free(reading, asker, "weather")
 
 
 async def test_what_a_client_read_is_forgotten_where_its_person_says_so(reading: Reading) -> None:
@@ -109,43 +174,13 @@ async def test_what_a_client_read_is_forgotten_where_its_person_says_so(reading:
     assert not reading.taint(Asker("cli"), "search", "483920").private
 
 
+async def test_nothing_of_private_text_is_kept(reading: Reading) -> None:
+    await reading.add(Asker("cli"), Read(private=(MAIL,)))
+    count = reading._store._db.execute("SELECT COUNT(*) FROM prints").fetchone()[0]
+    assert count == 0, "that it was read is enough"
+
+
 @given(st.text(max_size=300), st.text(max_size=80))
-def test_any_text_is_read_and_every_query_answered(private: str, query: str) -> None:
-    prints = {fingerprints.hashed(part, b"k" * 32) for part in fingerprints.telling(private)}
-    assert all(len(one) == 8 for one in prints)
-    fingerprints.opaque(query)
-    fingerprints.sought(query)
-
-
-PLAIN = """Your password is hunter2, or correct horse battery staple. Code ab12. Your diagnosis: hiv positive, she is
-pregnant. Pin 2012. 私の密码は桜です. كلمة السر وردة. Write to ada@example.com."""
-
-
-@pytest.mark.parametrize(
-    "query",
-    [
-        "hunter2 login", "staple battery horse correct", "correct and horse and battery", "ada example com", "ab12",
-        "hiv diagnosis", "pregnant signs", "2012", "密码", "what is وردة", "ada",
-    ],
-)  # fmt: skip
-async def test_plain_words_are_found_again_in_any_order_and_script(reading: Reading, query: str) -> None:
-    await reading.add(Asker("cli"), Read(private=(PLAIN,)))
-    assert reading.taint(Asker("cli"), "search", query).overlaps
-
-
-async def test_what_was_read_without_a_name_or_handle_counts_for_all(reading: Reading) -> None:
-    handle = reading.mint("variet", 0)
-    await reading.add(Asker("variet"), Read(private=(MAIL,)))
-    assert reading.taint(reading.asker("variet", handle), "search", "brauner").overlaps
-    await reading.add(Asker(""), Read(private=("Zebedee",)))
-    assert reading.taint(Asker("other"), "search", "zebedee").overlaps
-    with pytest.raises(ToolProblem, match="characters at once"):
-        await reading.add(Asker("cli"), Read(private=("x" * 1_000_001,)))
-
-
-@given(st.lists(st.from_regex(r"[A-Za-z][a-z]{3,9}", fullmatch=True), min_size=2, max_size=6), st.data())
-def test_any_word_that_stood_in_private_is_found_in_any_case(words: list[str], data: st.DataObject) -> None:
-    prints = set(fingerprints.telling(" and then ".join(words)))
-    word = data.draw(st.sampled_from(words))
-    known = word.casefold() not in fingerprints._frequent() | fingerprints._EVERYWHERE
-    assert bool(fingerprints.sought(f"{word.upper()} here") & prints) or not known
+def test_any_text_is_read_and_every_query_answered(text: str, query: str) -> None:
+    assert all(len(fingerprints.hashed(part, b"k" * 32)) == 8 for part in fingerprints.words_of(text))
+    assert set(fingerprints.query_words(query)) <= fingerprints.words_of(query)

@@ -64,13 +64,14 @@ class Gate:
     async def close(self) -> None:
         await self._broker.close()
 
-    async def let_out(self, caller: Caller, tool: str, target: str) -> None:
-        """Returns where a query or an address may go out now."""
+    async def let_out(self, caller: Caller, tool: str, target: str) -> str:
+        """Returns where a query or an address may go out now: exactly what may, where private text was read before;
+        nothing where all of the request may."""
         judged = await self._broker.call(
             "judge", client=caller.client, conversation=caller.conversation, tool=tool, target=target
         )
         if judged["answer"] == "allow":
-            return
+            return str(judged["plain"])
         if judged["answer"] == "deny":
             raise ToolProblem("denied", judged["reason"])
         approval = await self._waited(caller, Approval.model_validate(judged["approval"]))
@@ -79,14 +80,16 @@ class Gate:
         await self._broker.call(
             "use", client=caller.client, conversation=caller.conversation, approval_id=approval.id
         )  # fmt: skip
+        return target  # what was shown, and nothing beside it
 
     async def read(
-        self, caller: Caller, *, private: Iterable[str] = (), hits: Iterable[str] = (), addresses: Iterable[str] = ()
-    ) -> None:
+        self, caller: Caller, *, private: Iterable[str] = (), hits: Iterable[str] = (), addresses: Iterable[str] = (),
+        public: Iterable[str] = (),
+    ) -> None:  # fmt: skip
         """To be called before what was read is shown."""
         await self._broker.call(
             "taint.add", client=caller.client, conversation=caller.conversation, private=list(private),
-            hits=list(hits), addresses=list(addresses),
+            hits=list(hits), addresses=list(addresses), public=list(public),
         )  # fmt: skip
 
     async def show(self, caller: Caller, tool: str, text: str, data: BaseModel) -> CallToolResult:

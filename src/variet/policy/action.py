@@ -67,7 +67,9 @@ class Taint:
 
     `private`: it has read what is the person's alone. Of an address: `named`, it stood letter by letter in what was
     read; `hit`, a search engine gave it; `host_before`, one gave its host before anything private was read; `typed`,
-    the person wrote it. Of a query: `overlaps`, it has words of what is private; `opaque`, some that could be a code.
+    the person wrote it; `hit_before`, a search gave it before anything private was read; `visits`, pages of its site,
+    and `visits_of_all`, pages at all, that were asked for since. Of a query: `foreign`, it has a word that the person
+    did not type in this conversation, and that stood in no public text from before.
     """
 
     private: bool = True
@@ -75,8 +77,10 @@ class Taint:
     hit: bool = False
     host_before: bool = False
     typed: bool = False
-    overlaps: bool = True
-    opaque: bool = True
+    hit_before: bool = False
+    visits: int = 1_000
+    visits_of_all: int = 1_000
+    foreign: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,10 @@ Kind = Literal["look", "search", "page", "act"]
 KINDS: frozenset[str] = frozenset({"look", "search", "page", "act"})
 
 
+# Pages after private text was read, unasked: which of several is asked for tells its site something.
+MOST_VISITS, MOST_VISITS_OF_ALL = 3, 12
+
+
 @dataclass(frozen=True, slots=True)
 class Trait:
     """`private`: its result is the person's alone; `strangers`: it holds words that others wrote. `standing`: a rule of
@@ -72,11 +76,11 @@ def _search(taint: Taint, allowing: Rule | None) -> Verdict:
         return Verdict("allow", "nothing-private", "nothing private was read before")
     if allowing:
         return Verdict("allow", allowing.id, "your rules allow it")
-    if taint.overlaps:
-        return Verdict("ask", "overlaps", "words of your mail or calendar would go to search engines")
-    if taint.opaque:
-        return Verdict("ask", "opaque", "your mail or calendar was read, and these words could be a code for it")
-    return Verdict("allow", "no-overlap", "it has no words of what is private")
+    if taint.foreign:
+        return Verdict(
+            "ask", "foreign-words", "your mail or calendar was read: words that you did not type would go out"
+        )
+    return Verdict("allow", "known-words", "you typed each of its words, or they stood in public text from before")
 
 
 def _page(taint: Taint, allowing: Rule | None) -> Verdict:
@@ -88,8 +92,12 @@ def _page(taint: Taint, allowing: Rule | None) -> Verdict:
         if taint.named or taint.hit:
             return Verdict("allow", "named", "what was read names this very address")
         return Verdict("ask", "made-up", "nothing that was read names this address: it may carry words out")
-    if taint.hit and taint.host_before:
-        return Verdict("allow", "hit", "a search gave this address, and its site before your mail or calendar was read")
+    if taint.hit_before and taint.visits < MOST_VISITS and taint.visits_of_all < MOST_VISITS_OF_ALL:
+        return Verdict("allow", "hit", "a search gave this address before your mail or calendar was read")
+    if taint.hit_before:
+        return Verdict(
+            "ask", "many-pages", "many pages were read since your mail or calendar was: which, can tell of it"
+        )
     return Verdict("ask", "new-site", "your mail or calendar was read, and which address is asked for can tell of it")
 
 

@@ -49,10 +49,12 @@ _OPEN: tuple[State, ...] = ("pending", "approved", "executing")
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """`approval`: what waits for a person, where the answer is `ask`."""
+    """`approval`: what waits for a person, where the answer is `ask`. `plain`: the words that may go out, of a query
+    that is allowed for its words alone."""
 
     verdict: Verdict
     approval: Approval | None = None
+    plain: str = ""
 
 
 class Broker:
@@ -111,11 +113,17 @@ class Broker:
                 "judged", client=asker.name, tool=tool, answer=verdict.answer, rule=verdict.rule_id,
                 **({"host": shown} if shown else {}), target_sha256=_sha256(target.encode()),
             )  # fmt: skip
-            return Judged(verdict)
+            if verdict.rule_id == "hit":
+                self.reading.visited(asker, target)
+            plain = self.reading.plain(asker, target) if verdict.rule_id == "known-words" else ""
+            return Judged(verdict, plain=plain)
         payload = _canonical({"tool": tool, "target": target})
         what = "Read the page" if kind == "page" else "Search the web for"
+        foreign = self.reading.foreign(asker, target) if verdict.rule_id == "foreign-words" else []
+        marked = f"\n\nnot typed by you, and in no public text from before: {', '.join(foreign)}" if foreign else ""
         approval = self._waits(
-            asker, tool, kind, payload, payload, summary=f"{what} {target}", preview=target, reason=verdict.reason,
+            asker, tool, kind, payload, payload, summary=f"{what} {target}", preview=f"{target}{marked}",
+            reason=verdict.reason,
             expires_ms=_WORDS_EXPIRE_MS, targets=(shown,) if shown else (),
         )  # fmt: skip
         return Judged(verdict, approval)
@@ -285,7 +293,7 @@ class Broker:
             id=f"act-{secrets.token_hex(6)}", origin="broker", session_id=asker.conversation or None,
             client=asker.name, tool=tool, sink=kind, account=account or None, summary=one_line(summary),
             preview=preview,
-            payload_sha256=_sha256(b"\0".join((tool.encode(), account.encode(), payload))), etag=etag,
+            payload_sha256=_sha256(_whole(tool, account, payload)), etag=etag,
             reason=reason + (self._before(asker, asked_sha256) if kind == "act" else ""),
             created_ms=now_ms, expires_ms=now_ms + expires_ms,
         )  # fmt: skip
@@ -300,7 +308,8 @@ class Broker:
     def _own(self, asker: Asker, approval_id: str) -> Kept:
         self.expire()
         kept = self.store.get(approval_id)
-        if kept is None or kept.approval.client != asker.name:
+        of_others = kept is not None and kept.approval.session_id != (asker.conversation or None)
+        if kept is None or kept.approval.client != asker.name or of_others:
             raise ToolProblem("not_found", f"there is no action {approval_id!r}")
         return kept
 
@@ -318,6 +327,10 @@ class Broker:
         if approval is None:
             return
         carrier = self._carriers[approval.tool]
+        if _payload_sha256(approval, kept.payload) != approval.payload_sha256:
+            self.note("payload_changed", id=approval.id, by="the store")
+            self._move(approval, "executing", "failed", result="what is stored is not what was shown: nothing was done")
+            return
         try:
             async with asyncio.timeout(_CARRY_S):
                 result = await carrier.carry_out(kept.payload, lambda notes: self.store.note(approval.id, notes))
@@ -413,3 +426,11 @@ def _canonical(value: Any) -> bytes:
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+def _whole(tool: str, account: str, payload: bytes) -> bytes:
+    return b"\0".join((tool.encode(), account.encode(), payload))
+
+
+def _payload_sha256(approval: Approval, payload: bytes) -> str:
+    return _sha256(_whole(approval.tool, approval.account or "", payload))

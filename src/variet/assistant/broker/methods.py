@@ -69,6 +69,7 @@ class ReadParams(_Asking):
     hits: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
     typed: str = ""
+    public: tuple[str, ...] = ()
 
 
 class OpenParams(_Params):
@@ -235,7 +236,7 @@ class Methods:
     async def _judge(self, line: Line, given: JudgeParams) -> dict[str, Any]:
         judged = self._broker.judge(self._asker(given), given.tool, given.target)
         approval = judged.approval.model_dump() if judged.approval else None
-        return {**asdict(judged.verdict), "approval": approval}
+        return {**asdict(judged.verdict), "approval": approval, "plain": judged.plain}
 
     async def _propose(self, line: Line, given: ProposeParams) -> Any:
         return (await self._broker.propose(self._asker(given), given.tool, given.asked)).model_dump()
@@ -250,7 +251,9 @@ class Methods:
         asker = self._asker(given)
         if given.typed and not asker.conversation:
             raise ToolProblem("bad_request", "a person's words are told by a surface, with its handle")
-        await self._broker.reading.add(asker, Read(given.private, given.hits, given.addresses, given.typed))
+        await self._broker.reading.add(
+            asker, Read(given.private, given.hits, given.addresses, given.typed, given.public)
+        )
 
     async def _taint(self, line: Line, given: JudgeParams) -> dict[str, Any]:
         kind = TRAITS[given.tool].kind

@@ -6,13 +6,14 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from variet.assistant.broker import fingerprints
 from variet.assistant.broker.store import Store
 from variet.assistant.problems import ToolProblem
 from variet.policy.action import Taint
+from variet.policy.assistant import MOST_VISITS, MOST_VISITS_OF_ALL
 from variet.visible import one_line
 
 _MOST_CHARS = 1_000_000
@@ -34,12 +35,13 @@ class Asker:
 @dataclass(frozen=True, slots=True)
 class Read:
     """What a tool showed or a person wrote. `private`: the person's own; `hits`: addresses that a search gave;
-    `addresses`: ones that stand in a text; `typed`: a person's own words."""
+    `addresses`: ones that stand in a text; `typed`: a person's own words; `public`: texts that anybody may read."""
 
     private: tuple[str, ...] = ()
     hits: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
     typed: str = ""
+    public: tuple[str, ...] = ()
 
 
 class Reading:
@@ -60,22 +62,24 @@ class Reading:
 
     async def add(self, asker: Asker, read: Read) -> None:
         """To be called before a model is shown it. Raises ToolProblem where it is more than anybody shows at once."""
-        if sum(map(len, (*read.private, *read.hits, *read.addresses, read.typed))) > _MOST_CHARS:
+        if sum(map(len, (*read.private, *read.hits, *read.addresses, *read.public, read.typed))) > _MOST_CHARS:
             raise ToolProblem("bad_request", f"more than {_MOST_CHARS:,} characters at once")
+        if read.public and self._store.private(asker.client, asker.conversation):
+            read = replace(read, public=())  # what came later may have been asked for with private words in mind
         kinds = await asyncio.to_thread(self._prints, read)  # others wait for theirs meanwhile
-        full = not all(map(fingerprints.whole, read.private))
         for kind, prints in kinds.items():
-            private = kind == "private" and bool(read.private)
-            if prints or private:
-                self._store.read(asker.client, asker.conversation, kind, prints, private=private, full=full)
+            if prints:
+                self._store.read(asker.client, asker.conversation, kind, prints)
+        if read.private:
+            self._store.read(asker.client, asker.conversation, "private", (), private=True)
 
     def _prints(self, read: Read) -> dict[str, list[bytes]]:
         hits = set(map(_bare, read.hits))
         typed = {_bare(word).strip("<>().,;:!?\"'") for word in read.typed.split() if "://" in word}
         parts = {
-            "private": {part for text in read.private for part in fingerprints.telling(text)},
+            "public": {part for text in read.public for part in fingerprints.words_of(text)},
             "address": {_bare(one) for one in (*read.addresses, *read.hits)}, "hit": hits,
-            "host": set(map(host_of, hits)), "typed": typed | fingerprints.sought(read.typed),
+            "host": set(map(host_of, hits)), "typed": typed | fingerprints.words_of(read.typed),
         }  # fmt: skip
         return {kind: self._hashed(found) for kind, found in parts.items()}
 
@@ -83,22 +87,53 @@ class Reading:
         """`kind`: of a sink, `search` or `page`; `target`: the query or the address."""
         private = self._store.private(asker.client, asker.conversation)
         if kind == "search":
-            return Taint(private=private, **self._of_query(asker, target))
+            known, foreign = self._sorted(asker, target)
+            return Taint(private=private, foreign=bool(foreign) or not known)
         address = _bare(target)
         return Taint(
             private=private, named=self._known(asker, "address", address), hit=self._known(asker, "hit", address),
             host_before=self._known(asker, "host", host_of(address), before=True),
+            hit_before=self._known(asker, "hit", address, before=True),
+            visits=self._visits(asker, host_of(address), MOST_VISITS),
+            visits_of_all=self._visits(asker, "", MOST_VISITS_OF_ALL),
             typed=bool(asker.conversation) and self._known(asker, "typed", address),
         )  # fmt: skip
 
-    def _of_query(self, asker: Asker, query: str) -> dict[str, bool]:
-        where = asker.client, asker.conversation
-        parts = {self._hash(part): part for part in fingerprints.sought(query)}
-        shared = self._store.known(*where, "private", parts)
+    def plain(self, asker: Asker, query: str) -> str:
+        """What of a query goes to an engine once private text was read: its known words, each once, in small letters.
+        How they were written, what stands between them and how often they come could tell something. Words so frequent
+        that engines pass over them are left out."""
+        known, _ = self._sorted(asker, query)
+        return " ".join(dict.fromkeys(known))
+
+    def foreign(self, asker: Asker, query: str) -> list[str]:
+        """Its words that a person did not type here, and that stood in no public text from before."""
+        return self._sorted(asker, query)[1]
+
+    def _sorted(self, asker: Asker, query: str) -> tuple[list[str], list[str]]:
+        """(words that may go out, those that are foreign)"""
+        known: list[str] = []
+        foreign: list[str] = []
+        for word in fingerprints.query_words(query):
+            pieces = [word] if self._free(asker, word) else fingerprints.pieces(word)
+            for piece in pieces:
+                if not fingerprints.frequent(piece):
+                    (known if self._free(asker, piece) else foreign).append(piece)
+        return known, foreign
+
+    def _free(self, asker: Asker, word: str) -> bool:
         # Of a person's own words, where a surface of ours saw them written.
-        typed = self._store.known(*where, "typed", parts) if asker.conversation else set()
-        opaque = fingerprints.opaque(query) and not set(parts) <= typed
-        return {"overlaps": bool(shared - typed) or self._store.full(*where), "opaque": opaque}
+        typed = bool(asker.conversation) and self._known(asker, "typed", word)
+        return typed or self._known(asker, "public", word, before=True)
+
+    def visited(self, asker: Asker, address: str) -> None:
+        """A page was asked for after private text was read."""
+        host = host_of(_bare(address))
+        prints = [_visit(host, self._visits(asker, host, MOST_VISITS)), _visit("", self._visits(asker, "", 1_000))]
+        self._store.read(asker.client, asker.conversation, "visit", self._hashed(prints))
+
+    def _visits(self, asker: Asker, host: str, most: int) -> int:
+        return next((n for n in range(most) if not self._known(asker, "visit", _visit(host, n))), most)
 
     def _known(self, asker: Asker, kind: str, part: str, *, before: bool = False) -> bool:
         found = self._store.known(asker.client, asker.conversation, kind, [self._hash(part)], before=before)
@@ -125,6 +160,10 @@ def host_of(address: str) -> str:
 def _bare(address: str) -> str:
     """What is sent of an address: its fragment is not."""
     return address.strip().partition("#")[0]
+
+
+def _visit(host: str, number: int) -> str:
+    return f"{host}\0{number}"
 
 
 def _digest(handle: str) -> bytes:

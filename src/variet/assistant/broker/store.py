@@ -21,7 +21,7 @@ from variet.policy.action import Rule
 
 _VERSION = 1
 _MOST_CHANGES = 100
-_MOST_PRINTS = 200_000  # of one conversation; behind that, everything counts as private
+_MOST_PRINTS = 200_000  # words of public text, of one conversation
 _TABLES = """
 CREATE TABLE approvals(
   id TEXT PRIMARY KEY, asked_sha256 TEXT NOT NULL, payload BLOB, notes TEXT NOT NULL DEFAULT '{}', decided_ms INTEGER,
@@ -218,34 +218,31 @@ class Store:
         row = self._db.execute("SELECT client FROM conversations WHERE hash=?", (handle_hash,)).fetchone()
         return row[0] if row else None
 
-    def read(self, client: str, conversation: str, kind: str, prints: Iterable[bytes], *, private: bool, full: bool
-    ) -> None:  # fmt: skip
+    def read(
+        self, client: str, conversation: str, kind: str, prints: Iterable[bytes], *, private: bool = False
+    ) -> None:
         """Adds what was read; of each thing, the first time counts."""
         with self._whole():
             at = self._db.execute("SELECT COALESCE(MAX(at), 0) + 1 FROM clock").fetchone()[0]
             self._db.execute("UPDATE clock SET at=?", (at,))
             self._db.execute(
                 "INSERT INTO reading VALUES(?,?,?,?) ON CONFLICT DO UPDATE SET"
-                " private_at=COALESCE(private_at, excluded.private_at), full=full OR excluded.full",
-                (client, conversation, at if private else None, full),
+                " private_at=COALESCE(private_at, excluded.private_at)",
+                (client, conversation, at if private else None, False),
             )
             self._db.executemany(
                 "INSERT OR IGNORE INTO prints VALUES(?,?,?,?,?)",
                 ((client, conversation, kind, one, at) for one in prints),
             )
             where, values = _within(client, conversation)
-            count = self._db.execute(f"SELECT COUNT(*) FROM prints WHERE {where}", values).fetchone()[0]
-            if count > _MOST_PRINTS:
-                self._db.execute(f"UPDATE reading SET full=1 WHERE {where}", values)
-                self._db.execute(f"DELETE FROM prints WHERE {where}", values)
+            count = self._db.execute(f"SELECT COUNT(*) FROM prints WHERE kind='public' AND {where}", values).fetchone()[
+                0
+            ]
+            if count > _MOST_PRINTS:  # words that are not known ask: that is only less convenient
+                self._db.execute(f"DELETE FROM prints WHERE kind='public' AND {where}", values)
 
     def private(self, client: str, conversation: str) -> bool:
         return self._private_at(client, conversation) is not None
-
-    def full(self, client: str, conversation: str) -> bool:
-        """Whether more was read in private than is remembered."""
-        where, values = _within(client, conversation)
-        return bool(self._db.execute(f"SELECT MAX(full) FROM reading WHERE {where}", values).fetchone()[0])
 
     def known(self, client: str, conversation: str, kind: str, prints: Iterable[bytes], *, before: bool = False
     ) -> set[bytes]:  # fmt: skip

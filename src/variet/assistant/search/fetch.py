@@ -5,15 +5,16 @@ as it was looked up, again at each redirect; what comes is limited in size, kind
 from __future__ import annotations
 
 import asyncio
-import codecs
 import contextlib
 import re
 import socket
+import zlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from urllib.parse import urljoin
 
 import httpx
+import webencodings
 
 from variet.assistant.problems import ToolProblem
 from variet.assistant.search.addresses import chosen, target
@@ -59,8 +60,11 @@ class Fetcher:
         await self._transport.aclose()
 
     async def _followed(self, url: str) -> Fetched:
+        host, port, _ = target(url)
+        # What may be private is a first address alone: a public page must not lead there, nor one of it to another.
+        allowed = self._allowed & {f"{host}:{port}"}
         for _ in range(_MOST_REDIRECTS + 1):
-            answer = await self._asked(url)
+            answer = await self._asked(url, allowed)
             try:
                 if not answer.is_redirect:
                     return await _read(url, answer)
@@ -69,9 +73,9 @@ class Fetcher:
                 await answer.aclose()
         raise ToolProblem("unavailable", f"it redirects more than {_MOST_REDIRECTS} times")
 
-    async def _asked(self, url: str) -> httpx.Response:
+    async def _asked(self, url: str, allowed: frozenset[str]) -> httpx.Response:
         host, port, tls = target(url)
-        address = chosen(host, port, await _looked_up(host, port), self._allowed)
+        address = chosen(host, port, await _looked_up(host, port), allowed)
         try:
             where = httpx.URL(url)
         except httpx.InvalidURL as error:
@@ -122,20 +126,52 @@ async def _read(url: str, answer: httpx.Response) -> Fetched:
     html = kind in _HTML or not kind
     if not html and not kind.startswith(_TEXT):
         raise ToolProblem("unsupported_type", f"it is no text: {kind}")
+    inflate = _Inflate(answer.headers.get("content-encoding", ""))
     held = bytearray()
-    cut = False
+    cut, came = False, 0
     try:
-        async for part in answer.aiter_bytes():
-            held += part
-            if len(held) > _MOST_BYTES:
+        async for part in answer.aiter_raw():
+            came += len(part)
+            held += await asyncio.to_thread(inflate.feed, part, _MOST_BYTES + 1 - len(held))
+            if len(held) > _MOST_BYTES or came > _MOST_BYTES:
                 cut = True
                 break
+    except zlib.error:
+        raise ToolProblem("unavailable", "it is not packed as it says") from None
     except httpx.TimeoutException:
         raise ToolProblem("timeout", "it stopped in the middle") from None
     except httpx.HTTPError as error:
         raise ToolProblem("unavailable", f"it broke off: {error or type(error).__name__}") from None
     data = bytes(held[:_MOST_BYTES])
     return Fetched(url, _decoded(data, answer.charset_encoding), html, cut)
+
+
+class _Inflate:
+    """One coding of a body, unpacked piece by piece. Raises ToolProblem for any other, or for several: what is packed
+    twice may be a thousand times a thousand times as large."""
+
+    def __init__(self, coding: str) -> None:
+        coding = coding.strip().lower()
+        if coding not in ("", "identity", "gzip", "x-gzip", "deflate"):
+            raise ToolProblem("unsupported_type", f"it is packed in a way that was not asked for: {coding[:40]}")
+        self._raw = coding in ("", "identity")
+        self._deflate = coding == "deflate"
+        self._unpack = zlib.decompressobj(zlib.MAX_WBITS if self._deflate else zlib.MAX_WBITS | 16)
+        self._begun = False
+
+    def feed(self, part: bytes, most: int) -> bytes:
+        """What becomes of it, so many bytes at most. Raises zlib.error."""
+        if self._raw:
+            return part[:most]
+        try:
+            out = self._unpack.decompress(self._unpack.unconsumed_tail + part, most)
+        except zlib.error:
+            if not self._deflate or self._begun:
+                raise
+            self._unpack = zlib.decompressobj(-zlib.MAX_WBITS)  # many servers leave zlib's own head out
+            out = self._unpack.decompress(part, most)
+        self._begun = True
+        return out
 
 
 def _decoded(data: bytes, named: str | None) -> str:
@@ -146,7 +182,9 @@ def _decoded(data: bytes, named: str | None) -> str:
             return data.decode(encoding, errors="replace")
     own = _CHARSET.search(data[:4096])
     for name in (named, own[1].decode() if own else None, "utf-8"):
-        with contextlib.suppress(LookupError, UnicodeError):
-            if name:
-                return codecs.getincrementaldecoder(name)().decode(data)
+        # Encodings of texts, as browsers know them: Python has others, one of which unpacks bzip2.
+        known = webencodings.lookup(name) if name else None
+        if known is not None:
+            with contextlib.suppress(UnicodeError):
+                return str(known.codec_info.incrementaldecoder().decode(data))
     return data.decode("cp1252", errors="replace")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from typing import Annotated, Any
 
@@ -27,7 +28,8 @@ from variet.assistant.settings import SearchSettings
 _PART_CHARS = 12_000  # of a page, as a model is shown at once
 _MOST_HITS = 20
 _LANGUAGE = r"^(?:|auto|all|[a-z]{2,3}(?:-[A-Za-z]{2,4})?)$"
-_KEPT_PAGES = 16
+_KEPT_PAGES, _KEPT_S = 64, 3_600.0
+_PLAINLY = "asked for its words alone, in all categories and of any time: your mail or calendar was read before"
 _MOST_SHEETS = 6
 
 
@@ -39,7 +41,7 @@ class Search:
         self._searxng = SearXNG(settings.url)
         self._fetcher = Fetcher(settings.allow)
         self._hits: set[str] = set()
-        self._pages: OrderedDict[str, tuple[str, Readable, bool]] = OrderedDict()
+        self._pages: OrderedDict[str, tuple[float, tuple[str, Readable, bool]]] = OrderedDict()
 
     async def close(self) -> None:
         await self._searxng.close()
@@ -52,8 +54,9 @@ class Search:
         return found
 
     def holds(self, url: str, part: int) -> bool:
-        """Whether a page can be shown without asking its site. Raises ToolProblem: by its looks, never."""
-        if part > 1 and url in self._pages:
+        """Whether a page can be shown without asking its site: one that was read is kept, since asking for it again
+        would tell its site something. Raises ToolProblem: by its looks, never."""
+        if self._kept(url) is not None:
             return True
         literal(url, self._settings.allow)
         return False
@@ -65,7 +68,7 @@ class Search:
 
     async def fetch(self, url: str, part: int) -> Page:
         """Raises ToolProblem."""
-        where, page, cut = await self._page(url, part)
+        where, page, cut = await self._page(url)
         parts = max(1, -(-len(page.text) // _PART_CHARS))
         if not 1 <= part <= parts:
             raise ToolProblem("bad_request", f"this page has {parts} parts")
@@ -79,13 +82,18 @@ class Search:
             note="; ".join(note for note in notes if note),
         )  # fmt: skip
 
-    async def _page(self, url: str, part: int) -> tuple[str, Readable, bool]:
+    def _kept(self, url: str) -> tuple[str, Readable, bool] | None:
+        read_at, page = self._pages.get(url, (0.0, None))
+        return page if page is not None and time.monotonic() - read_at < _KEPT_S else None
+
+    async def _page(self, url: str) -> tuple[str, Readable, bool]:
         """Later parts are of the same reading as the first."""
-        if part > 1 and url in self._pages:
-            return self._pages[url]
+        if (kept := self._kept(url)) is not None:
+            return kept
         came = await self._fetcher.get(url)
         page = await self._read(came) if came.html else Readable("", *plain(came.text))
-        self._pages[url] = found = (came.url, page, came.cut)
+        found = (came.url, page, came.cut)
+        self._pages[url] = (time.monotonic(), found)
         if len(self._pages) > _KEPT_PAGES:
             self._pages.popitem(last=False)
         return found
@@ -124,10 +132,16 @@ def server(settings: SearchSettings) -> MCPServer[Any]:
     ) -> Annotated[CallToolResult, Found]:
         with problems_told():
             caller = Caller.of(context)
-            await gate.let_out(caller, "search.search", query)
-            found = await tools.search(query, category, time_range, language, limit)
-            await gate.read(caller, hits=[hit.url for hit in found.hits])
-            return of_strangers(_listed(found), found)
+            plain_words = await gate.let_out(caller, "search.search", " ".join(query.split()))
+            if plain_words:  # then nothing else of the request goes out, either: each wish could be a letter
+                found = await tools.search(plain_words, "general", None, "", limit)
+                wishes = "" if (category, time_range, language) == ("general", None, "") else _PLAINLY
+                found = found.model_copy(update={"note": "; ".join(note for note in (found.note, wishes) if note)})
+            else:
+                found = await tools.search(query, category, time_range, language, limit)
+            listed = _listed(found)
+            await gate.read(caller, hits=[hit.url for hit in found.hits], public=[listed])
+            return of_strangers(listed, found)
 
     async def fetch(
         context: Context[Any, Any],
@@ -139,8 +153,11 @@ def server(settings: SearchSettings) -> MCPServer[Any]:
             if not tools.holds(url, part):
                 await gate.let_out(caller, "search.fetch", url)
             page = await tools.fetch(url, part)
-            own = [page.text] if tools.own(page.url) else []
-            await gate.read(caller, private=own, addresses=[page.url, *addresses(page.text)])
+            own = tools.own(page.url)
+            await gate.read(
+                caller, private=[page.text] if own else [], addresses=[page.url, *addresses(page.text)],
+                public=[] if own else [page.title, page.text],
+            )  # fmt: skip
             return of_strangers(_shown(page), page)
 
     looks = ToolAnnotations(read_only_hint=True, destructive_hint=False, open_world_hint=True)
