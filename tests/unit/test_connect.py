@@ -341,7 +341,7 @@ def test_a_tier_that_has_gone_goes_and_a_mask_hides_the_key(where: Where) -> Non
     engine = offered(Connection("http://10.0.0.2:8000", "sk-secret"))
     made = changes.plan("openclaude", None, CLIENTS["openclaude"].files(engine, where))
     told = "".join(one.shown for one in made.changes)
-    assert "sk-secret" not in told and '"api_key": "…"' in told
+    assert "sk-secret" not in told and "agentModels.fast.api_key" in told and "…" in told
     changes.apply(made)
     moved = offered(Connection("http://10.0.0.3:8000", "sk-secret"))
     connect("openclaude", where, moved)
@@ -741,3 +741,60 @@ def test_without_its_copy_a_file_is_put_back_value_by_value(where: Where) -> Non
         copy.unlink()
     connect("codex", where, None)
     assert document("toml", path.read_text()).get(()) == {"model": "gpt"} and "# mine" in path.read_text()
+
+
+# --- OpenClaude, as its versions 0.1.8 and 0.29.1 were seen to behave ---
+
+
+def settings_of(where: Where) -> Any:
+    return json.loads((where.home / ".openclaude" / "settings.json").read_text())
+
+
+def test_openclaude_finds_its_helpers_knows_when_to_compact_and_keeps_a_helpers_model(where: Where) -> None:
+    connect("openclaude", where, offered())
+    written = settings_of(where)
+    assert written["env"]["CLAUDE_CODE_USE_NATIVE_FILE_SEARCH"] == "1"
+    assert written["env"]["CLAUDE_CODE_AUTO_COMPACT_WINDOW"] == "32768"
+    assert written["agentModels"]["haiku"]["model"] == "fast", "one conversation, one model"
+    agents = list((where.home / ".openclaude" / "agents").glob("*.md"))
+    assert len(agents) == 5 and all(
+        "\ntools: Read, Edit, Write, Bash, Grep, Glob\n---" in one.read_text() for one in agents
+    )
+
+
+@pytest.mark.parametrize("rewritten", ["model dropped", "keys sorted", "model chosen", "address changed", "moved"])
+def test_no_key_of_openclaude_stays_whatever_it_made_of_its_settings(where: Where, rewritten: str) -> None:
+    file = where.home / ".openclaude" / "settings.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps({"theme": "dark", "env": {"EDITOR": "vi"}}))
+    connect("openclaude", where, offered(Connection("http://10.0.0.2:8000", "sk-secret")))
+    written = settings_of(where)
+    if rewritten == "model dropped":  # as 0.1.8 does at any /model
+        for one in written["agentModels"].values():
+            del one["model"]
+    elif rewritten == "model chosen":
+        written["model"] = "deep-coder"
+    elif rewritten == "address changed":
+        for one in written["agentModels"].values():
+            one["base_url"] = "http://10.0.0.9/v1"
+    elif rewritten == "moved":
+        written = {key: written[key] for key in reversed(written)}
+    file.write_text(json.dumps(written, indent=4, sort_keys=rewritten == "keys sorted"))
+    connect("openclaude", where, None)
+    left = file.read_text()
+    assert "sk-secret" not in left, left
+    assert settings_of(where)["theme"] == "dark" and settings_of(where)["env"] == {"EDITOR": "vi"}
+
+
+@pytest.mark.parametrize(
+    ("context", "told"),
+    [(16_384, ["0.1.8", "48,000", "--bare"]), (12_000, ["0.1.8", "0.29.1", "does not fit"]), (32_768, ["compacted"]),
+     (65_536, [])],
+)  # fmt: skip
+def test_openclaude_says_beforehand_where_its_first_prompt_does_not_fit(
+    where: Where, context: int, told: list[str]
+) -> None:
+    rows = [{"id": name, "description": name, "context_length": context, "max_output_tokens": 4096,
+             "capabilities": ["chat"]} for name in (*TIERS, "auto", "resident")]  # fmt: skip
+    notes = " ".join(CLIENTS["openclaude"].notes(catalogue(CONNECTION, {"data": rows}), where))
+    assert all(word in notes for word in told) and bool(notes) is bool(told)

@@ -74,7 +74,7 @@ class Script:
             if re.search(one.get("when", ""), told):
                 if one.get("obey"):
                     return self._obeying(one, messages, told), self._usage(at, body)
-                turn = sum(each.get("role") == "assistant" for each in messages) if one.get("by_turn") else None
+                turn = sum(map(_answered, messages)) if one.get("by_turn") else None
                 return _filled(self._answer(at, one, turn), one.get("words", {}), told), self._usage(at, body)
         return _refusal("no conversation of the script is meant by this request"), {}
 
@@ -311,3 +311,9 @@ def serve(script: Path, host: str, port: int, *, say: Any = print) -> None:
                     say(f"the scripted model listens on http://{host}:{socket.getsockname()[1]}")
 
     Server(config).run()
+
+
+def _answered(message: Any) -> bool:
+    """Whether a message is an answer of the model's. OpenClaude 0.29 writes one of its own behind each tool result."""
+    mine = message.get("role") == "assistant"
+    return mine and str(message.get("content") or "").strip() != "[Tool results received]"

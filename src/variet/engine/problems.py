@@ -77,9 +77,11 @@ class Problem(Exception):
         return f"prompt is too long: {sizes[1]} tokens > {sizes[2]} maximum" if sizes else "prompt is too long"
 
     def _for_openai(self) -> str:
-        """At OpenAI's words clients make a conversation shorter; some know llama-server's, which follow."""
+        """At OpenAI's words clients make a conversation shorter; some know llama-server's, which follow. OpenClaude
+        0.1.8 looks for `prompt is too long`, 0.29 for the category in brackets, else its turn ends."""
         sizes = _SIZES.search(self.message)
         if sizes is None:
             return self.message
         most = f"This model's maximum context length is {sizes[2]} tokens."
-        return f"{most} However, your messages resulted in {sizes[1]} tokens: the {self.message}"
+        words = f"prompt is too long [openai_category=context_overflow], the {self.message}"
+        return f"{most} However, your messages resulted in {sizes[1]} tokens: {words}"
