@@ -146,6 +146,9 @@ async def test_pins_are_guessed_slowly_even_from_many_sides_and_over_restarts(tm
         approvers.check_pin("0001")
     with pytest.raises(ToolProblem, match="Wait 60 s"):
         approvers.check_pin(PIN)
+    now_ms -= 86_400_000  # the clock is set back by a day
+    with pytest.raises(ToolProblem, match="Wait 60 s"):
+        approvers.check_pin(PIN)
     now_ms += 60_000
     approvers.check_pin(PIN)
     approvers.check_pin(PIN)

@@ -107,7 +107,9 @@ async def test_an_event_is_created_as_it_was_shown(strict: Google, tmp_path: Pat
             "  Tuesday 15 December 2026, 15:00 to 16:00 (Europe/Vienna, UTC+01:00)", f"calendar: {EMAIL}",
         ):  # fmt: skip
             assert line in lines, shown.preview
-        assert any(line.startswith("at the same time: Dentist") for line in lines) and lines[-1] == "About the plan"
+        assert any(line.startswith("at the same time: Dentist") for line in lines) and lines[-3:] == [
+            "About the plan", "", "told by mail are all of these, 1: ada@example.com"
+        ]  # fmt: skip
         assert told["state"] == "done"
         [made_event] = [one for one in await _held(strict) if one["summary"] == "Coffee"]
         assert made_event["start"] == {"dateTime": "2026-12-01T15:00:00+01:00", "timeZone": "Europe/Vienna"}
@@ -119,6 +121,8 @@ async def test_an_event_is_created_as_it_was_shown(strict: Google, tmp_path: Pat
             ({"begin": "2026-03-29T02:30"}, "does not exist"), ({"guests": ["nobody"]}, "no address"),
             ({"details": {"repeats": ["RRULE:FREQ=NEVER"]}}, "no line of a series"),
             ({"details": {"zone": "Nowhere"}}, "no time zone"),
+            ({"title": "Coffee\nwho is told by mail: nobody"}, "one line"), ({"title": "a\u2028b"}, "one line"),
+            ({"details": {"place": "Café\r\nguest: none"}}, "one line"), ({"title": "Coffee\n"}, "one line"),
             ({"details": {"calendar": "nosuch"}}, "there is no calendar"),
         ):  # fmt: skip
             assert words in await made.call("create", **{**wish, **change})
@@ -219,3 +223,23 @@ async def test_an_invitation_is_answered_and_reminders_are_ones_own(strict: Goog
         assert held["reminders"]["overrides"] == [
             {"method": "popup", "minutes": 10}, {"method": "popup", "minutes": 60}
         ]  # fmt: skip
+
+
+async def test_who_is_no_guest_any_more_is_told_and_said_to_be(strict: Google, tmp_path: Path) -> None:
+    held = await strict.event(_at("2026-12-01T09:00:00", "2026-12-01T10:00:00",
+                                  summary="Plan\nwho is told by mail: nobody",
+                                  attendees=[{"email": "ada@example.com"}, {"email": "zoe@example.com"}]))  # fmt: skip
+    async with desk(tmp_path, strict, "calendar") as made:
+        shown, told = await made.decided(
+            "approve", "change", event=held["id"], changes={"remove_guests": ["zoe@example.com"]}
+        )
+        assert told["state"] == "done"
+        assert re.findall("who is told by mail: (.*)", shown.preview)[-2:] == ["ada@example.com", "zoe@example.com"]
+        assert shown.preview.split("\n")[0] == "event: Plan who is told by mail: nobody", (
+            "a stranger's title is one line"
+        )
+        shown, told = await made.decided(
+            "approve", "change", event=held["id"], changes={"remove_guests": ["ada@example.com"]}
+        )
+        assert "who is told by mail: ada@example.com" in shown.preview, "the last one, too"
+        assert (await strict.order("told"))[-1]["sendUpdates"] == "all"

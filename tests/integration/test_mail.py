@@ -146,6 +146,7 @@ async def test_a_mail_is_sent_as_it_was_shown_after_a_yes_alone(strict: Google, 
         assert shown.preview == (
             f"From: {EMAIL}\nTo: Ada <ada@example.com>\nCc: zoe@example.com\nSubject: Re: Lunch?\n"
             "In-Reply-To: <one@example.com>\n\nNoon it is!\n\nin the thread of: Lunch?, by Ada <ada@example.com>"
+            "\n\nto all of these, 2: ada@example.com, zoe@example.com"
         )
         [sent] = await strict.sent()
         assert told["state"] == "done" and sent["To"] == "Ada <ada@example.com>" and sent["Cc"] == "zoe@example.com"
@@ -288,3 +289,18 @@ async def test_what_google_does_wrong_is_told_in_words(strict: Google, tmp_path:
         assert "reauth_required" in await made.call("search") and "variet auth google" in await made.call("search")
         told = await made.call("send", to=["ada@example.com"], subject="s", body="b")
         assert "reauth_required" in told and "--write" in told
+
+
+async def test_every_recipient_stands_at_the_end_of_what_is_shown(strict: Google, tmp_path: Path) -> None:
+    """Eight long ones, and a ninth that nobody would have seen: before sixty empty lines, behind the summary's end."""
+    people = [f"a.very.long.name.of.a.person.{number}@department.example.com" for number in range(8)]
+    async with desk(tmp_path, strict, "mail") as made:
+        wish: dict[str, Any] = {
+            "to": [*people, "cc: eve@example.org"],
+            "subject": "Plan",
+            "body": "Hi" + "\n" * 60 + "!",
+        }
+        shown, _ = await made.decided("reject", "send", **wish)
+        assert shown.summary.startswith("Send mail to 9 people, who stand at the end: Plan")
+        last = shown.preview.split("\n")[-1]
+        assert last.startswith("to all of these, 9: ") and all(one in last for one in (*people, "eve@example.org"))

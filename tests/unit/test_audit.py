@@ -116,3 +116,13 @@ def test_what_anybody_can_cause_keeps_to_a_measure() -> None:
     assert flood.lets("stranger") == (True, 2)
     now[0] = 10  # a clock that was set back
     assert flood.lets("stranger") == (True, 0)
+
+
+@pytest.mark.parametrize("value", ['"mail.send"', '"other"'])
+def test_a_line_with_a_key_twice_is_refused(tmp_path: Path, value: str) -> None:
+    file = tmp_path / "audit" / "audit.jsonl"
+    head = written(file)
+    lines = file.read_text().splitlines()
+    lines[2] = f'{{"tool": {value}, ' + lines[2][1:]
+    file.write_text("\n".join(lines) + "\n")
+    assert log.wrong_with(file, head)

@@ -96,10 +96,18 @@ def _hash(line: dict[str, Any]) -> str:
 
 def _parsed(raw: bytes) -> dict[str, Any]:
     try:
-        line = json.loads(raw)
+        line = json.loads(raw, object_pairs_hook=_once)
     except ValueError:
         return {"event": "unreadable"}
     return line if isinstance(line, dict) else {"event": "unreadable"}
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys are there once: of two values one would be read, and the other be hashed by nobody."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is there twice")
+    return found
 
 
 def _whole(file: Path) -> bool:

@@ -46,8 +46,10 @@ class Approvers:
         if held is None:
             raise ToolProblem("no_pin", "there is no PIN yet", "Set one: variet approvals pin")
         count, last_ms = json.loads(self._store.fact("wrong_pins") or "[0, 0]")
-        # A clock that was set back makes nobody wait longer than the longest wait.
-        left_ms = min(last_ms + _wait_ms(count) - self._now_ms(), _LONGEST_WAIT_MS)
+        if last_ms > self._now_ms():  # the clock was set back: the wait begins now
+            last_ms = self._now_ms()
+            self._store.put_fact("wrong_pins", json.dumps([count, last_ms]))
+        left_ms = last_ms + _wait_ms(count) - self._now_ms()
         if left_ms > 0:
             raise ToolProblem("rate_limited", f"{count} wrong PINs came", f"Wait {-(-left_ms // 1000)} s")
         # Counted before it is looked at: asking at once from many sides is no way around.

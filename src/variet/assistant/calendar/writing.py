@@ -23,6 +23,7 @@ from variet.assistant.calendar.moments import Span, ahead, repeated, span, told
 from variet.assistant.google.api import GoogleApi
 from variet.assistant.mail.writing import one_address
 from variet.assistant.problems import ToolProblem
+from variet.visible import one_line
 
 
 class CreateAsked(BaseModel):
@@ -76,7 +77,7 @@ class _Writing:
         """Lines on what is there at that time."""
         around = await self._calendars.agenda(when.begin.isoformat(), when.end.isoformat(), "", "")
         return [
-            f"at the same time: {one.title}, {one.when}"
+            f"at the same time: {one_line(one.title)}, {one.when}"
             for one in around.events if not (but and but in (one.event, one.series)) and not one.free
         ][:5]  # fmt: skip
 
@@ -92,6 +93,7 @@ class _Writing:
 class Creating(_Writing):
     async def prepare(self, asked: dict[str, Any]) -> Prepared:
         wish = _parsed(CreateAsked, asked)
+        _single(title=wish.title, place=wish.details.place)
         entry = await self._entry(wish.details.calendar)
         zone = wish.details.zone or entry.zone
         when = span(wish.begin, wish.end, zone)
@@ -117,6 +119,8 @@ class Creating(_Writing):
             lines.append(_reminded(wish.details.reminders_minutes))
         lines += await self._conflicts(when)
         lines += ["", wish.details.text] if wish.details.text else []
+        if guests:  # the last screen says it, too, however long the text is
+            lines += ["", f"told by mail are all of these, {len(guests)}: {', '.join(one.addr_spec for one in guests)}"]
         payload = {"calendar": entry.calendar, "body": body}
         people = tuple(one.addr_spec for one in guests)
         invites = f", and invite {', '.join(people)}" if people else ""
@@ -147,12 +151,13 @@ class Creating(_Writing):
 class Changing(_Writing):
     async def prepare(self, asked: dict[str, Any]) -> Prepared:
         wish = _parsed(ChangeAsked, asked)
+        _single(title=wish.changes.title, place=wish.changes.place)
         entry = await self._entry(wish.calendar)
         held = await self._held(entry, wish.event, wish.scope)
         body, lines, when = self._patch(held, wish.changes, entry)
         if not body:
             raise ToolProblem("bad_request", "nothing would change")
-        title = str(held.get("summary") or "(no title)")
+        title = one_line(str(held.get("summary") or "(no title)"))  # whoever invited wrote it
         before = events.when_of(held, entry.zone)
         head = [f"event: {title}", f"now: {told(before)}, {ahead(before, self._calendars.now())}"]
         if held.get("recurrence"):
@@ -236,9 +241,9 @@ class Cancelling(_Writing):
         wish = _parsed(CancelAsked, asked)
         entry = await self._entry(wish.calendar)
         held = await self._held(entry, wish.event, wish.scope)
-        title = str(held.get("summary") or "(no title)")
+        title = one_line(str(held.get("summary") or "(no title)"))  # whoever invited wrote it
         when = events.when_of(held, entry.zone)
-        people = tuple(str(one.get("email", "")) for one in held.get("attendees") or ())
+        people = tuple(one_line(str(one.get("email", ""))) for one in held.get("attendees") or ())
         lines = [
             f"event: {title}",
             f"when: {told(when)}, {ahead(when, self._calendars.now())}",
@@ -292,8 +297,10 @@ def _told_of(body: dict[str, Any], wish: Changes, held: dict[str, Any]) -> list[
     if not others:
         return []
     if others == {"attendees"} and wish.answer and not (wish.add_guests or wish.remove_guests):
-        return [str((held.get("organizer") or {}).get("email", "the organizer"))]
-    return [str(one.get("email", "")) for one in body.get("attendees", held.get("attendees")) or ()]
+        return [one_line(str((held.get("organizer") or {}).get("email", "the organizer")))]
+    invited = [*(body.get("attendees", held.get("attendees")) or ()), *(held.get("attendees") or ())]
+    # Who is no guest any more is told that, too.
+    return list(dict.fromkeys(one_line(str(one.get("email", ""))) for one in invited))
 
 
 def _reminded(minutes: list[int]) -> str:
@@ -313,6 +320,13 @@ def _covers(held: Any, wanted: Any) -> bool:
     if isinstance(wanted, list):
         return isinstance(held, list) and len(held) == len(wanted) and all(map(_covers, held, wanted))
     return bool(held == wanted)
+
+
+def _single(**fields: str | None) -> None:
+    """Raises ToolProblem for a field with line breaks: in a preview it could write lines of its own."""
+    for name, value in fields.items():
+        if (value is not None and len(value.splitlines()) > 1) or (value or "") != (value or "").strip("\r\n"):
+            raise ToolProblem("bad_request", f"{name} is one line", "Put what needs more into the text")
 
 
 def _lines(name: str, value: str) -> list[str]:

@@ -26,8 +26,10 @@ from variet.assistant.google.api import GoogleApi
 from variet.assistant.mail import parts
 from variet.assistant.mail.files import MOST, File
 from variet.assistant.problems import ToolProblem
+from variet.visible import one_line
 
 _BOX = "/gmail/v1/users/me"
+_MOST_NAMED = 3  # recipients in one line
 _METADATA = ["Message-ID", "References", "Subject", "From"]
 _MACHINES = frozenset({"date", "message-id", "references", "mime-version", "content-type", "content-transfer-encoding"})
 _MESSAGE_ID = re.compile(r"<[!-;>@-~]{1,250}@[!-;@-~]{1,250}>")
@@ -89,10 +91,14 @@ class _Mail:
         people = [one_address(one).addr_spec for one in (*wish.to, *wish.cc)]
         shown = previewed(raw)
         if thread:
-            shown += f"\n\nin the thread of: {parts.header(answered, 'subject')}, by {parts.header(answered, 'from')}"
-        shown += "".join(f"\n\n{one.name} was read from {one.path}" for one in wish.files)
+            subject, sender = (one_line(parts.header(answered, name)) for name in ("subject", "from"))
+            shown += f"\n\nin the thread of: {subject}, by {sender}"
+        shown += "".join(f"\n\n{one_line(one.name)} was read from {one_line(one.path)}" for one in wish.files)
+        # The last screen says it, too, however long the text is.
+        shown += f"\n\nto all of these, {len(people)}: {', '.join(people)}"
+        to = ", ".join(people) if len(people) <= _MOST_NAMED else f"{len(people)} people, who stand at the end"
         return Prepared(
-            json.dumps(payload, sort_keys=True).encode(), f"{self.verb} to {', '.join(people)}: {wish.subject}",
+            json.dumps(payload, sort_keys=True).encode(), f"{self.verb} to {to}: {wish.subject}",
             shown, tuple(people), me,
         )  # fmt: skip
 
@@ -159,7 +165,7 @@ class _Sorting:
         subject, sender = parts.header(messages[0], "subject"), parts.header(messages[0], "from")
         labels = await self._labels()
         change = {"thread": thread, "add": _ids(add, labels), "remove": _ids(remove, labels)}
-        lines = [f"thread: {subject}", f"from: {sender}", f"messages: {len(messages)}"]
+        lines = [f"thread: {one_line(subject)}", f"from: {one_line(sender)}", f"messages: {len(messages)}"]
         lines += [f"add: {name}" for name in add] + [f"remove: {name}" for name in remove]
         me = await _me(self._api)
         payload = json.dumps({**change, "account": me}, sort_keys=True).encode()
