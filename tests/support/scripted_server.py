@@ -218,7 +218,8 @@ async def main(arguments: list[str]) -> None:
     if host.endswith(".sock"):
         await asyncio.start_unix_server(serve, host, limit=1 << 26)
     else:
-        await asyncio.start_server(serve, host, int(options["--port"]), limit=1 << 26)
+        server = await asyncio.start_server(serve, host, int(options["--port"]), limit=1 << 26)
+        print(f"listening on http://{host}:{server.sockets[0].getsockname()[1]}", file=sys.stderr, flush=True)
     print(STATE + json.dumps({"state": "ready"}), flush=True)
     stdin = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stdin), sys.stdin)

@@ -11,12 +11,13 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import secrets
-import socket
 import sys
 import time
 from collections import deque
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from variet.errors import LaunchFailed
 from variet.processes import Leash
 
 _STATE = b"cmd_child_to_router:state:"
+_LISTENS = re.compile(rb"listening on (http://127\.0\.0\.1:\d+)")
 _EXIT = b"cmd_router_to_child:exit\n"
 _TAIL_LINES = 40
 _HEALTH_POLL_S = 0.1
@@ -72,6 +74,7 @@ class LocalChild:
         self._started = time.monotonic()
         self._last_sign = self._started
         self._stopping = False
+        self._loaded = False
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
@@ -155,7 +158,7 @@ class LocalChild:
         assert self._process.stdout is not None
         async for line in _lines(self._process.stdout):
             if not line.startswith(_STATE):
-                self._log.write(line)
+                self._hear(line)
                 continue
             self._last_sign = time.monotonic()
             try:
@@ -172,10 +175,20 @@ class LocalChild:
         assert self._process.stderr is not None
         async for line in _lines(self._process.stderr):
             self._last_sign = time.monotonic()
-            self._log.write(line)
+            self._hear(line)
+
+    def _hear(self, line: bytes) -> None:
+        """A line for people; where the child chooses its port, it is said in one of them."""
+        self._log.write(line)
+        if not self.address.base_url and (found := _LISTENS.search(line)):
+            self.address = replace(self.address, base_url=found[1].decode())
+            if self._loaded:
+                self._set_ready()
 
     def _set_ready(self) -> None:
-        if not self.ready.done() and not self.gone.done():
+        """Its address may be told later than its load: they come by two pipes."""
+        self._loaded = True
+        if self.address.base_url and not self.ready.done() and not self.gone.done():
             self.ready.set_result((time.monotonic() - self._started) * 1000)
 
     async def _watch_load(self, on_progress: OnProgress) -> None:
@@ -190,7 +203,7 @@ class LocalChild:
                     self._log.write(b"--- no sign of life while loading: stopped\n")
                     self._process.kill()
                     return
-                if not self.spec.child_protocol:
+                if not self.spec.child_protocol and self.address.base_url:
                     with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
                         async with session.get(f"{self.address.base_url}/health") as answer:
                             if answer.status == 200:
@@ -239,7 +252,8 @@ async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
 def address_for(spec: LaunchSpec, sockets: Path, platform: str) -> tuple[Address, list[str], dict[str, str]]:
     """(address, flags, environment), fresh for every start: llama-server refuses a stale socket. Never a LAN address.
 
-    A unix socket in a private folder; on Windows loopback with a random key, since there anybody could connect.
+    A unix socket in a private folder; on Windows loopback with a random key, since there anybody could connect. There
+    the child chooses its port: one that was free a moment ago may be somebody else's, who would be sent the key.
     """
     env = dict(spec.env)
     name = f"{spec.model[:24]}-{secrets.token_hex(4)}"
@@ -248,10 +262,7 @@ def address_for(spec: LaunchSpec, sockets: Path, platform: str) -> tuple[Address
         return Address("http://child", socket_path=path), ["--host", path], env
     key = secrets.token_urlsafe(24)
     env["LLAMA_API_KEY"] = key  # in the environment, not on the command line that others may list
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    return Address(f"http://127.0.0.1:{port}", api_key=key), ["--host", "127.0.0.1", "--port", str(port)], env
+    return Address("", api_key=key), ["--host", "127.0.0.1", "--port", "0"], env
 
 
 def child_environment(extra: dict[str, str]) -> dict[str, str]:

@@ -10,7 +10,8 @@ from typing import Literal, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """How to reach a child: over a unix socket, or over loopback with a key."""
+    """How to reach a child: over a unix socket, or over loopback with a key. `base_url`: empty until the child said
+    which port it chose."""
 
     base_url: str
     socket_path: str | None = None
