@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from variet.policy import shell
+from variet.policy import git_settings, shell
 from variet.policy.action import MODES, Action, Facts, Mode, Rule, Sink
 from variet.policy.decide import decide
 
@@ -252,3 +252,36 @@ def test_a_yes_for_a_file_named_like_a_pattern_is_for_that_file() -> None:
     rule = Rule("r", "write", "*", "allow", exact=True)
     assert judged(Sink("write", ("*",)), "ask", rule) == "allow"
     assert judged(Sink("write", (".git/hooks/x",), guarded=True), "ask", rule) == "ask"
+
+
+EVERYDAY = [
+    "core.repositoryformatversion", "core.filemode", "core.bare", "core.logallrefupdates", "core.fsmonitor",
+    "core.hookspath", "remote.origin.url", "remote.origin.fetch", "remote.origin.gh-resolved", "remote.a.b.url",
+    "branch.main.remote", "branch.main.merge", "branch.main.vscode-merge-base",
+    "branch.feature/x.y.github-pr-owner-number",
+    "user.name", "user.email", "submodule.lib/x.url", "submodule.lib/x.active", "remote.origin.promisor",
+    "remote.origin.partialclonefilter", "pull.rebase", "push.autosetupremote", "rerere.enabled", "commit.gpgsign",
+    "core.sparsecheckout", "lfs.repositoryformatversion", "remote.pushdefault", "core.autocrlf",
+]  # fmt: skip
+RUNNING = [
+    "filter.lfs.clean", "filter.x.process", "alias.st", "core.editor", "core.pager", "core.sshcommand", "core.gitproxy",
+    "core.alternaterefscommand", "core.askpass", "core.attributesfile", "core.worktree", "include.path",
+    "includeif.gitdir:/.path", "diff.x.textconv", "diff.x.command", "diff.external", "merge.x.driver", "gpg.program",
+    "gpg.ssh.program", "gpg.ssh.defaultkeycommand", "credential.helper", "credential.https://x.helper", "pager.log",
+    "sequence.editor", "remote.o.uploadpack", "remote.o.receivepack", "remote.o.vcs", "remote.o.proxy",
+    "submodule.x.update", "branch.main.mergeoptions", "protocol.ext.allow", "uploadpack.packobjectshook",
+    "gc.recentobjectshook", "receive.procreceiverefs", "trailer.x.command", "sendemail.smtpserver",
+    "extensions.worktreeconfig",
+    "difftool.x.cmd", "mergetool.x.cmd", "man.viewer", "init.templatedir", "url.x.insteadof", "http.proxy",
+    "interactive.difffilter", "instaweb.httpd", "browser.x.cmd", "a.setting.of.tomorrow", "format.x\nalias.y",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", EVERYDAY)
+def test_everyday_settings_let_git_write(key: str) -> None:
+    assert git_settings.running([key]) == []
+
+
+@pytest.mark.parametrize("key", RUNNING)
+def test_settings_that_may_run_a_program_do_not(key: str) -> None:
+    assert git_settings.running([key]) == [key]

@@ -11,29 +11,33 @@ _ANY = r"[^\n]*"
 _RUNS_NOTHING = re.compile(
     "|".join(
         [
-            # core.hookspath is overruled wherever git may write its repository.
+            # core.hookspath and core.fsmonitor are overruled wherever git may write its repository.
             r"core\.(repositoryformatversion|filemode|bare|logallrefupdates|ignorecase|precomposeunicode|symlinks|autocrlf"
             r"|eol|safecrlf|abbrev|quotepath|compression|commentchar|commentstring|sharedrepository|trustctime|checkstat"
-            r"|untrackedcache|preloadindex|splitindex|whitespace|longpaths|protecthfs|protectntfs|hookspath|bigfilethreshold)",
+            r"|untrackedcache|preloadindex|splitindex|whitespace|longpaths|protecthfs|protectntfs|hookspath|fsmonitor"
+            r"|bigfilethreshold|sparsecheckout|sparsecheckoutcone|warnambiguousrefs|fscache|deltabasecachelimit)",
             r"extensions\.(objectformat|refstorage|partialclone|noop)",
             r"(user|author|committer)\.(name|email|useconfigonly|signingkey)",
+            # Editors and forges keep notes of their own there: vscode-merge-base, gh-resolved.
+            rf"branch\.{_ANY}\.(?!mergeoptions$)[a-z0-9-]+",
             rf"remote\.{_ANY}\.(url|pushurl|fetch|push|tagopt|prune|prunetags|mirror|skipfetchall|skipdefaultupdate|promisor"
-            r"|partialclonefilter)",
-            rf"branch\.{_ANY}\.(remote|pushremote|merge|rebase|description)",
-            r"branch\.(autosetupmerge|autosetuprebase|sort)",
+            r"|partialclonefilter|gh-resolved|followremotehead)",
+            r"(branch\.(autosetupmerge|autosetuprebase|sort)|remote\.pushdefault)",
             rf"submodule\.{_ANY}\.(url|active|branch)",
             r"submodule\.(active|recurse|fetchjobs)",
-            r"(init\.defaultbranch|pull\.(rebase|ff)|push\.(default|autosetupremote|followtags))",
+            r"(init\.defaultbranch|pull\.(rebase|ff)|push\.(default|autosetupremote|followtags|usebitmaps))",
             r"fetch\.(prune|prunetags|parallel|all|writecommitgraph)",
-            r"merge\.(ff|conflictstyle|log|renames|renamelimit|stat|autostash|verbosity)",
+            r"merge\.(ff|conflictstyle|log|renames|renamelimit|stat|autostash|verbosity|tool|guitool)",
             r"rebase\.(autosquash|autostash|updaterefs|stat|missingcommitscheck)",
             r"commit\.(verbose|status|cleanup|gpgsign)",
             r"tag\.(gpgsign|sort)",
-            r"(color|column|advice|i18n|status)\.[a-z.]+",
-            r"log\.(date|decorate|abbrevcommit|follow|showroot|mailmap)",
-            r"diff\.(renames|renamelimit|algorithm|context|colormoved|mnemonicprefix|noprefix|wserrorhighlight|submodule)",
-            r"(gc\.(auto|autodetach|pruneexpire|reflogexpire)|maintenance\.(auto|strategy)|feature\.[a-z]+|index\.[a-z]+)",
-            r"(pack|receive\.denycurrentbranch|transfer\.fsckobjects|help\.autocorrect)",
+            r"(color|column|advice|i18n|status|rerere|stash|format|grep|apply|blame|index|feature|pack|gui)\.[a-z.]+",
+            r"log\.(date|decorate|abbrevcommit|follow|showroot|mailmap|showsignature)",
+            r"diff\.(renames|renamelimit|algorithm|context|colormoved|mnemonicprefix|noprefix|wserrorhighlight|submodule"
+            r"|indentheuristic|relative|interhunkcontext|tool|guitool)",
+            r"(gc\.(auto|autodetach|autopacklimit|pruneexpire|reflogexpire|aggressivewindow)|maintenance\.(auto|strategy))",
+            r"(receive\.denycurrentbranch|transfer\.fsckobjects|help\.autocorrect|protocol\.version|lfs\.repositoryformatversion)",
+            r"http\.(postbuffer|sslverify|version|lowspeedlimit|lowspeedtime)",
         ]
     ),
     re.IGNORECASE,
