@@ -232,6 +232,14 @@ async def test_an_offer_of_another_protocol_is_ignored(told: EngineProcess, offe
     writer.close()
 
 
+async def test_a_request_to_be_a_proxy_is_refused_once(told: EngineProcess) -> None:
+    reader, writer = await connect(told)
+    writer.write(b"CONNECT localhost:80 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert (await asyncio.wait_for(reader.read(), 10)).startswith(b"HTTP/1.1 400")
+    writer.close()
+    assert (await told.get("/health"))["status"] == "ok" and not any("Recursion" in line for line in told.output)
+
+
 async def test_a_request_that_kills_twice_is_refused_for_a_while(told: EngineProcess) -> None:
     # Where the second start outlasts the hold on headers, the error comes inside an aborted stream.
     body = b""

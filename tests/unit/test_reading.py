@@ -15,6 +15,7 @@ from variet.assistant.broker import fingerprints, store
 from variet.assistant.broker.reading import Asker, Read, Reading
 from variet.assistant.broker.store import Store
 from variet.assistant.problems import ToolProblem
+from variet.assistant.search.addresses import target
 from variet.policy.assistant import MOST_VISITS, MOST_VISITS_OF_ALL
 
 SECRET = "vermilion-otter-4471"
@@ -184,3 +185,26 @@ async def test_nothing_of_private_text_is_kept(reading: Reading) -> None:
 def test_any_text_is_read_and_every_query_answered(text: str, query: str) -> None:
     assert all(len(fingerprints.hashed(part, b"k" * 32)) == 8 for part in fingerprints.words_of(text))
     assert set(fingerprints.query_words(query)) <= fingerprints.words_of(query)
+
+
+BLANKS = ["\u00a0", "\u2003", "\u3000", "\t", " ", "\n", "\u200b", "\x85", "\u2028"]
+
+
+@pytest.mark.parametrize("blank", BLANKS)
+async def test_an_address_with_blanks_around_it_is_another_one(reading: Reading, blank: str) -> None:
+    asker = Asker("cli")
+    await reading.add(asker, Read(hits=("https://a.example/p",)))
+    await reading.add(asker, Read(private=(MAIL,)))
+    for address in (f"https://a.example/p{blank}", f"{blank}https://a.example/p", f"https://a.example/p{blank * 9}"):
+        taint = reading.taint(asker, "page", address)
+        assert not (taint.hit or taint.hit_before or taint.named or taint.typed)
+        with pytest.raises(ToolProblem, match="not an address"):
+            target(address)
+
+
+async def test_words_keep_the_marks_that_write_their_vowels(reading: Reading) -> None:
+    asker = reading.asker("variet", reading.mint("variet", 0))
+    await reading.add(asker, Read(typed="हिन्दी समाचार, und Größe", private=(MAIL,)))
+    assert reading.plain(asker, "समाचार हिन्दी") == "समाचार हिन्दी" and free(reading, asker, "हिन्दी")
+    assert not free(reading, asker, "ह") and not free(reading, asker, "समाच") and not free(reading, asker, "हन्द")
+    assert free(reading, asker, "GRÖSSE") and free(reading, asker, "Gro\u0308ße"), "however it is composed"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.unit.test_config import minimal
 from variet.engine import apis, config, config_file, conversation, shaping
+from variet.engine.dialects.chat import folded
 from variet.engine.names import Names, UnknownName
 from variet.engine.problems import Problem
 
@@ -201,3 +202,28 @@ def test_errors_have_the_shape_of_their_api(family: apis.Family) -> None:
 
 def test_no_path_is_both_relayed_and_refused() -> None:
     assert not [path for path in apis.APIS if apis.is_refused(path)]
+
+
+@pytest.mark.parametrize("kind", [[], {}, 3, None, True])
+def test_a_part_of_an_odd_type_is_no_text(kind: Any) -> None:
+    assert not shaping.fetched_address({"messages": [{"role": "user", "content": [{"type": kind, "text": "x"}]}]})
+    assert shaping.fetched_address({"messages": [{"role": "user", "content": [{"type": kind, "url": "http://x"}]}]})
+
+
+def _roles(*messages: tuple[str, str]) -> list[tuple[str, str]]:
+    told = [{"role": role, "content": text} for role, text in messages]
+    return [(one["role"], one["content"].replace("<system-reminder>\n", "<").replace("\n</system-reminder>", ">"))
+            for one in folded(told)]  # fmt: skip
+
+
+def test_a_later_system_message_tears_nothing_apart() -> None:
+    user, assistant = ("user", "u"), ("assistant", "a")
+    assert _roles(user, assistant, ("system", "s"), user) == [user, assistant, ("user", "<s>\n\nu")]
+    assert _roles(user, ("system", "s"), assistant) == [("user", "u\n\n<s>"), assistant]
+    assert _roles(user, assistant, ("system", "s"), ("tool", "1"), ("tool", "2"), assistant) == [
+        user, assistant, ("tool", "1"), ("tool", "2"), ("user", "<s>"), assistant,
+    ]  # fmt: skip
+    assert _roles(user, assistant, ("system", "s"), ("system", "t")) == [user, assistant, ("user", "<s>\n\n<t>")]
+    assert _roles(("system", "a"), user, assistant, ("tool", "1"), ("system", "s")) == [
+        ("system", "a"), user, assistant, ("tool", "1"), ("user", "<s>"),
+    ]  # fmt: skip

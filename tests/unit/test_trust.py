@@ -120,6 +120,7 @@ async def test_strangers_rebinding_and_foreign_pages_are_refused(store: KeyStore
     assert await ask(store, host="evil.example:8000") == 403
     assert await ask(store, host="brain:8000") == 299
     assert await ask(store, host="[::1]:8000") == 299
+    assert await ask(store, host="brain.:8000") == 299, "the same name, written to its root"
     assert await ask(store, host=f"{socket.gethostname().partition('.')[0]}.local") == 299
     assert await ask(store, origin="https://evil.example") == 403
     assert await ask(store, origin="http://localhost:3000") == 299
@@ -142,7 +143,7 @@ async def test_other_sites_are_refused_whatever_they_leave_out(
 
 async def test_a_link_may_lead_to_the_page_and_nowhere_else(store: KeyStore) -> None:
     led: Any = {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate"}
-    assert await ask(store, "/", "GET", **led) == 299
+    assert await ask(store, "/", "GET", **led) == 299 and await ask(store, "/engine/docs", "GET", **led) == 299
     assert await ask(store, "/props?model=ultra", "GET", **led) == 403
     assert await ask(store, "/", "POST", **led) == 403
 

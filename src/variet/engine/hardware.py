@@ -19,7 +19,8 @@ _LANE_MIB_PER_S = {1: 200, 2: 400, 3: 790, 4: 1580, 5: 3150, 6: 6300, 7: 12600}
 _BACK_POLL_S = 0.05
 _BACK_WAIT_S = 5.0
 _MOST_BACK = 0.7  # of what was planned: a plan may be too high by a tenth, and others use the card, too
-_STILL_POLLS = 6  # without a change, where nobody saw how much was free before
+_STILL_POLLS = 6  # without a change after a rise, where nobody saw how much was free before
+_PATIENT_POLLS = 20  # the same before any rise, and where less came back than was planned
 _SETTLED_MIB = 16
 
 
@@ -70,7 +71,7 @@ class Hardware:
         async def back() -> None:
             if free is None or not devices:
                 return
-            last, still = free(), 0
+            last, still, risen = free(), 0, False
             for _ in range(int(_BACK_WAIT_S / _BACK_POLL_S)):
                 if before is not None and all(
                     last.get(device, 0) - before.get(device, 0) >= demand[device] * _MOST_BACK for device in devices
@@ -79,8 +80,9 @@ class Hardware:
                 await asyncio.sleep(_BACK_POLL_S)
                 now = free()
                 rises = any(now.get(device, 0) - last.get(device, 0) >= _SETTLED_MIB for device in devices)
-                last, still = now, 0 if rises else still + 1
-                if before is None and still >= _STILL_POLLS:
+                last, still, risen = now, 0 if rises else still + 1, risen or rises
+                patience = _STILL_POLLS if risen and before is None else _PATIENT_POLLS
+                if still >= patience and (risen or before is None):
                     return
 
         return back

@@ -31,6 +31,7 @@ from variet.system import tell_supervisor
 
 log = logging.getLogger("variet.engine")
 _CERTIFICATE_CHECK_S = 600.0
+_HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 
 
 class _Tls:
@@ -138,7 +139,10 @@ def hold_state() -> IO[bytes]:
     file = (folder / "engine.lock").open("a+b")
     try:
         try_lock(file)
-    except OSError:
+    except OSError as error:
+        if error.errno not in _HELD:  # a file system that knows no locks: nothing can be told of others
+            log.warning("%s cannot be locked (%s): see that no other engine uses it", folder, error.strerror)
+            return file
         file.close()
         raise VarietError(
             "another engine uses this state folder", where=str(folder),

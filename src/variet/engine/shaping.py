@@ -78,13 +78,17 @@ def fetched_address(body: Mapping[str, Any]) -> str | None:
     for message in messages if isinstance(messages, list) else ():
         content = message.get("content") if isinstance(message, dict) else None
         for part in content if isinstance(content, list) else ():
-            if isinstance(part, dict) and part.get("type") not in _TEXTS and (found := _address_in(part)):
+            if isinstance(part, dict) and not _is_text(part.get("type")) and (found := _address_in(part)):
                 return found
     for key in ("prompt", "content", "input"):
         for given in body[key] if isinstance(body.get(key), list) else [body.get(key)]:
             if isinstance(given, dict) and (found := _address_in(given.get("multimodal_data"))):
                 return found
     return None
+
+
+def _is_text(kind: Any) -> bool:
+    return isinstance(kind, str) and kind in _TEXTS
 
 
 def _address_in(given: Any) -> str | None:

@@ -211,7 +211,7 @@ class Guard:
             return
         site = headers.get(b"sec-fetch-site", b"none")
         followed = scope["method"] in ("GET", "HEAD") and headers.get(b"sec-fetch-mode") == b"navigate"
-        is_page = scope["path"] in _OPEN_PATHS or scope["path"].startswith(_OPEN_BELOW)
+        is_page = scope["path"] in (*_OPEN_PATHS, "/engine/docs") or scope["path"].startswith(_OPEN_BELOW)
         if site not in (b"same-origin", b"none") and not (followed and is_page):
             raise Problem(403, "unknown_origin", "pages of other sites may not call this engine")
 
@@ -242,7 +242,7 @@ def _host_of(header: bytes) -> str:
     text = header.decode("latin-1").lower()
     if text.startswith("["):
         return text[1:].partition("]")[0]
-    return text.partition(":")[0]
+    return text.partition(":")[0].rstrip(".")
 
 
 def _digest(key: str) -> str:

@@ -12,7 +12,8 @@ import unicodedata
 from collections.abc import Iterator
 from functools import cache
 
-_WORD = re.compile(r"[^\W_]+(?:[.@+'’-][^\W_]+)*")
+_PART = r"(?:[^\W_]|\x00.)+"
+_WORD = re.compile(rf"{_PART}(?:[.@+'’-]{_PART})*", re.DOTALL)
 _INNER = re.compile(r"[.@+'’-]")
 _MOST_CHARS = 400_000  # of one text; words behind that are not known
 _LANGUAGES = ("English", "German", "French", "Spanish", "Italian", "Dutch", "Portuguese")
@@ -44,8 +45,15 @@ def hashed(part: str, key: bytes) -> bytes:
 
 
 def _words(text: str) -> Iterator[str]:
-    for match in _WORD.finditer(unicodedata.normalize("NFKC", text)):
-        yield match[0].casefold()
+    """Letters and numbers with their marks (of which Hindi and Thai write vowels), joined by dots, dashes and the
+    like."""
+    for match in _WORD.finditer("".join(_sign(one) for one in unicodedata.normalize("NFKC", text))):
+        yield match[0].replace("\x00", "").casefold()
+
+
+def _sign(letter: str) -> str:
+    """A mark stands behind a NUL, which the pattern takes for a part of a word."""
+    return f"\x00{letter}" if unicodedata.category(letter)[0] == "M" else letter if letter != "\x00" else " "
 
 
 @cache

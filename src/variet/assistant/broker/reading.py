@@ -159,7 +159,7 @@ def host_of(address: str) -> str:
 
 def _bare(address: str) -> str:
     """What is sent of an address: its fragment is not."""
-    return address.strip().partition("#")[0]
+    return address.partition("#")[0]
 
 
 def _visit(host: str, number: int) -> str:

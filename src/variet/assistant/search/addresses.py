@@ -28,7 +28,13 @@ def target(url: str) -> tuple[str, int, bool]:
         host, port = parts.hostname, parts.port
     except ValueError:
         host = port = parts = None
-    if parts is None or parts.scheme not in _PORTS or not host:
+    # Blanks of any kind: some readers drop them, so that two addresses are one to them and not to a site.
+    if (
+        parts is None
+        or any(one.isspace() or not one.isprintable() for one in url)
+        or parts.scheme not in _PORTS
+        or not host
+    ):
         raise ToolProblem(
             "bad_request", f"not an address of a web page: {url[:200]}", "Give one with http:// or https://"
         )

@@ -48,19 +48,19 @@ class Fetcher:
         limits = httpx.Limits(max_connections=8, max_keepalive_connections=0)  # kept ones would skip the look-up
         self._transport = httpx.AsyncHTTPTransport(limits=limits, trust_env=False)
 
-    async def get(self, url: str) -> Fetched:
-        """Raises ToolProblem."""
+    async def get(self, url: str, *, of: str = "") -> Fetched:
+        """`of`: the page that names it, as its style sheet. Raises ToolProblem."""
         try:
             async with asyncio.timeout(_WHOLE_S):
-                return await self._followed(url)
+                return await self._followed(url, of or url)
         except TimeoutError:
             raise ToolProblem("timeout", f"{url[:200]} took longer than {_WHOLE_S:.0f} s") from None
 
     async def close(self) -> None:
         await self._transport.aclose()
 
-    async def _followed(self, url: str) -> Fetched:
-        host, port, _ = target(url)
+    async def _followed(self, url: str, first: str) -> Fetched:
+        host, port, _ = target(first)
         # What may be private is a first address alone: a public page must not lead there, nor one of it to another.
         allowed = self._allowed & {f"{host}:{port}"}
         for _ in range(_MOST_REDIRECTS + 1):
@@ -78,10 +78,11 @@ class Fetcher:
         address = chosen(host, port, await _looked_up(host, port), allowed)
         try:
             where = httpx.URL(url)
+            sent = where.copy_with(host=address, port=port, fragment=None)
         except httpx.InvalidURL as error:
             raise ToolProblem("bad_request", f"not an address of a web page: {error}") from None
         request = httpx.Request(
-            "GET", where.copy_with(host=address, port=port, fragment=None),
+            "GET", sent,
             headers={
                 "host": where.netloc.decode("ascii"), "accept": _ACCEPT, "user-agent": _AGENT,
                 "accept-encoding": "gzip, deflate", "accept-language": "en, *;q=0.5",
@@ -101,7 +102,7 @@ class Fetcher:
 
 def _next(url: str, location: str) -> str:
     try:
-        return urljoin(url, location)
+        return urljoin(url, location.strip()).replace(" ", "%20")
     except ValueError:
         raise ToolProblem("unavailable", f"it redirects to what is no address: {location[:200]}") from None
 

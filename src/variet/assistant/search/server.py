@@ -102,15 +102,15 @@ class Search:
         """In a thread: a large page takes a second, and others wait for theirs. Raises ToolProblem."""
         try:
             links = await asyncio.to_thread(linked_sheets, came.text, came.url)
-            sheets = await asyncio.gather(*map(self._sheet, links[:_MOST_SHEETS]))
+            sheets = await asyncio.gather(*(self._sheet(link, came.url) for link in links[:_MOST_SHEETS]))
             return await asyncio.to_thread(readable, came.text, came.url, tuple(sheets))
         except RecursionError:
             raise ToolProblem("unsupported_type", "its styles are nested without end: it cannot be cleaned") from None
 
-    async def _sheet(self, url: str) -> str:
+    async def _sheet(self, url: str, page: str) -> str:
         """Empty where it is not to be had: its page is read as a browser would show it then."""
         try:
-            return (await self._fetcher.get(url)).text
+            return (await self._fetcher.get(url, of=page)).text
         except ToolProblem:
             return ""
 

@@ -45,15 +45,23 @@ def folded(messages: list[Event]) -> list[Event]:
         first = messages[0]
         texts = [text_of(one.get("content")) for one in messages[:leading]]
         out.append(first if leading == 1 else {**first, "content": "\n\n".join(text for text in texts if text)})
+    waiting: list[str] = []  # of reminders, until the results of a call are all there
     for one in messages[leading:]:
-        if one.get("role") not in _SYSTEM:
+        role = one.get("role")
+        if role in _SYSTEM:
+            waiting.append(reminded(text_of(one.get("content"))))
+            if out and out[-1].get("role") == "user":
+                out[-1] = {**out[-1], "content": _joined(out[-1].get("content"), waiting.pop())}
+        elif role == "tool" or not waiting:
             out.append(one)
-            continue
-        reminder = reminded(text_of(one.get("content")))
-        if out and out[-1].get("role") == "user":
-            out[-1] = {**out[-1], "content": _joined(out[-1].get("content"), reminder)}
+        elif role == "user":
+            out.append({**one, "content": _before("\n\n".join(waiting), one.get("content"))})
+            waiting.clear()
         else:
-            out.append({"role": "user", "content": reminder})
+            out += [{"role": "user", "content": "\n\n".join(waiting)}, one]
+            waiting.clear()
+    if waiting:
+        out.append({"role": "user", "content": "\n\n".join(waiting)})
     return out
 
 
@@ -66,6 +74,12 @@ def _joined(content: Any, text: str) -> Any:
     if isinstance(content, list):
         return [*content, {"type": "text", "text": text}]
     return f"{content}\n\n{text}" if content else text
+
+
+def _before(text: str, content: Any) -> Any:
+    if isinstance(content, list):
+        return [{"type": "text", "text": text}, *content]
+    return f"{text}\n\n{content}" if content else text
 
 
 def text_of(content: Any) -> str:
