@@ -208,3 +208,17 @@ async def test_what_was_typed_ahead_of_one_prompts_question_answers_nothing(tmp_
         await shown.until("Well then.")
         await asyncio.wait_for(shown.process.wait(), 10)
     assert not unchanged(work)
+
+
+async def test_a_line_that_ends_without_enter_approves_nothing(tmp_path: Path, work: Path) -> None:
+    async with (
+        scripted(tmp_path, [EDIT, DONE]) as server,
+        terminal(work, "code", "fix add", VARIET_ENGINE_URL=server.url) as shown,
+    ):
+        await shown.until(QUESTION)
+        shown.type("y\x04")
+        await asyncio.sleep(0.3)  # past the time in which more would be taken for a paste
+        shown.type("\x04")
+        await shown.until("Well then.")
+        await asyncio.wait_for(shown.process.wait(), 10)
+    assert unchanged(work)

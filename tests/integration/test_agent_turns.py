@@ -198,6 +198,23 @@ async def test_many_files_are_undone_by_few_processes(
     assert not (work / "made").exists() and (work / "f001").read_text() == "a person's\n"
 
 
+async def test_a_folder_that_became_a_link_comes_back_with_all_that_it_held(tmp_path: Path, work: Path) -> None:
+    for name in ("a/x", "a/y", "b/z"):
+        (work / name).parent.mkdir(exist_ok=True)
+        (work / name).write_text(f"{name}\n")
+    kept = Checkpoints(Workspace(work), tmp_path / "steps.json")
+    await kept.open()
+    step = await kept.before("c1", "t1", "link")
+    for name in ("x", "y"):
+        (work / "a" / name).unlink()
+    (work / "a").rmdir()
+    (work / "a").symlink_to("b")
+    await kept.after(step)
+    undone = await kept.undo(kept.steps)
+    assert not undone.left and not (work / "a").is_symlink()
+    assert (work / "a" / "x").read_text() == "a/x\n" and (work / "b" / "z").read_text() == "b/z\n"
+
+
 async def test_looking_walks_through_no_folder(tmp_path: Path, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def walked(*_: Any, **__: Any) -> Any:
         raise AssertionError("a command that only looks needs no walk")

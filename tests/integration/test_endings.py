@@ -163,3 +163,13 @@ def test_a_keeper_of_nobody_starts_nothing(tmp_path: Path) -> None:
 def test_input_and_output_go_through_a_keeper() -> None:
     done = subprocess.run(processes.behind_keeper(["cat"]), input=b"hello", capture_output=True, check=True)
     assert done.stdout == b"hello"
+
+
+def test_a_pipe_whose_reader_has_enough_ends() -> None:
+    """Python ignores SIGPIPE; what it starts must not."""
+    words = processes.behind_keeper(
+        ["bash", "-c", "yes | head -1; echo ${PIPESTATUS[@]}; grep SigIgn /proc/self/status"]
+    )
+    done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=True)
+    lines = done.stdout.splitlines()
+    assert lines[:2] == ["y", "141 0"] and not int(lines[2].split()[1], 16) & (1 << 12)

@@ -62,6 +62,15 @@ def test_what_is_not_known_to_be_harmless_is_not(text: str) -> None:
     assert not shell.harmless(shell.parse(text))
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["git log -L -- --output=o12", "rg -e -- --pre=./p.sh t", "rg -g -- --pre=x t", "rg --regexp -- --pre=x t",
+     "sort -k -- -o out a", "head -n -- a"],
+)  # fmt: skip
+def test_two_dashes_that_are_a_value_end_no_options(text: str) -> None:
+    assert not shell.harmless(shell.parse(text))
+
+
 @pytest.mark.parametrize("text", [">a >/dev/null cat b", "cat b >/dev/null >a", "2>a 2>&1 ls", "ls >&1 >a"])
 def test_every_redirect_of_a_command_counts(text: str) -> None:
     assert not shell.harmless(shell.parse(text)) and not shell.parse(text).clear

@@ -193,9 +193,11 @@ class Checkpoints:
         modes = {path: mode for step in reversed(steps) for path, mode in step.modes.items()}
         restored: list[str] = []
         # What is to go goes first: a folder may stand where a file is to be.
-        order = sorted(wanted, key=lambda path: (wanted[path][0] is not None, path))
-        for at in range(0, len(order), _BATCH):
-            batch = order[at : at + _BATCH]
+        # Batches of their own, too: a link that goes may have led the others away.
+        going = sorted(path for path, (old, _) in wanted.items() if old is None)
+        coming = sorted(path for path, (old, _) in wanted.items() if old is not None)
+        batches = [some[at : at + _BATCH] for some in (going, coming) for at in range(0, len(some), _BATCH)]
+        for batch in batches:
             now = await self._now([root / path for path in batch if not self._led_away(path)])
             blobs = await self._blobs(entry for path in batch if (entry := wanted[path][0]) is not None)
             for path in batch:

@@ -284,9 +284,11 @@ class _Options:
     values: str = ""
 
     def allow(self, words: Sequence[str]) -> bool:
+        before = ""
         for word in words:
-            if word == "--":
-                return True
+            if word == "--":  # of an option that wants a value it would be that, and options would go on
+                return not self._wants_value(before)
+            before = word
             if word.startswith("--"):
                 if word.partition("=")[0] not in self.long:
                     return False
@@ -296,6 +298,12 @@ class _Options:
 
     def operands(self, words: Sequence[str]) -> list[str]:
         return [word for word in words if not word.startswith("-")]
+
+    def _wants_value(self, word: str) -> bool:
+        """Whether the next word may be the value of this one."""
+        if word.startswith("--"):
+            return "=" not in word
+        return len(word) > 1 and word.startswith("-") and word[-1] in self.values
 
     def _bundle(self, letters: str) -> bool:
         for one in letters:

@@ -92,7 +92,7 @@ def asked_line(prompt: str) -> str:
     while True:
         click.echo(prompt, nl=False, err=True)
         line = sys.stdin.readline()
-        if not line:
+        if not line.endswith("\n"):  # its end was not Enter
             raise EOFError
         if not _more_came():
             return line.rstrip("\r\n")
