@@ -365,6 +365,34 @@ async def test_a_virtual_environment_is_not_changed_by_commands(places: Sandbox,
 
 
 @alone
+@pytest.mark.parametrize("kind", ["link", "file", "link to a link"])
+async def test_what_a_git_leads_to_is_kept_like_a_git(places: Sandbox, shell: Run, kind: str) -> None:
+    """The person's next `git status` would obey it."""
+    root = places.root
+    (root / ".git").rename(root / "real")
+    if kind == "file":
+        (root / ".git").write_text("gitdir: ./real\n")
+    elif kind == "link":
+        (root / ".git").symlink_to("real")
+    else:
+        (root / "other").symlink_to("real")
+        (root / ".git").symlink_to("other")
+    before = (root / "real" / "config").read_bytes()
+    for command in ("git config -f real/config core.fsmonitor ./evil", "echo x > real/hooks/post-merge",
+                    "rm -f .git; mkdir -p evil; ln -s evil .git", "echo 'gitdir: ./evil' > .git"):  # fmt: skip
+        await shell(command)
+    assert (root / "real" / "config").read_bytes() == before and not (root / "real" / "hooks" / "post-merge").exists()
+    assert (root / ".git" / "config").exists() if kind != "file" else (root / ".git").read_text() == "gitdir: ./real\n"
+
+
+@alone
+async def test_a_link_that_a_command_made_to_a_repository_is_set_aside(places: Sandbox, shell: Run) -> None:
+    shutil.rmtree(places.root / ".git")
+    done = await shell("mkdir evil && git init -q --bare evil && ln -s evil .git")
+    assert "was made by this command" in done.content and not (places.root / ".git").is_symlink()
+
+
+@alone
 async def test_what_only_looks_takes_no_program_of_the_workspace(places: Sandbox) -> None:
     programs = places.root / ".venv" / "bin"
     programs.mkdir(parents=True)

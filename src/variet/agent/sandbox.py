@@ -145,6 +145,8 @@ def command_line(
         words += ["--ro-bind-try", str(path), str(path)]
     words += ["--bind" if survey else "--ro-bind", str(root), str(root)]
     for path in survey.repositories if survey else ():
+        if path.is_symlink():  # what it leads to stands in the survey, too; the link itself is compared afterwards
+            continue
         own = git and path == root / ".git" and path.is_dir()
         words += ["--bind" if own else "--ro-bind", str(path), str(path)]
         for name in _OBEYED_IN_GIT if own else ():

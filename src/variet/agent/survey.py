@@ -49,11 +49,15 @@ def survey(root: Path, refused: Callable[[str], bool] | None = None) -> Survey:
                 path = Path(folder, name)
                 with contextlib.suppress(OSError):
                     found = path.lstat()
-                    if stat.S_ISLNK(found.st_mode):
+                    if name != ".git":
+                        if not stat.S_ISLNK(found.st_mode):
+                            guarded[path] = (found.st_dev, found.st_ino)
                         continue
-                    (repositories if name == ".git" else guarded)[path] = (found.st_dev, found.st_ino)
-                    if name == ".git":
-                        settings.update(_settings(path))
+                    # A link, or a file that names a folder, counts with what it leads to: git obeys that.
+                    for git in (path, *_led_to(path, root)):
+                        known = git.lstat()
+                        repositories[git] = (known.st_dev, known.st_ino)
+                        settings.update(_settings(git))
         if refused is not None:
             whole = _kept_of(root, folder, folders, names, refused, kept)
             folders[:] = [one for one in folders if one not in whole]
@@ -81,9 +85,24 @@ def _obeyed(name: str) -> bool:
     return name.lower() in GUARDED or name.lower() in GUARDED_FILES
 
 
+def _led_to(git: Path, root: Path) -> list[Path]:
+    """Folders within the workspace that a `.git` leads to: as a link, by `gitdir:` in a file, by `commondir` there."""
+    found: list[Path] = []
+    if git.is_symlink():
+        found.append(git.resolve())
+    elif git.is_file():
+        named = _bytes(git)[2:].decode(errors="replace").strip()
+        if named.startswith("gitdir:"):
+            found.append((git.parent / named.removeprefix("gitdir:").strip()).resolve())
+    for folder in list(found):
+        with contextlib.suppress(OSError):
+            found.append((folder / (folder / "commondir").read_text(errors="replace").strip()).resolve())
+    return [one for one in dict.fromkeys(found) if one.is_dir() and root in one.parents]
+
+
 def _settings(git: Path) -> Iterator[tuple[Path, bytes]]:
     """What git obeys of a repository, but its objects and references."""
-    if git.is_file():
+    if git.is_symlink() or git.is_file():
         yield git, _bytes(git)
         return
     single = ["config", "config.worktree", "commondir", "gitdir", "info/attributes", "objects/info/alternates"]
@@ -147,7 +166,7 @@ def set_aside(root: Path, before: Survey, after: Survey) -> list[str]:
     known = {*before.repositories.values(), *before.guarded.values()}
     lines = []
     for path, identity in {**after.repositories, **after.guarded}.items():
-        if identity in known:
+        if identity in known or path in before.settings:  # the latter was put back
             continue
         shown = path.relative_to(root)
         if path.name == ".git":
