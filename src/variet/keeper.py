@@ -1,9 +1,10 @@
-"""`python -I -S keeper.py PARENT WORD...` runs a command; once that or PARENT ended, it ends all that was started.
+"""`python -I -S keeper.py PARENT WORD...` runs a command. When the command or PARENT ends, every process that the
+command started is ended.
 
-A program of its own, of the standard library alone: it stands between Variet and a command without a sandbox, so that
-nothing lives on when Variet is killed. On Linux it inherits whatever its command left behind (PR_SET_CHILD_SUBREAPER),
-what called setsid, too; elsewhere it ends the command's process group. It ends when PARENT does, by SIGTERM or SIGHUP.
-Its exit code is the command's, or 128 and the signal that ended it.
+A program of its own, of the standard library alone. It stands between Variet and a command without a sandbox, so that
+nothing lives on when Variet is killed. On Linux the keeper becomes the parent of each process that the command leaves
+behind (PR_SET_CHILD_SUBREAPER), even after setsid. Elsewhere it ends the command's process group. SIGTERM and SIGHUP
+end the keeper in the same order. Its exit code is the command's, or 128 plus the number of the signal that ended it.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ import time
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 _LINUX = sys.platform.startswith("linux")
 _ENDS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-_WATCH_S = 0.5  # where the system tells nobody that a parent ended
+_WATCH_S = 0.5  # between two looks at the parent: no system but Linux sends a signal when it ends
+_POLL_S = 0.02  # between two looks for a signal, on systems without sigtimedwait: macOS
 _PATIENCE_S = 1.5  # for a command that was asked to end
-_MOST_S = 5.0  # of killing: what belongs to another user cannot be
+_MOST_S = 5.0  # for killing: a process of another user cannot be killed
 
 
 def main(parent: int, words: list[str]) -> int:
@@ -34,12 +36,13 @@ def main(parent: int, words: list[str]) -> int:
     child = os.fork()
     if child == 0:
         _run(words)
-    code = _wait(child, parent)
-    asked = code is None
-    if asked:
-        _tell_all(child, signal.SIGTERM)
-        code = _ended_within(child, _PATIENCE_S)
-    _end_rest(child)
+    try:
+        code = _wait(child, parent)
+        if code is None:
+            _signal_all(child, signal.SIGTERM)
+            code = _ended_within(child, _PATIENCE_S)
+    finally:
+        _end_rest(child)
     return 128 + int(signal.SIGTERM) if code is None else code
 
 
@@ -47,7 +50,7 @@ def _run(words: list[str]) -> None:
     try:
         os.setpgid(0, 0)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {*_ENDS, signal.SIGCHLD})
-        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and what is ignored is inherited
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores both, and a child inherits that
             signal.signal(number, signal.SIG_DFL)
         os.execvp(words[0], words)
     except OSError as error:
@@ -56,27 +59,37 @@ def _run(words: list[str]) -> None:
 
 
 def _wait(child: int, parent: int) -> int | None:
-    """The command's exit code; None where it is to end."""
+    """The command's exit code; None where the command has to be ended."""
     while True:
-        found = signal.sigtimedwait({*_ENDS, signal.SIGCHLD}, _WATCH_S)
+        found = _next_signal({*_ENDS, signal.SIGCHLD}, _WATCH_S)
         code = _reaped(child)
         if code is not None:
             return code
-        if os.getppid() != parent or (found is not None and found.si_signo != signal.SIGCHLD):
+        if os.getppid() != parent or found in _ENDS:
             return None
+
+
+def _next_signal(numbers: set[signal.Signals], limit_s: float) -> int | None:
+    """A blocked signal that came, or None: after `limit_s`, or sooner."""
+    if hasattr(signal, "sigtimedwait"):
+        found = signal.sigtimedwait(numbers, limit_s)
+        return found and found.si_signo
+    time.sleep(_POLL_S)
+    pending = signal.sigpending() & numbers
+    return signal.sigwait(pending) if pending else None
 
 
 def _ended_within(child: int, limit_s: float) -> int | None:
     deadline = time.monotonic() + limit_s
     code = _reaped(child)
     while code is None and time.monotonic() < deadline:
-        signal.sigtimedwait({signal.SIGCHLD}, 0.1)
+        _next_signal({signal.SIGCHLD}, 0.1)
         code = _reaped(child)
     return code
 
 
 def _reaped(child: int) -> int | None:
-    """Takes in whatever ended; the command's exit code if it is among them."""
+    """Reaps every process that ended. The command's exit code if the command is among them."""
     code = None
     with contextlib.suppress(ChildProcessError):
         while True:
@@ -89,8 +102,8 @@ def _reaped(child: int) -> int | None:
     return code
 
 
-def _tell_all(child: int, number: signal.Signals) -> bool:
-    """Whether anything was there to be told."""
+def _signal_all(child: int, number: signal.Signals) -> bool:
+    """Whether there was a process to send the signal to."""
     if not _LINUX:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child, number)
@@ -105,7 +118,7 @@ def _tell_all(child: int, number: signal.Signals) -> bool:
 
 def _end_rest(child: int) -> None:
     deadline = time.monotonic() + _MOST_S
-    while _tell_all(child, signal.SIGKILL) and time.monotonic() < deadline:
+    while _signal_all(child, signal.SIGKILL) and time.monotonic() < deadline:
         time.sleep(0.01)
         _reaped(child)
 

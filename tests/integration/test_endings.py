@@ -52,24 +52,27 @@ async def until(condition: Callable[[], bool], limit_s: float = 15.0) -> bool:
     return False
 
 
-# Three kinds of what a command starts: itself, in the background, and out of its process group.
+# Three processes: the command itself, one in the background, one outside the command's process group.
 def command(mark: str) -> str:
     return f"sleep {mark} & setsid nohup sleep {mark} >/dev/null 2>&1 & sleep {mark}"
 
 
 @pytest.mark.parametrize("number", ENDS)
-async def test_a_command_ends_with_its_conversation(
-    tmp_path: Path, work: Path, bare_path: str, number: signal.Signals
+@pytest.mark.parametrize("words", [(), ("wait",)], ids=["conversation", "prompt"])
+async def test_a_command_ends_with_its_agent(
+    tmp_path: Path, work: Path, bare_path: str, words: tuple[str, ...], number: signal.Signals
 ) -> None:
-    mark = f"3{os.getpid()}{int(number)}"
+    """A conversation and a single prompt alike."""
+    mark = f"{3 + len(words)}{os.getpid()}{int(number)}"
     call = {"calls": [{"name": "shell", "arguments": {"command": command(mark)}}]}
     async with (
         scripted(tmp_path, [call]) as server,
-        terminal(work, "code", VARIET_ENGINE_URL=server.url, PATH=bare_path) as shown,
+        terminal(work, "code", *words, VARIET_ENGINE_URL=server.url, PATH=bare_path) as shown,
     ):
-        await shown.ready()
-        shown.type("wait\r")
-        await shown.shows("or say what instead ›")
+        if not words:
+            await shown.ready()
+            shown.type("wait\r")
+        await shown.until("or say what instead ›")
         shown.type("y\r")
         assert await until(lambda: len(sleepers(mark)) == 3)
         os.kill(shown.process.pid, number)
@@ -81,28 +84,10 @@ async def test_a_command_ends_with_its_conversation(
 
 
 @pytest.mark.parametrize("number", ENDS)
-async def test_a_command_ends_with_one_prompt(
-    tmp_path: Path, work: Path, bare_path: str, number: signal.Signals
-) -> None:
-    mark = f"4{os.getpid()}{int(number)}"
-    call = {"calls": [{"name": "shell", "arguments": {"command": command(mark)}}]}
-    async with (
-        scripted(tmp_path, [call]) as server,
-        terminal(work, "code", "wait", VARIET_ENGINE_URL=server.url, PATH=bare_path) as shown,
-    ):
-        await shown.until("or say what instead ›")
-        shown.type("y\n")
-        assert await until(lambda: len(sleepers(mark)) == 3)
-        os.kill(shown.process.pid, number)
-        await asyncio.wait_for(shown.process.wait(), 20)
-        assert await until(lambda: not sleepers(mark)), sleepers(mark)
-
-
-@pytest.mark.parametrize("number", ENDS)
 async def test_commands_and_servers_end_with_an_editors_agent(
     tmp_path: Path, work: Path, bare_path: str, number: signal.Signals
 ) -> None:
-    """The server is one that heeds neither the end of its input nor SIGTERM, and starts another program."""
+    """The server ignores the end of its input and SIGTERM, and it starts another program."""
     mark, deaf = f"5{os.getpid()}{int(number)}", tmp_path / "deaf.sh"
     deaf.write_text(f"trap '' TERM HUP\nsetsid sleep {mark} &\nwhile :; do sleep {mark}; done\n")
     call = {"calls": [{"name": "shell", "arguments": {"command": f"sleep {mark}"}}]}
@@ -145,6 +130,36 @@ async def test_commands_and_servers_end_with_an_editors_agent(
 @pytest.mark.parametrize(("script", "code"), [("exit 3", 3), ("kill -9 $$", 137), ("true", 0)])
 def test_a_keeper_ends_as_its_command_does(script: str, code: int) -> None:
     assert subprocess.run(processes.behind_keeper(["sh", "-c", script]), check=False).returncode == code
+
+
+# A system without sigtimedwait and without Linux' subreapers, as far as Python shows: macOS.
+ELSEWHERE = """
+import runpy, signal, sys
+del signal.sigtimedwait
+sys.platform = "darwin"
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(("script", "code"), [("exit 3", 3), ("kill -9 $$", 137), ("sleep 0.2", 0)])
+def test_a_keeper_works_on_other_systems(script: str, code: int) -> None:
+    mark = f"7{os.getpid()}"
+    words = processes.behind_keeper(["sh", "-c", f"sleep {mark} & {script}"])
+    words[3:3] = ["-c", ELSEWHERE]
+    assert subprocess.run(words, check=False, timeout=20).returncode == code
+    assert not sleepers(mark)
+
+
+async def test_a_keeper_of_another_system_ends_its_command_when_it_is_asked_to() -> None:
+    mark = f"8{os.getpid()}"
+    words = processes.behind_keeper(["sh", "-c", f"sleep {mark} & sleep {mark}"])
+    words[3:3] = ["-c", ELSEWHERE]
+    process = await asyncio.create_subprocess_exec(*words)
+    assert await until(lambda: len(sleepers(mark)) == 2)
+    process.terminate()
+    assert await asyncio.wait_for(process.wait(), 20) == 128 + signal.SIGTERM
+    assert await until(lambda: not sleepers(mark))
 
 
 def test_a_keeper_leaves_nothing_of_a_command_that_ended() -> None:
