@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from variet.policy import assistant, shell
+from variet.policy import assistant, refusals, shell
 from variet.policy.action import Action, Facts, Rule, Sink, Verdict
 
 
@@ -139,7 +139,7 @@ def _hit_command(rule: Rule, sink: Sink, *, every: bool) -> bool:
     if parsed is None:
         return not every
     if not every:
-        return shell.mentions(parsed, words)
+        return refusals.may_run(parsed.text, words) if parsed.bash else refusals.may_name(parsed.text, words)
     begins = [command[: len(words)] == words for command in parsed.commands]
     looks = [sink.inside and shell.harmless(replace(parsed, commands=(one,))) for one in parsed.commands]
     return parsed.clear and bool(begins) and all(a or b for a, b in zip(begins, looks, strict=True))

@@ -3,7 +3,7 @@
 Whatever is not plainly understood counts as not clear: expansions, substitutions, files written to, functions,
 here-documents, comments, characters that people do not see, an error of the parser, a line that a second, plainer
 reading takes apart in another way. What only looks is known by name and by each of its options. A property test holds
-the words against bash's own. Source of the node names: the grammar tree-sitter-bash 0.25.
+the words against bash's own.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
 
+from variet.policy.grammar import MOST_CHARS, text_of, tree
 from variet.policy.plain_words import plain_commands
 
 if TYPE_CHECKING:
-    from tree_sitter import Node, Parser
+    from tree_sitter import Node
 
 _PLAIN = frozenset({"program", "list", "pipeline", "command", "redirected_statement", "command_name"})
 _SIGNS = frozenset({"&&", "||", ";", "|", "\n"})
@@ -28,54 +28,35 @@ _RESERVED = frozenset(
     {"if", "then", "else", "elif", "fi", "case", "esac", "for", "select", "while", "until", "do", "done", "in",
      "function", "time", "{", "}", "!", "[[", "]]", "coproc"}
 )  # fmt: skip
-_MOST = 20_000  # characters of a line that is parsed
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
     """`commands`: the words of each simple command. `clear`: they are all that happens, words being what they seem, but
-    for names of files that `globs` stand for. `why`: what is not clear. `anywhere`: the words of every command in it,
-    those within substitutions, loops and functions, too; None for a word that cannot be known before it runs. No
-    commands at all (None): the text was not parsed."""
+    for names of files that `globs` stand for. `why`: what is not clear. `bash`: the language; PowerShell is not."""
 
     text: str
     commands: tuple[tuple[str, ...], ...]
     clear: bool
     why: str = ""
     globs: bool = False
-    anywhere: tuple[tuple[str | None, ...], ...] | None = None
+    bash: bool = True
 
 
 def parse(text: str) -> Parsed:
     """A line or script of bash."""
-    if len(text) > _MOST:
+    if len(text) > MOST_CHARS:
         return Parsed(text, (), False, "it is too long to be looked through")
     if any(not (one.isprintable() and (one == " " or not one.isspace())) and one not in "\n\t" for one in text):
         return Parsed(text, (), False, "it has characters that nobody sees")
-    root = _tree(text)
-    commands: list[tuple[str, ...]] = []
-    if root.has_error:
+    root = tree(text)
+    if root is None:
         return Parsed(text, (), False, "it cannot be parsed")
+    commands: list[tuple[str, ...]] = []
     why = _walk(root, commands)
     if not why and plain_commands(text) != commands:
         why = "it can be read in two ways"
-    anywhere = _anywhere(root)
-    if "\\\n" in text:  # bash takes that away, but in single quotes: both readings count
-        joined = _tree(text.replace("\\\n", ""))
-        anywhere = (*anywhere, *_anywhere(joined)) if not joined.has_error else ()
-    return Parsed(text, tuple(commands), not why, why, _globs(root), anywhere or None)
-
-
-def _tree(text: str) -> Node:
-    return _parser().parse(text.encode(errors="replace")).root_node
-
-
-@cache
-def _parser() -> Parser:
-    import tree_sitter_bash
-    from tree_sitter import Language, Parser
-
-    return Parser(Language(tree_sitter_bash.language()))
+    return Parsed(text, tuple(commands), not why, why, _globs(root))
 
 
 def _walk(node: Node, commands: list[tuple[str, ...]]) -> str:
@@ -103,7 +84,7 @@ def _command(node: Node, commands: list[tuple[str, ...]]) -> str:
         word = _word(inner)
         if word is None:
             why = why or f"it has {_named(inner.type)}"
-            word = _text(inner)
+            word = text_of(inner)
         words.append(word)
     if words and (words[0] in _RESERVED or words[0].startswith("%")):  # `%1` is a job
         why = why or f"it has bash's own word {words[0]!r} where a command stands"
@@ -113,7 +94,7 @@ def _command(node: Node, commands: list[tuple[str, ...]]) -> str:
 
 
 def _word(node: Node) -> str | None:
-    text = _text(node)
+    text = text_of(node)
     if node.type in ("word", "number"):
         return None if _SPECIAL & set(text) else text
     if node.type == "raw_string":
@@ -126,51 +107,20 @@ def _word(node: Node) -> str | None:
     return None
 
 
-def _anywhere(node: Node) -> tuple[tuple[str | None, ...], ...]:
-    found: list[tuple[str | None, ...]] = []
-    if node.type in ("command", "declaration_command", "unset_command", "test_command"):
-        skipped = ("file_redirect", "herestring_redirect", "heredoc_redirect", "variable_assignment")
-        words = [_expected(child) for child in node.children if child.type not in skipped]
-        found.append(tuple(words))
-    for child in node.children:
-        found += _anywhere(child)
-    return tuple(found)
-
-
-def _expected(node: Node) -> str | None:
-    """The word that bash makes of it, quotes and backslashes taken off; None where only running tells."""
-    text = _text(node)
-    if node.type in ("word", "number"):
-        return None if set(text) & (_GLOB | set("$`{}~!")) else re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL)
-    if node.type == "raw_string":
-        return text[1:-1]
-    if node.type == "string":
-        plain = all(child.type in ('"', "string_content") for child in node.children)
-        return re.sub(r'\\([$`"\\])', r"\1", text[1:-1]) if plain and "`" not in text else None
-    if node.type in ("concatenation", "command_name"):
-        parts = [_expected(child) for child in node.children]
-        return None if None in parts else "".join(part or "" for part in parts)
-    return None if node.is_named else text
-
-
 def _globs(node: Node) -> bool:
     if node.type == "word":
-        return bool(_GLOB & set(_text(node)))
+        return bool(_GLOB & set(text_of(node)))
     return any(_globs(child) for child in node.children)
 
 
 def _redirect(node: Node) -> str:
     """Only `> /dev/null` and the like, and descriptors onto each other: an operator with exactly one word behind it."""
-    words = [_text(child) for child in node.children if child.type != "file_descriptor"]
+    words = [text_of(child) for child in node.children if child.type != "file_descriptor"]
     if len(words) == 2 and words[0] in (">", ">>", "&>", "&>>", "<", ">|") and words[1] == "/dev/null":
         return ""
     if len(words) == 2 and words[0] == ">&" and words[1] in ("1", "2"):
         return ""
     return "it reads from a file" if words and words[0].startswith("<") else "it writes to a file"
-
-
-def _text(node: Node) -> str:
-    return (node.text or b"").decode(errors="replace")
 
 
 def _named(kind: str) -> str:
@@ -211,67 +161,6 @@ def paths_of(parsed: Parsed) -> tuple[str, ...]:
     """Words that may be paths, and what stands behind a `=` in one: an option may be a file's name."""
     words = [word for command in parsed.commands for word in command[1:]]
     return tuple(part for word in words for part in (word, word.partition("=")[2]) if part)
-
-
-# Commands that run what stands behind them, and those that read a script from a word of theirs.
-_RUNNERS = frozenset(
-    {"env", "sudo", "doas", "nohup", "nice", "ionice", "timeout", "time", "command", "builtin", "exec", "xargs",
-     "stdbuf", "setsid", "watch", "parallel", "chroot", "unshare", "bwrap", "strace", "ltrace", "flock", "script",
-     "find", "busybox", "chrt", "taskset", "coproc", "trap", "then", "do", "else", "!", "{", "("}
-)  # fmt: skip
-_SHELLS = frozenset({"sh", "bash", "dash", "zsh", "ksh", "ash", "fish", "eval", "source", ".", "su"})
-_TOKEN = re.compile(r"[^\s;|&()<>{},'\"`$\\]+")
-
-
-def mentions(parsed: Parsed, words: Sequence[str], depth: int = 3) -> bool:
-    """Whether it runs this command, or may: for refusals. A word that cannot be known counts as any word. What is no
-    bash, or cannot be parsed, is looked through for the words one after the other."""
-    if not words:
-        return True
-    if parsed.anywhere is None:
-        tokens: list[str | None] = [*_TOKEN.findall(parsed.text)]
-        return any(_begins(tokens[at:], words) for at in range(len(tokens)))
-    return any(_runs(command, words, depth) for command in parsed.anywhere)
-
-
-def _runs(command: tuple[str | None, ...], words: Sequence[str], depth: int) -> bool:
-    if _begins(command, words):
-        return True
-    name = (command[0] or "").rpartition("/")[2] if command else ""
-    if name in _RUNNERS and any(_runs(command[at:], words, depth) for at in range(1, len(command))):
-        return True
-    if name not in _SHELLS:
-        return False
-    if depth == 0 or (None in command[1:] and (name == "eval" or "-c" in command)):
-        return True
-    return any(mentions(parse(word), words, depth - 1) for word in command[1:] if word)
-
-
-def _begins(command: Sequence[str | None], words: Sequence[str]) -> bool:
-    """Whether a command is the one that `words` name, by its program's name, whatever options stand between. Options
-    among `words` may stand anywhere in it."""
-    if not command:
-        return False
-    name = command[0] if command[0] is None or "/" in words[0] else command[0].rpartition("/")[2]
-    options = [word for word in words[1:] if word.startswith("-")]
-    if name is not None and name != words[0]:
-        return False
-    if not all(any(word is None or word.partition("=")[0] == option for word in command[1:]) for option in options):
-        return False
-    return _follow(command[1:], [word for word in words[1:] if not word.startswith("-")])
-
-
-def _follow(rest: Sequence[str | None], words: Sequence[str]) -> bool:
-    """Whether these operands come first. An option may have a value behind it, or not: both readings count."""
-    if not words:
-        return True
-    for at, word in enumerate(rest):
-        if (word is None or word == words[0]) and _follow(rest[at + 1 :], words[1:]):
-            return True
-        is_value = at > 0 and (rest[at - 1] or "-").startswith("-")
-        if word is not None and not word.startswith("-") and not is_value:
-            return False
-    return False
 
 
 @dataclass(frozen=True, slots=True)

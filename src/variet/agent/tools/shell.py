@@ -131,7 +131,7 @@ class Shell:
         if self._of_jobs(args.command):
             return Sink("think")
         if os.name == "nt":
-            command = reading.Parsed(args.command, (), False, "PowerShell is not looked through")
+            command = reading.Parsed(args.command, (), False, "PowerShell is not looked through", bash=False)
         else:
             command = reading.parse(args.command)
         inside = all(workspace.inside(workspace.resolve(word)) for word in reading.paths_of(command) if word)
