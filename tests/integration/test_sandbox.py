@@ -306,7 +306,7 @@ async def test_no_hook_of_a_repository_runs_where_git_may_write(places: Sandbox,
         ({"core.sshCommand": "touch .git/ran"}, "git fetch"), ({"diff.x.textconv": "touch .git/ran"}, "git add -A"),
         ({"core.alternateRefsCommand": "touch .git/ran"}, "git fetch"), ({"gc.recentObjectsHook": "x"}, "git add -A"),
         ({"submodule.x.update": "!touch .git/ran"}, "git checkout -q ."), ({"remote.o.uploadpack": "x"}, "git fetch o"),
-        ({"extensions.worktreeConfig": "true"}, "git add -A"), ({"a.setting.of.tomorrow": "x"}, "git add -A"),
+        ({"a.setting.of.tomorrow": "x"}, "git add -A"),
     ],
 )  # fmt: skip
 async def test_where_settings_may_run_a_program_git_writes_nothing(
@@ -320,10 +320,53 @@ async def test_where_settings_may_run_a_program_git_writes_nothing(
 
 
 @alone
+@pytest.mark.parametrize("kind", ["link", "file"])
+async def test_where_git_leads_elsewhere_git_writes_nothing(places: Sandbox, shell: Run, kind: str) -> None:
+    """Its settings are those of another folder, which may run a program."""
+    (places.root / ".git").rename(places.root / "other")
+    if kind == "link":
+        (places.root / ".git").symlink_to("other")
+    else:
+        (places.root / ".git").write_text("gitdir: other\n")
+    done = await shell("git add -A")
+    assert done.failed and "leads to another folder" in done.content, done.content
+    assert not (places.root / "other" / "index").exists()
+
+
+@alone
 async def test_a_filter_that_attributes_name_lets_git_write_nothing(places: Sandbox, shell: Run) -> None:
     """Without the filter something else would be committed than the person means."""
     (places.root / ".gitattributes").write_text("*.bin filter=lfs\n")
     assert (await shell("git add -A")).failed and not (places.root / ".git" / "index").exists()
+
+
+@alone
+@pytest.mark.parametrize("command", ["git push bare HEAD:x", "git push origin HEAD:x", "git fetch origin",
+                                     "git fetch bare", "git pull bare HEAD"])  # fmt: skip
+async def test_a_repository_of_the_workspace_is_no_remote(places: Sandbox, shell: Run, command: str) -> None:
+    """Its own hooks would run, with the `.git` that git may write. The person's git runs them."""
+    bare = places.root / "bare"
+    git(places, "init", "-q", "--bare", str(bare))
+    (bare / "HEAD").write_text("ref: refs/heads/x\n")
+    for name in ("pre-receive", "update", "post-receive", "reference-transaction"):
+        (bare / "hooks" / name).write_text(f"#!/bin/sh\ntouch {places.root}/.git/ran\n")
+        (bare / "hooks" / name).chmod(0o755)
+    git(places, "remote", "add", "origin", str(bare))
+    assert not (await shell("git add link && git commit -q -m x")).failed
+    done = await shell(command)
+    assert done.failed and "the user can reach" in done.content, done.content
+    assert not (places.root / ".git" / "ran").exists()
+    git(places, "push", "-q", "bare", "HEAD:x")
+    assert (places.root / ".git" / "ran").exists()
+
+
+@alone
+@pytest.mark.parametrize("folder", ["node_modules", "node_modules/a", "node_modules/@b/c", "venv", "venv/lib"])
+async def test_a_repository_within_installed_packages_is_set_aside(places: Sandbox, shell: Run, folder: str) -> None:
+    (places.root / folder).mkdir(parents=True)
+    done = await shell(f"git init -q {folder}/x && mv {folder}/x/.git {folder}/.git")
+    assert f"({folder}/.git was made by this command" in done.content, done.content
+    assert not (places.root / folder / ".git").exists()
 
 
 @alone

@@ -272,6 +272,9 @@ EVERYDAY = [
     "user.name", "user.email", "submodule.lib/x.url", "submodule.lib/x.active", "remote.origin.promisor",
     "remote.origin.partialclonefilter", "pull.rebase", "push.autosetupremote", "rerere.enabled", "commit.gpgsign",
     "core.sparsecheckout", "lfs.repositoryformatversion", "remote.pushdefault", "core.autocrlf",
+    "extensions.worktreeconfig", "lfs.url", "lfs.https://example.org/x.git/info/lfs.locksverify", "core.excludesfile",
+    "commit.template", "submodule.a/b.ignore", "fetch.recursesubmodules", "merge.renormalize", "github.user",
+    "gitflow.branch.master", "uploadpack.allowfilter",
 ]  # fmt: skip
 RUNNING = [
     "filter.lfs.clean", "filter.x.process", "alias.st", "core.editor", "core.pager", "core.sshcommand", "core.gitproxy",
@@ -281,7 +284,6 @@ RUNNING = [
     "sequence.editor", "remote.o.uploadpack", "remote.o.receivepack", "remote.o.vcs", "remote.o.proxy",
     "submodule.x.update", "branch.main.mergeoptions", "protocol.ext.allow", "uploadpack.packobjectshook",
     "gc.recentobjectshook", "receive.procreceiverefs", "trailer.x.command", "sendemail.smtpserver",
-    "extensions.worktreeconfig",
     "difftool.x.cmd", "mergetool.x.cmd", "man.viewer", "init.templatedir", "url.x.insteadof", "http.proxy",
     "interactive.difffilter", "instaweb.httpd", "browser.x.cmd", "a.setting.of.tomorrow", "format.x\nalias.y",
 ]  # fmt: skip

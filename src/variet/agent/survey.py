@@ -44,9 +44,12 @@ def survey(root: Path, refused: Callable[[str], bool] | None = None) -> Survey:
     kept: list[Path] = []
     settings: dict[Path, bytes] = {}
     for folder, folders, names in os.walk(root):
-        for name in (*folders, *names):
-            if _obeyed(name) or (name in ("venv", ".venv") and Path(folder, name, "pyvenv.cfg").is_file()):
-                path = Path(folder, name)
+        installed = [
+            path for one in folders if one in _NOT_WALKED - {".git"} for path in _git_of_installed(folder, one)
+        ]
+        for path in (*(Path(folder, name) for name in (*folders, *names)), *installed):
+            name = path.name
+            if _obeyed(name) or (name in ("venv", ".venv") and (path / "pyvenv.cfg").is_file()):
                 with contextlib.suppress(OSError):
                     found = path.lstat()
                     if name != ".git":
@@ -68,6 +71,15 @@ def survey(root: Path, refused: Callable[[str], bool] | None = None) -> Survey:
                 next_step="Nothing was run. Work in a smaller folder",
             )
     return Survey(repositories, guarded, tuple(kept), settings)
+
+
+def _git_of_installed(folder: str, name: str) -> list[Path]:
+    """Each `.git` of `node_modules`, of a package in it, and of a package within a scope. They are not walked: they hold
+    a hundred times as many files as all else."""
+    path = Path(folder, name)
+    return (
+        [] if path.is_symlink() else [git for pattern in (".git", "*/.git", "@*/*/.git") for git in path.glob(pattern)]
+    )
 
 
 def _kept_of(

@@ -15,21 +15,21 @@ _RUNS_NOTHING = re.compile(
             r"core\.(repositoryformatversion|filemode|bare|logallrefupdates|ignorecase|precomposeunicode|symlinks|autocrlf"
             r"|eol|safecrlf|abbrev|quotepath|compression|commentchar|commentstring|sharedrepository|trustctime|checkstat"
             r"|untrackedcache|preloadindex|splitindex|whitespace|longpaths|protecthfs|protectntfs|hookspath|fsmonitor"
-            r"|bigfilethreshold|sparsecheckout|sparsecheckoutcone|warnambiguousrefs|fscache|deltabasecachelimit)",
-            r"extensions\.(objectformat|refstorage|partialclone|noop)",
+            r"|bigfilethreshold|excludesfile|sparsecheckout|sparsecheckoutcone|warnambiguousrefs|fscache|deltabasecachelimit)",
+            r"extensions\.(objectformat|refstorage|partialclone|noop|worktreeconfig|relativeworktrees)",
             r"(user|author|committer)\.(name|email|useconfigonly|signingkey)",
             # Editors and forges keep notes of their own there: vscode-merge-base, gh-resolved.
             rf"branch\.{_ANY}\.(?!mergeoptions$)[a-z0-9-]+",
             rf"remote\.{_ANY}\.(url|pushurl|fetch|push|tagopt|prune|prunetags|mirror|skipfetchall|skipdefaultupdate|promisor"
             r"|partialclonefilter|gh-resolved|followremotehead)",
             r"(branch\.(autosetupmerge|autosetuprebase|sort)|remote\.pushdefault)",
-            rf"submodule\.{_ANY}\.(url|active|branch)",
+            rf"submodule\.{_ANY}\.(url|active|branch|ignore)",
             r"submodule\.(active|recurse|fetchjobs)",
-            r"(init\.defaultbranch|pull\.(rebase|ff)|push\.(default|autosetupremote|followtags|usebitmaps))",
-            r"fetch\.(prune|prunetags|parallel|all|writecommitgraph)",
-            r"merge\.(ff|conflictstyle|log|renames|renamelimit|stat|autostash|verbosity|tool|guitool)",
+            r"(init\.defaultbranch|pull\.(rebase|ff)|push\.(default|recursesubmodules|autosetupremote|followtags|usebitmaps))",
+            r"fetch\.(recursesubmodules|prune|prunetags|parallel|all|writecommitgraph)",
+            r"merge\.(renormalize|ff|conflictstyle|log|renames|renamelimit|stat|autostash|verbosity|tool|guitool)",
             r"rebase\.(autosquash|autostash|updaterefs|stat|missingcommitscheck)",
-            r"commit\.(verbose|status|cleanup|gpgsign)",
+            r"commit\.(template|verbose|status|cleanup|gpgsign)",
             r"tag\.(gpgsign|sort)",
             r"(color|column|advice|i18n|status|rerere|stash|format|grep|apply|blame|index|feature|pack|gui)\.[a-z.]+",
             r"log\.(date|decorate|abbrevcommit|follow|showroot|mailmap|showsignature)",
@@ -37,6 +37,7 @@ _RUNS_NOTHING = re.compile(
             r"|indentheuristic|relative|interhunkcontext|tool|guitool)",
             r"(gc\.(auto|autodetach|autopacklimit|pruneexpire|reflogexpire|aggressivewindow)|maintenance\.(auto|strategy))",
             r"(receive\.denycurrentbranch|transfer\.fsckobjects|help\.autocorrect|protocol\.version|lfs\.repositoryformatversion)",
+            rf"(lfs\.url|lfs\.{_ANY}\.(locksverify|access)|github\.user|gitflow\.{_ANY}|uploadpack\.allow[a-z0-9]*)",
             r"http\.(postbuffer|sslverify|version|lowspeedlimit|lowspeedtime)",
         ]
     ),

@@ -157,6 +157,11 @@ def _own_git(words: tuple[str, ...]) -> bool:
     return words[1] not in _GIT_FAR or all(map(_NAME.fullmatch, known.operands(words[2:])))
 
 
+def far_git(parsed: Parsed) -> bool:
+    """Whether git reaches another repository in it."""
+    return any(words[:1] == ("git",) and words[1:2] and words[1] in _GIT_FAR for words in parsed.commands)
+
+
 def paths_of(parsed: Parsed) -> tuple[str, ...]:
     """Words that may be paths, and what stands behind a `=` in one: an option may be a file's name."""
     words = [word for command in parsed.commands for word in command[1:]]

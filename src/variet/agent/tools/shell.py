@@ -47,6 +47,9 @@ _QUIET = {
 }  # fmt: skip
 # What a repository within the workspace says of itself runs nothing.
 _GIT_ALWAYS = {"safe.bareRepository": "explicit", "core.fsmonitor": "false"}
+# A repository on the disk may be of the workspace: its hooks would run, and git tells them none of the settings above.
+_FAR = "http:https:ssh:git"
+_NOT_ON_DISK = "(git fetches from and pushes to other machines alone here: what lies on this disk, the user can reach)"
 _HOOKS = ("pre-commit", "prepare-commit-msg", "commit-msg", "post-commit", "pre-push", "post-checkout", "post-merge",
           "pre-rebase", "post-rewrite", "pre-merge-commit")  # fmt: skip
 _NEW_GROUP = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)  # Windows
@@ -105,13 +108,14 @@ class _Job:
 @dataclass(frozen=True, slots=True)
 class _Plan:
     """How a command is run. `before`: how the workspace stands, None where it only looks. `git`: it may write `.git`.
-    `outside`: no program of the workspace's is found for it. `note`: told where it failed, or always."""
+    `outside`: no program of the workspace is found for it. `note`: a line for the model. `hint`: the same where the
+    command failed."""
 
     before: Survey | None
     git: bool = False
     outside: bool = False
     note: str = ""
-    note_always: bool = False
+    hint: str = ""
 
 
 class Shell:
@@ -171,7 +175,7 @@ class Shell:
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
         made = await asyncio.to_thread(self._made, root, plan)
-        parts = (output.told().rstrip(), f"(exit {code})", *made, plan.note if code or plan.note_always else "")
+        parts = (output.told().rstrip(), f"(exit {code})", *made, plan.note, plan.hint if code else "")
         return Result("\n".join(part for part in parts if part), failed=code != 0)
 
     async def _planned(self, args: ShellArgs, place: Place) -> _Plan:
@@ -184,12 +188,12 @@ class Shell:
             return _Plan(before)
         running = await _running_settings(root)
         if running:
-            note = (f"(git could not write .git: {', '.join(running[:5])} would make it run programs. "
+            hint = (f"(git could not write .git: {', '.join(running[:5])} would make it run programs. "
                     "The user can run this command)")  # fmt: skip
-            return _Plan(before, outside=True, note=note)
+            return _Plan(before, outside=True, hint=hint)
         hooks = sorted(path.name for path in _hooks(root) if path.name in _HOOKS and os.access(path, os.X_OK))
         note = f"(hooks of this repository were not run: {', '.join(hooks)})" if hooks else ""
-        return _Plan(before, git=True, outside=True, note=note, note_always=True)
+        return _Plan(before, git=True, outside=True, note=note, hint=_NOT_ON_DISK if reading.far_git(parsed) else "")
 
     def _made(self, root: Path, plan: _Plan) -> list[str]:
         """What a command left that other programs obey, put out of their way. What is told of it."""
@@ -211,7 +215,7 @@ class Shell:
         if plan.outside:  # the real ones, whatever lies in the workspace under that name
             seen["PATH"] = programs.outside(seen.get("PATH", ""), folder)
         if plan.git:
-            seen |= _git_told({**_GIT_ALWAYS, **git_settings.OVERRULED})
+            seen |= _git_told({**_GIT_ALWAYS, **git_settings.OVERRULED}) | {"GIT_ALLOW_PROTOCOL": _FAR}
         if self._sandbox is not None:
             words = [*self._sandbox.words(seen, plan.before, network=args.network, git=plan.git), *words]
         else:
@@ -290,6 +294,9 @@ def _hooks(root: Path) -> list[Path]:
 
 async def _running_settings(root: Path) -> list[str]:
     """What may make git run a program if it works on this repository. Settings that cannot be read may."""
+    git = root / ".git"
+    if git.is_symlink() or git.is_file():
+        return [".git, which leads to another folder,"]
     for path in (root / ".gitattributes", root / ".git" / "info" / "attributes"):
         with contextlib.suppress(OSError):
             if "filter=" in path.read_text(encoding="utf-8", errors="replace"):
