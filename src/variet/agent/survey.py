@@ -74,12 +74,12 @@ def survey(root: Path, refused: Callable[[str], bool] | None = None) -> Survey:
 
 
 def _git_of_installed(folder: str, name: str) -> list[Path]:
-    """Each `.git` of `node_modules`, of a package in it, and of a package within a scope. They are not walked: they hold
-    a hundred times as many files as all else."""
+    """Each `.git` of `node_modules`, of a package in it, and of a package within a scope. These folders are not walked:
+    they hold a hundred times as many files as all else."""
     path = Path(folder, name)
-    return (
-        [] if path.is_symlink() else [git for pattern in (".git", "*/.git", "@*/*/.git") for git in path.glob(pattern)]
-    )
+    if path.is_symlink():
+        return []
+    return [git for pattern in (".git", "*/.git", "@*/*/.git") for git in path.glob(pattern)]
 
 
 def _kept_of(
