@@ -59,7 +59,11 @@ def _fill(web_pages: Pages) -> None:
     ]
 
 
-async def test_any_client_searches_and_reads_over_mcp(instance: str, web_pages: Pages, tmp_path: Path) -> None:
+@pytest.mark.parametrize("browser", ["auto", "off"])
+async def test_any_client_searches_and_reads_over_mcp(
+    instance: str, web_pages: Pages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, browser: str
+) -> None:
+    monkeypatch.setenv("VARIET_BROWSER", browser)
     _fill(web_pages)
     settings = tmp_path / "config" / "assistant.json"
     settings.parent.mkdir(parents=True)

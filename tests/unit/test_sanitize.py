@@ -103,7 +103,7 @@ def test_what_a_person_sees_is_told(html: str) -> None:
 
 
 def test_sheets_from_elsewhere_count() -> None:
-    assert BAD not in text(f"<p class=a>{BAD}</p>", sheets=("@media all{.a{display:none}}",))
+    assert BAD not in text(f"<p class=a>{BAD}</p>", sheets={"http://x/x.css": "@media all{.a{display:none}}"})
     assert opened("@import url(x); @font-face{src:x} p{color:red}").strip() == "p{color:red}"
 
 

@@ -23,6 +23,7 @@ from variet.assistant.calendar.server import server as calendar
 from variet.assistant.keys import Keys
 from variet.assistant.mail.server import server as mail
 from variet.assistant.problems import ToolProblem
+from variet.assistant.sanitize.sight import sight_for
 from variet.assistant.search.server import server as search
 
 HOST = "127.0.0.1"
@@ -30,8 +31,10 @@ HOST = "127.0.0.1"
 
 def application(keys: Keys, port: int) -> ASGIApp:
     """At `/search`, `/mail` and `/calendar`. Raises ConfigError."""
-    wanted = settings.load().search
-    return guarded({"search": search(wanted), "mail": mail(), "calendar": calendar()}, keys.client_of, port)
+    wanted = settings.load()
+    sight = sight_for(wanted.browser)
+    servers = {"search": search(wanted.search, sight), "mail": mail(sight), "calendar": calendar()}
+    return guarded(servers, keys.client_of, port)
 
 
 def guarded(servers: Mapping[str, MCPServer[Any]], client_of: Callable[[str], str], port: int) -> ASGIApp:

@@ -23,6 +23,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     search: SearchSettings = SearchSettings()
+    browser: str = Field("auto", description="path of a Chromium that says what of a page is seen; auto: an installed "
+                         "one; off: none")  # fmt: skip
 
 
 def file() -> Path:

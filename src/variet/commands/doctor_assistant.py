@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -11,6 +12,7 @@ from variet.assistant.broker.client import BrokerClient
 from variet.assistant.google.clock import ahead_s
 from variet.assistant.google.lasting import lasting
 from variet.assistant.problems import ToolProblem
+from variet.assistant.sanitize.sight import sight_for
 from variet.assistant.search.searxng import SearXNG
 from variet.commands.doctor import Finding
 from variet.errors import VarietError
@@ -20,7 +22,25 @@ _PUBLISH = "publish its app (docs/google.md, step 4), then sign in again: variet
 
 
 async def findings() -> list[Finding]:
-    return [*[one async for one in _search()], *[one async for one in _broker()]]
+    return [*[one async for one in _search()], await asyncio.to_thread(_sight), *[one async for one in _broker()]]
+
+
+def _sight() -> Finding:
+    """Whether a browser says what is hidden. It is tried."""
+    lacks = "styles are read without a browser, and more is taken out than must be"
+    mend = f"install Chromium or Chrome, or name one as `browser` in {settings.file()}"
+    try:
+        sight = sight_for(settings.load().browser)
+    except VarietError as error:
+        return Finding("settings", False, str(error), f"correct {settings.file()}")
+    if sight is None:
+        return Finding("hidden text", True, f"no Chromium was found: {lacks}", mend, warning=True)
+    found = sight.look("<p>shown<p style='color:#fff'>not", "", {})
+    sight.close()
+    if found is None or "shown" not in found.html or "not" in found.html:
+        why = f"{sight.executable} failed: {sight.why or 'it saw other words'}; {lacks}"
+        return Finding("hidden text", True, why, mend, warning=True)
+    return Finding("hidden text", True, f"{sight.executable} says what is seen of pages and mails")
 
 
 async def _search() -> AsyncIterator[Finding]:

@@ -30,9 +30,11 @@ def mcp() -> None:
 def search() -> None:
     """Search the web by your SearXNG, and read pages as clean text."""
     from variet.assistant import settings
+    from variet.assistant.sanitize.sight import sight_for
     from variet.assistant.search.server import server
 
-    server(settings.load().search).run("stdio")
+    wanted = settings.load()
+    server(wanted.search, sight_for(wanted.browser)).run("stdio")
 
 
 @mcp.command()
@@ -46,9 +48,11 @@ def calendar() -> None:
 @mcp.command()
 def mail() -> None:
     """Search and read your mail; send, draft, label and archive after your yes."""
+    from variet.assistant import settings
     from variet.assistant.mail.server import server
+    from variet.assistant.sanitize.sight import sight_for
 
-    server().run("stdio")
+    server(sight_for(settings.load().browser)).run("stdio")
 
 
 @mcp.command(

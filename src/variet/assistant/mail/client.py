@@ -11,6 +11,7 @@ from variet.assistant.mail.models import Content, Found, Hit, Labels, Letter, Th
 from variet.assistant.problems import ToolProblem
 from variet.assistant.sanitize.flow import flowing
 from variet.assistant.sanitize.report import Removed
+from variet.assistant.sanitize.sight import Sight
 from variet.assistant.sanitize.text import plain
 
 _BOX = "/gmail/v1/users/me"
@@ -27,8 +28,10 @@ _SYSTEM = {"INBOX": "inbox", "UNREAD": "unread", "STARRED": "starred", "IMPORTAN
 class Mailbox:
     """Every method raises ToolProblem."""
 
-    def __init__(self, api: GoogleApi) -> None:
+    def __init__(self, api: GoogleApi, sight: Sight | None = None) -> None:
+        """`sight`: says what of a mail is seen."""
         self._api = api
+        self._sight = sight
         self._gate = asyncio.Semaphore(_AT_ONCE)
         self._labels: dict[str, str] = {}
         self._letters: dict[tuple[str, bool], Letter] = {}  # the last that were read: a thread's next part goes on
@@ -56,7 +59,8 @@ class Mailbox:
             whole = None
         if whole is not None:
             messages = whole
-            letters = await asyncio.gather(*(asyncio.to_thread(_letter, one, names, quotes) for one in messages))
+            read = (asyncio.to_thread(_letter, one, names, quotes, self._sight) for one in messages)
+            letters = await asyncio.gather(*read)
             self._keep(letters, quotes=quotes)
         else:  # of a long one its further parts, from memory; of one that is too large to be had at once, each mail
             messages = await self._thread(thread, "minimal")
@@ -83,7 +87,7 @@ class Mailbox:
             letter = self._letters.get((name, quotes))
             if letter is None:
                 told = await self._api.get(f"{_BOX}/messages/{_id(name)}", format="full")
-                letter = await asyncio.to_thread(_letter, told, names, quotes)
+                letter = await asyncio.to_thread(_letter, told, names, quotes, self._sight)
                 self._keep([letter], quotes=quotes)
             letters.append(letter.model_copy(update={"labels": _named(message.get("labelIds") or [], names)}))
             if len(_sides(letters)) > part:
@@ -107,7 +111,10 @@ class Mailbox:
             raise ToolProblem("unsupported_type", f"it has {known.bytes:,} bytes, too many to be read here")
         got = await self._api.get(f"{_BOX}/messages/{_id(message)}/attachments/{_id(attachment)}")
         written = parts.as_text(parts.decode(str(got.get("data") or "")), known.kind)
-        text, removed = await asyncio.to_thread(flowing if known.kind == "text/html" else plain, written)
+        if known.kind == "text/html":
+            text, removed = await asyncio.to_thread(flowing, written, sight=self._sight)
+        else:
+            text, removed = await asyncio.to_thread(plain, written)
         count = max(1, -(-len(text) // _PART_CHARS))
         if not 1 <= part <= count:
             raise ToolProblem("bad_request", f"this attachment has {count} parts")
@@ -153,9 +160,9 @@ def _hit(message: dict[str, Any], names: dict[str, str]) -> Hit:
     )  # fmt: skip
 
 
-def _letter(message: dict[str, Any], names: dict[str, str], quotes: bool) -> Letter:
+def _letter(message: dict[str, Any], names: dict[str, str], quotes: bool, sight: Sight | None = None) -> Letter:
     try:
-        text, removed, folded = parts.body_of(message, quotes=quotes)
+        text, removed, folded = parts.body_of(message, quotes=quotes, sight=sight)
     except RecursionError:
         text, removed, folded = "(it cannot be cleaned: its styles are nested without end)", Removed(), 0
     notes = [removed.told(), f"{folded} quoted lines folded" if folded else ""]

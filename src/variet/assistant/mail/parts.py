@@ -21,6 +21,7 @@ from variet.assistant.mail.models import Attached
 from variet.assistant.sanitize.characters import seen
 from variet.assistant.sanitize.flow import flowing
 from variet.assistant.sanitize.report import Removed
+from variet.assistant.sanitize.sight import Sight
 from variet.assistant.sanitize.text import plain
 
 _CHARSET = re.compile(r"""charset\s*=\s*["']?\s*([\w.:+-]+)""", re.IGNORECASE)
@@ -76,7 +77,7 @@ def date_of(message: Mapping[str, Any]) -> str:
     return ""
 
 
-def body_of(message: Mapping[str, Any], *, quotes: bool) -> tuple[str, Removed, int]:
+def body_of(message: Mapping[str, Any], *, quotes: bool, sight: Sight | None = None) -> tuple[str, Removed, int]:
     """(text, what was removed, folded lines). Raises RecursionError for styles that nest without end."""
     texts = [(kind, text[:_MOST_SOURCE_CHARS]) for kind, text in _texts(message.get("payload") or {})]
     html = [text for kind, text in texts if kind == "text/html"]
@@ -84,7 +85,7 @@ def body_of(message: Mapping[str, Any], *, quotes: bool) -> tuple[str, Removed, 
     found = []
     for kind, one in texts:
         if kind == ("text/html" if html else "text/plain"):
-            text, gone = flowing(one, QUOTE) if html else plain(one)
+            text, gone = flowing(one, QUOTE, sight) if html else plain(one)
             found.append(text.strip())
             removed.update(gone)
     whole = "\n\n".join(part for part in found if part)

@@ -17,6 +17,7 @@ from variet.assistant.google.reader import reader
 from variet.assistant.mail import files
 from variet.assistant.mail.client import Mailbox
 from variet.assistant.mail.models import Content, Found, Labels, Letter, Thread
+from variet.assistant.sanitize.sight import Sight
 
 _MOST_HITS = 25
 _LOOKS = ToolAnnotations(read_only_hint=True, destructive_hint=False, open_world_hint=True)
@@ -32,10 +33,10 @@ Files = Annotated[list[str], Field(description="whole paths of files to attach",
 ThreadId = Annotated[str, Field(description="its id, as search gives it")]
 
 
-def server() -> MCPServer[Any]:
-    """One that can be run over any of MCP's transports."""
+def server(sight: Sight | None = None) -> MCPServer[Any]:
+    """For any of MCP's transports."""
     api, gate, life = reader("mail", places().gmail)
-    box = Mailbox(api)
+    box = Mailbox(api, sight)
     made: MCPServer[Any] = MCPServer("variet-mail", title="Mail", lifespan=life, log_level="WARNING")
 
     async def search(

@@ -8,6 +8,7 @@ from lxml.html import HtmlElement
 
 from variet.assistant.sanitize.html import cleaned
 from variet.assistant.sanitize.report import Removed
+from variet.assistant.sanitize.sight import Sight
 
 _BLOCKS = frozenset(
     {
@@ -20,10 +21,10 @@ _APART = frozenset({"p", "blockquote", "h1", "h2", "h3", "h4", "h5", "h6", "ul",
 _DEEPEST_QUOTE = 5
 
 
-def flowing(html: str, quote: str = "> ") -> tuple[str, Removed]:
+def flowing(html: str, quote: str = "> ", sight: Sight | None = None) -> tuple[str, Removed]:
     """(text, what was removed). `quote`: what stands before each line of a quote. Raises RecursionError for styles that
     nest without end."""
-    body, _, removed = cleaned(html)
+    body, _, removed = cleaned(html, sight=sight)
     lines = _Lines(quote)
     _walk(body, lines, 0, pre=False)
     return lines.text(), removed

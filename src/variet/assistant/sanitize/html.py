@@ -1,11 +1,14 @@
 """HTML as a person sees it: what is hidden goes, images and scripts too, links say where they lead.
 
-Styles are applied by `css-inline` (Rust, html5ever), the tree is lxml's; what hides an element is told in `styles.py`.
+Where there is a browser, it says what is seen (`sight.py`). Else styles are applied by `css-inline` (Rust, html5ever),
+the tree is lxml's, and `styles.py` tells what hides an element.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from html import escape
 from urllib.parse import urljoin, urlsplit
 
 import css_inline
@@ -15,6 +18,7 @@ from lxml.html import HtmlElement
 
 from variet.assistant.sanitize.characters import seen
 from variet.assistant.sanitize.report import Removed
+from variet.assistant.sanitize.sight import Sight
 from variet.assistant.sanitize.styles import NUMBER, Look, declarations, gone, look, opened, resolved, unseen
 
 _NEVER_SHOWN = frozenset(
@@ -24,7 +28,7 @@ _NEVER_SHOWN = frozenset(
         "dialog", "noframes", "noembed", "portal", "slot", "input", "select", "textarea", "option", "progress", "meter",
     }
 )  # fmt: skip
-_KEPT_ATTRIBUTES = frozenset({"href", "colspan", "rowspan", "start", "lang", "datetime"})
+_KEPT_ATTRIBUTES = frozenset({"href", "colspan", "rowspan", "start", "lang"})
 _TITLE_CHARS = 300
 # A host as people write it in a link's text.
 _HOST = re.compile(r"(?:https?://)?((?:[a-z0-9-]+\.)+[a-z]{2,})(?=[/:?#\s]|$)", re.IGNORECASE)
@@ -32,11 +36,18 @@ _PIXEL_PX = 3
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
 
 
-def cleaned(html: str, url: str = "", sheets: tuple[str, ...] = ()) -> tuple[HtmlElement, str, Removed]:
+def cleaned(
+    html: str, url: str = "", sheets: Mapping[str, str] | None = None, sight: Sight | None = None
+) -> tuple[HtmlElement, str, Removed]:
     """(its body, its title, what was removed). `url`: what its links are relative to; `sheets`: of the page, from
-    elsewhere. A text that is no HTML is all text. Raises RecursionError for styles that nest without end."""
+    elsewhere, by their addresses. A text that is no HTML is all text. Raises RecursionError for styles that nest
+    without end."""
     removed = Removed()
-    root = _styled(_tree(html), sheets)
+    sheets = sheets or {}
+    if sight is not None and (found := sight.look(html, url, sheets)) is not None:
+        removed["hidden"] += found.hidden
+        html, sheets = f"<title>{escape(found.title)}</title><body>{found.html}</body>", {}
+    root = _styled(_tree(html), tuple(sheets.values()))
     title = " ".join(" ".join(root.xpath("//head/title//text()")).split())[:_TITLE_CHARS]
     body = root.find("body")
     if body is None:
@@ -160,6 +171,8 @@ def _is_pixel(image: HtmlElement, around: Look) -> bool:
 def _tell_links(body: HtmlElement, url: str, removed: Removed) -> None:
     """Links are absolute; one whose text names another site than it leads to says so."""
     for link in list(body.iter("a")):
+        if "href" not in link.attrib:
+            continue
         target = _joined(url, link.get("href", ""))
         try:
             host = urlsplit(target).hostname or ""

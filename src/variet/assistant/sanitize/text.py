@@ -3,11 +3,13 @@ extractors there are (docs/decisions/028); else all of it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from variet.assistant.sanitize.characters import seen
 from variet.assistant.sanitize.html import cleaned
 from variet.assistant.sanitize.report import Removed
+from variet.assistant.sanitize.sight import Sight
 
 _LEAST_SHARE = 0.15  # of a page's words: a main part that is less was found wrongly
 _SHORT_CHARS = 1_500  # such a page is told whole
@@ -22,12 +24,12 @@ class Readable:
     removed: Removed
 
 
-def readable(html: str, url: str = "", sheets: tuple[str, ...] = ()) -> Readable:
-    """Of a page's HTML; `sheets`: its style sheets from elsewhere. Raises RecursionError for a page whose styles nest
-    without end."""
+def readable(html: str, url: str = "", sheets: Mapping[str, str] | None = None, sight: Sight | None = None) -> Readable:
+    """Of a page's HTML; `sheets`: its style sheets from elsewhere, by their addresses. Raises RecursionError for a page
+    whose styles nest without end."""
     import trafilatura
 
-    body, title, removed = cleaned(html, url, sheets)
+    body, title, removed = cleaned(html, url, sheets, sight)
     everything = trafilatura.html2txt(body) or " ".join(body.text_content().split())
     main = trafilatura.extract(
         body, url=url or None, output_format="markdown", include_links=True, include_images=False, include_tables=True,

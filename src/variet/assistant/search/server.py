@@ -18,6 +18,7 @@ from variet.assistant.gate import Caller, Gate
 from variet.assistant.life import life
 from variet.assistant.problems import ToolProblem
 from variet.assistant.sanitize.html import linked_sheets
+from variet.assistant.sanitize.sight import Sight
 from variet.assistant.sanitize.text import Readable, plain, readable
 from variet.assistant.search.addresses import literal, target
 from variet.assistant.search.fetch import Fetched, Fetcher
@@ -36,8 +37,10 @@ _MOST_SHEETS = 6
 class Search:
     """`search` and `fetch`, with the pages that were read last. Whether words may go out is not asked here."""
 
-    def __init__(self, settings: SearchSettings) -> None:
+    def __init__(self, settings: SearchSettings, sight: Sight | None = None) -> None:
+        """`sight`: says what of a page is seen."""
         self._settings = settings
+        self._sight = sight
         self._searxng = SearXNG(settings.url)
         self._fetcher = Fetcher(settings.allow)
         self._hits: set[str] = set()
@@ -102,8 +105,10 @@ class Search:
         """In a thread: a large page takes a second, and others wait for theirs. Raises ToolProblem."""
         try:
             links = await asyncio.to_thread(linked_sheets, came.text, came.url)
-            sheets = await asyncio.gather(*(self._sheet(link, came.url) for link in links[:_MOST_SHEETS]))
-            return await asyncio.to_thread(readable, came.text, came.url, tuple(sheets))
+            links = links[:_MOST_SHEETS]
+            sheets = await asyncio.gather(*(self._sheet(link, came.url) for link in links))
+            known = dict(zip(links, sheets, strict=True))
+            return await asyncio.to_thread(readable, came.text, came.url, known, self._sight)
         except RecursionError:
             raise ToolProblem("unsupported_type", "its styles are nested without end: it cannot be cleaned") from None
 
@@ -115,9 +120,9 @@ class Search:
             return ""
 
 
-def server(settings: SearchSettings) -> MCPServer[Any]:
-    """One that can be run over any of MCP's transports."""
-    tools, gate = Search(settings), Gate(BrokerClient())
+def server(settings: SearchSettings, sight: Sight | None = None) -> MCPServer[Any]:
+    """For any of MCP's transports."""
+    tools, gate = Search(settings, sight), Gate(BrokerClient())
     made: MCPServer[Any] = MCPServer(
         "variet-search", title="Web search", lifespan=life(tools, gate), log_level="WARNING"
     )  # fmt: skip
