@@ -125,6 +125,67 @@ def test_boxes_that_scroll_are_scrolled(sight: BrowserSight) -> None:
     assert "line39" not in words(f"<div style='height:100px;overflow:hidden'>{lines}</div>", sight)
 
 
+W = "<p id=w style='color:#fff;margin:0;height:20px;line-height:20px'>gone</p>"
+NEXT = "<p style='margin:0;line-height:20px;height:20px;{}'>Wonderful weather today, we had a fine day</p>"
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        # A page that looks whether words are taken away.
+        "<style>#w{color:#fff}body:has([style*=background-image]) #w{background:#000}</style>"
+        "<p style='background-clip:text'>Total</p><p id=w>gone</p>",
+        "<style>#w{display:none}.a[style*=visible]~#w{display:block}</style>"
+        "<p class=a style='content-visibility:auto'>T</p>"
+        "<p id=w>gone</p>",
+        # Letters that are painted far from their places.
+        W + NEXT.format("-webkit-text-stroke:60px #000"),
+        W + f"<div style='filter:drop-shadow(0 -20px 0 #000)'>{NEXT}</div>",
+        NEXT.format("text-decoration:underline 20px;text-underline-offset:20px") + W,
+        f"<div style='-webkit-box-reflect:below 0'>{NEXT}</div>" + W,
+        # Lines over letters, or instead of them.
+        "<p style='color:#000;text-decoration:line-through 40px'>gone</p>",
+        ""
+        "<p style='-webkit-text-fill-color:transparent;text-decoration:underline "
+        "#000;text-decoration-skip-ink:none'>gone</p>",
+        "<p style='color:#000;background-image:linear-gradient(#000,#000),linear-gradient(#000,#000);"
+        "background-clip:text,border-box'>gone</p>",
+        # A box that scrolls beside words, one that shows each letter alike, letters without a box.
+        NEXT.format("") * 3 + f"<div style='height:60px;overflow:auto'>{W}<div style='height:160px'>Total</div></div>",
+        "<div><template shadowrootmode=open><div style='-webkit-text-security:disc'><slot></slot>"
+        "</div></template>gone</div>",
+        "<style>#w{font-size:0}#w::first-letter{font-size:16px}</style><p id=w>Tgone</p>",
+        # What moves with the scroll bar is no way out.
+        "<style>@keyframes k{to{opacity:.9}}#z{animation:k linear;animation-timeline:scroll()}</style><p id=z>x</p>"
+        "<p style='mask:linear-gradient(transparent,transparent)'>gone</p>",
+        "<style>#w{display:none}@media (hover:none){#w{display:block}}</style><p id=w>gone</p>",
+        ""
+        "<style>#w{display:none}@media (min-aspect-ratio:1330/1000) and "
+        "(max-aspect-ratio:1336/1000){#w{display:block}}</style>"
+        "<p id=w>gone</p>",
+        "<div style='position:fixed;inset:0;background:#fff'>Cover</div><div style='height:2000px'></div><p>gone</p>",
+        "<p style='color:#ffff80'>gone</p>", "<p style='font-size:3.5px'>gone</p>", ""
+        "<p style='filter:blur(9px)'>gone</p>",
+        "<div style='position:relative'><p>gone</p><img src=http://x.example/w.png style='position:absolute;inset:0;"
+        "width:100%;height:60px'></div>",
+        "<p style='width:4em;height:1.2em;overflow:hidden'>Total \U0001f178\U0001f176\U0001f17d gone</p>",
+    ],
+)  # fmt: skip
+def test_tricks_against_the_painter_show_nothing(sight: BrowserSight, html: str) -> None:
+    text = words(f"<!doctype html><body>{html}<p>Regards</p>", sight)
+    assert "gone" not in text and "\U0001f176" not in text and sight.why == ""
+
+
+def test_style_sheets_are_known_by_the_addresses_that_the_browser_asks_for(sight: BrowserSight) -> None:
+    html = ("<base href='/b c/'><link rel=stylesheet href='a.css#x'><link rel=stylesheet href='http://CDN.example:80'>"
+            "<style>@import '\u00e4.css';</style><p class=x>gone</p><p>shown</p>")  # fmt: skip
+    asked = sight.sheets(html, "http://Example.org/d/")
+    assert asked == ["http://example.org/b%20c/a.css", "http://cdn.example/", "http://example.org/b%20c/%C3%A4.css"]
+    for each in asked:
+        found = readable(html, "http://Example.org/d/", {each: ".x { scale: 0 }"}, sight)
+        assert found.text == "shown"
+
+
 def test_a_link_that_nobody_sees_leads_nowhere(sight: BrowserSight) -> None:
     html = ("<a href='http://a.example/'>shown</a> <a href='http://b.example/' style='opacity:0'>gone</a>"
             "<a href='http://c/'></a>")  # fmt: skip
@@ -185,15 +246,18 @@ async def test_a_page_fetches_nothing(sight: BrowserSight) -> None:
     assert asked == []
 
 
-def test_what_is_too_large_or_too_slow_is_read_without_a_browser(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_that_makes_the_browser_fail_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a page could choose to be read without a browser."""
     sight = BrowserSight(browser.chromium())
     try:
-        assert sight.look("<p>" + "x" * 4_000_000, "", {}) is None
-        assert sight.look("<p>" + "word " * 100_000, "", {}) is None and "more letters" in sight.why
+        assert "is too large" in words("<p>" + "x" * 4_000_000, sight)
         monkeypatch.setattr(sight_module, "_PAGE_S", 0.05)
-        assert sight.look("<p>words</p>", "", {}) is None and "in time" in sight.why
-        monkeypatch.setattr(sight_module, "_PAGE_S", 40.0)
-        assert words("<p>words</p><p style='opacity:0'>gone</p>", sight) == "words", "it starts again"
+        for _ in range(4):
+            assert "cannot be told: it did not answer in time" in words("<p>secret</p>", sight)
+        monkeypatch.setattr(sight_module, "_PAGE_S", 45.0)
+        assert words("<p>words</p><p style='mask:url(data:,x)'>gone</p>", sight) == "words", "it starts again"
+        refresh = "<meta http-equiv='re&#102;resh' content='0;url=about:blank'><p>words</p>"
+        assert "secret" not in words(refresh + "<p style='mask:url(data:,x)'>secret</p>", sight)
     finally:
         sight.close()
 

@@ -16,6 +16,7 @@ _JOINERS = "\u200c\u200d"
 _KEPT = "\n\t"
 _SELECTORS = range(0xFE00, 0xFE10)
 _MORE_SELECTORS = range(0xE0100, 0xE01F0)  # two or more in a row carry bytes
+_MONGOLIAN_SELECTORS = (0x180B, 0x180C, 0x180D, 0x180F)
 # The flags that are written with tags: England's, Scotland's and Wales's.
 _FLAGS = tuple(
     "\U0001f3f4" + "".join(chr(0xE0000 + ord(one)) for one in region) + "\U000e007f"
@@ -57,6 +58,10 @@ def _shown(text: str, at: int) -> bool:
         return at > 0 and not _selects(text[at - 1])
     if code in _MORE_SELECTORS:
         return at > 0 and "CJK" in unicodedata.name(text[at - 1], "") and not _selects(text[at + 1 : at + 2])
+    if code in _MONGOLIAN_SELECTORS:
+        return at > 0 and 0x1820 <= ord(text[at - 1]) <= 0x18AA
+    if code in (0x17B4, 0x17B5):  # vowels of Khmer that are never written
+        return False
     # U+2800, U+3164, U+115F, U+1160, U+FFA0: letters and symbols without a shape.
     if code in (0x2800, 0x3164, 0x115F, 0x1160, 0xFFA0):
         return False

@@ -7,25 +7,30 @@ the tree is lxml's, and `styles.py` tells what hides an element.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from html import escape
 from urllib.parse import urljoin, urlsplit
 
 import css_inline
 import lxml.etree
 import lxml.html
+import tinycss2
 from lxml.html import HtmlElement
 
 from variet.assistant.sanitize.characters import seen
 from variet.assistant.sanitize.report import Removed
+from variet.assistant.sanitize.sheets import Declarations, Sheets, data_sheet, read, specificity
 from variet.assistant.sanitize.sight import Sight
-from variet.assistant.sanitize.styles import NUMBER, Look, declarations, gone, look, opened, resolved, unseen
+from variet.assistant.sanitize.styles import Look, Values, look, matters, unreadable
+from variet.assistant.sanitize.values import length
 
 _NEVER_SHOWN = frozenset(
     {
         "script", "style", "template", "noscript", "head", "iframe", "frame", "object", "embed", "applet", "audio",
         "video", "canvas", "svg", "math", "map", "area", "link", "meta", "base", "param", "source", "track", "datalist",
-        "dialog", "noframes", "noembed", "portal", "slot", "input", "select", "textarea", "option", "progress", "meter",
+        "dialog", "rp",
+        "title", "noframes", "noembed", "portal", "slot", "input", "select", "textarea", "option", "progress", "meter",
     }
 )  # fmt: skip
 _KEPT_ATTRIBUTES = frozenset({"href", "colspan", "rowspan", "start", "lang"})
@@ -34,6 +39,14 @@ _TITLE_CHARS = 300
 _HOST = re.compile(r"(?:https?://)?((?:[a-z0-9-]+\.)+[a-z]{2,})(?=[/:?#\s]|$)", re.IGNORECASE)
 _PIXEL_PX = 3
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
+_DEEPEST = 200  # elements: further in, others' parsers would overrun their stacks
+_MARK = re.compile(r"--v(\d+)\b")
+_MODERN = re.compile(r"\s*(?:<!--.*?-->\s*)*<!doctype\s+html\s*>", re.IGNORECASE | re.DOTALL)
+_OWN = "data-variet-style"
+_PUSHES = re.compile(r"(?:margin|padding|height|min-height|border|border-width|inset|top|block-size|min-block-size)"
+                     r"(?:-(?:top|bottom|block|block-start|block-end|width))*")  # fmt: skip
+_PUSHED_PX = 40.0
+_LEAST_ROOT_PX = 8.0  # of the root's letters: a `rem` is read as 16 pixels
 
 
 def cleaned(
@@ -46,13 +59,17 @@ def cleaned(
     sheets = sheets or {}
     if sight is not None and (found := sight.look(html, url, sheets)) is not None:
         removed["hidden"] += found.hidden
+        if found.failed:
+            told = f"(What a person would see of this cannot be told: {found.failed}. It is left out.)"
+            found = replace(found, html=f"<p>{escape(told)}</p>")
         html, sheets = f"<title>{escape(found.title)}</title><body>{found.html}</body>", {}
-    root = _styled(_tree(html), tuple(sheets.values()))
-    title = " ".join(" ".join(root.xpath("//head/title//text()")).split())[:_TITLE_CHARS]
+    root, styles = _styled(html, sheets)
+    title = " ".join("".join(root.xpath("(//head/title)[1]//text()")).split())[:_TITLE_CHARS]
     body = root.find("body")
     if body is None:
         body = lxml.html.fromstring("<body></body>")
-    _prune(body, look(_style(root, Look()), Look()), removed)
+    around = styles.look(root, Look(), quiet=True)
+    _prune(body, around if around.font_px >= _LEAST_ROOT_PX else Look(gone=True), styles, removed)
     _tell_links(body, url, removed)
     for element in body.iter():
         if not _NAME.fullmatch(element.tag):
@@ -84,10 +101,6 @@ def _joined(url: str, href: str) -> str:
         return ""
 
 
-def _style(element: HtmlElement, around: Look) -> dict[str, str]:
-    return resolved(declarations(element.get("style", "")), around)
-
-
 def _tree(html: str) -> HtmlElement:
     """No deeper than 255 elements: libxml2 reads no further, and what comes behind would overrun others' stacks."""
     parser = lxml.html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, huge_tree=False)
@@ -98,74 +111,220 @@ def _tree(html: str) -> HtmlElement:
         return lxml.html.document_fromstring(b"<body></body>", parser=parser, ensure_head_body=True)
 
 
-def _styled(tree: HtmlElement, sheets: tuple[str, ...]) -> HtmlElement:
-    """With each element's styles in its own `style` attribute."""
-    for sheet in tree.iter("style"):
-        sheet.text = seen(opened(sheet.text or ""))[0]
-    inliner = css_inline.CSSInliner(
-        inline_style_tags=True, keep_style_tags=False, keep_link_tags=False, load_remote_stylesheets=False,
-        extra_css="\n".join(opened(one) for one in sheets) or None,
-    )  # fmt: skip
-    try:
-        return _tree(inliner.inline(lxml.html.tostring(tree, encoding="unicode")))
-    except css_inline.InlineError:  # a sheet that cannot be read hides nothing in a browser either
-        return tree
+def _styled(html: str, sheets: Mapping[str, str]) -> tuple[HtmlElement, _Styles]:
+    """A tree as browsers build it, and the styles of its elements. css-inline (html5ever) parses, and finds the
+    elements of each rule: a property of the rule's own number is put into their `style`."""
+    tree = _tree(html)
+    if _depth(tree) < _DEEPEST:
+        plain = css_inline.CSSInliner(inline_style_tags=False, keep_style_tags=True, keep_link_tags=True,
+                                      load_remote_stylesheets=False)  # fmt: skip
+        tree = _tree(plain.inline(html.replace("\0", "")))
+    texts = [*_own_sheets(tree), *sheets.values()]
+    found = read(texts)
+    inline: dict[str, Declarations] = {}
+    for element in list(tree.iter(lxml.etree.Element)):
+        for name in ("class", "id"):
+            if name in element.attrib:
+                element.set(name, element.get(name, "").lower())
+        if "style" in element.attrib:
+            text = element.attrib.pop("style")
+            element.set(_OWN, text)
+            if text not in inline:
+                inline[text] = tuple(_declared(text))
+                for name, value in inline[text]:
+                    if name.startswith("--"):
+                        found.properties.setdefault(name, []).append(value)
+    for element in list(tree.iter("style", "link")):
+        element.drop_tree()
+    marks = "\n".join(f"{rule.selector}{{--v{at}:1}}" for at, rule in enumerate(found.rules)
+                      if any(matters(name) for name, _ in rule.declarations))  # fmt: skip
+    inliner = css_inline.CSSInliner(load_remote_stylesheets=False, extra_css=marks or None)
+    marked = _tree(inliner.inline(lxml.html.tostring(tree, encoding="unicode"))) if marks else tree
+    moving = any(matters(name) for name, _ in found.motions)
+    return marked, _Styles(found, inline, moving=moving, quirks=not _MODERN.match(html))
 
 
-def _prune(body: HtmlElement, around: Look, removed: Removed) -> None:
-    """Takes out what nobody sees. No recursion: pages may be deep on purpose."""
-    waiting = [(body, around)]
+def _covers(declarations: Declarations) -> bool:
+    """Whether a generated box may lie over the words of its element. A small one is a bullet, or a badge."""
+    given = dict(declarations)
+    if not any(word in given.get("position", "") for word in ("absolute", "fixed")):
+        return False
+    small = all((size := length(given.get(name, "?"))) is not None and size <= 60 for name in ("width", "height"))
+    return not small and any(name in given for name in ("background", "background-color", "background-image", "border",
+                                                        "backdrop-filter", "box-shadow"))  # fmt: skip
+
+
+def _depth(tree: HtmlElement) -> int:
+    deepest = depth = 0
+    for event, _ in lxml.etree.iterwalk(tree, events=("start", "end")):
+        depth += 1 if event == "start" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _own_sheets(tree: HtmlElement) -> Iterator[str]:
+    for element in tree.iter("style", "link"):
+        if element.tag == "style":
+            if element.get("type", "").strip().lower() in ("", "text/css"):
+                yield f"@media {element.get('media') or 'all'} {{{element.text or ''}\n}}"
+        elif "stylesheet" in element.get("rel", "").lower().split():
+            yield data_sheet(element.get("href", ""))
+
+
+def _declared(text: str) -> Iterator[tuple[str, str]]:
+    for one in tinycss2.parse_blocks_contents(text, skip_comments=True, skip_whitespace=True):
+        if one.type == "declaration":
+            value = tinycss2.serialize(one.value).strip().lower()
+            yield one.lower_name, f"{value} !important" if one.important else value
+
+
+@dataclass(frozen=True, slots=True)
+class _Styles:
+    sheets: Sheets
+    inline: Mapping[str, Declarations]
+    moving: bool  # key frames may hide
+    quirks: bool
+
+    def look(self, element: HtmlElement, around: Look, *, quiet: bool = False) -> Look:
+        """`quiet`: nothing is cut off by the window itself."""
+        values = self.values(element)
+        own = _by_attributes(element)
+        merged = {**own, **values}
+        if self.moving is False:
+            for name in ("animation", "animation-name", "-webkit-animation", "-webkit-animation-name"):
+                merged.pop(name, None)
+        if any(font and font in " ".join(merged.get(name, ())) for font in self.sheets.fonts for name in
+               ("font-family", "font")):  # fmt: skip
+            merged["content"] = ["a font of the page's own"]
+        if quiet:
+            for name in ("overflow", "overflow-x"):
+                merged.pop(name, None)
+        if any(self._lies_over(child) for child in element if isinstance(child.tag, str)):
+            return Look(gone=True)
+        text = "".join(element.itertext())
+        chars = len(" ".join(text.split())) + 40 * sum(1 for _ in element.iter("br", "p", "div", "li", "tr"))
+        if self.quirks and element.tag == "table":  # it has none of the colours around it then
+            black = ((0.0, 0.0, 0.0), 1.0)
+            around = replace(around, colours=(*(one for one in around.colours if one != black), black))
+        found = look(merged, around, self.sheets.properties, chars)
+        return found if not self._pushed(element, merged) else Look(gone=True)
+
+    def _lies_over(self, element: HtmlElement) -> bool:
+        """Whether an element is as large as the element around it, and lies over that."""
+        given = {name: " ".join(found) for name, found in self.values(element).items()}
+        if "none" in given.get("display", "") or not _covers(tuple(given.items())):
+            return False
+        whole = all("100" in given.get(name, "") for name in ("width", "height"))
+        return whole or "inset" in given or given.keys() >= {"top", "left", "right", "bottom"}
+
+    def _pushed(self, element: HtmlElement, values: Values) -> bool:
+        """Whether what is in a box that cuts off may be moved out of it by what stands before it."""
+        if not any(re.search("hidden|clip", value) for name in ("overflow", "overflow-x", "overflow-y", "contain")
+                   for value in values.get(name, ())):  # fmt: skip
+            return False
+        if not any(name in values for name in ("height", "max-height", "block-size", "max-block-size")):
+            return False
+        return any(
+            _PUSHES.fullmatch(name)
+            and any((size := length(part)) is None or size > _PUSHED_PX for part in value.split())
+            for inner in element.iter(lxml.etree.Element)
+            for name, found in self.values(inner).items() if inner is not element or name.startswith("padding")
+            for value in found if value not in ("auto", "none", "initial", "inherit")
+        )  # fmt: skip
+
+    def values(self, element: HtmlElement) -> dict[str, list[str]]:
+        """By property: what wins of the rules that certainly apply, and each of the others."""
+        sure: dict[str, tuple[tuple[object, ...], str]] = {}
+        found: dict[str, list[str]] = {}
+        entries: list[tuple[tuple[object, ...], Declarations, bool]] = []
+        for number in _MARK.findall(element.get("style", "")):
+            rule = self.sheets.rules[int(number)]
+            if rule.generated:
+                if _covers(rule.declarations):
+                    found["content"] = ["a box over it"]
+                continue
+            entries.append(((0, specificity(rule.selector), int(number)), rule.declarations, rule.certain))
+        if own := element.get(_OWN):
+            entries.append(((1, (0, 0, 0), 0), self.inline.get(own, ()), True))
+        for weight, declarations, certain in entries:
+            for at, (name, text) in enumerate(declarations):
+                if not matters(name) or name.startswith("--"):
+                    continue
+                important = text.endswith("!important")
+                value = text.removesuffix("!important").strip()
+                if not certain:
+                    found.setdefault(name, []).append(value)
+                elif name not in sure or (important, *weight, at) >= sure[name][0]:
+                    sure[name] = ((important, *weight, at), value)
+        for name, (_, value) in sure.items():
+            found.setdefault(name, []).append(value)
+        return found
+
+
+def _prune(body: HtmlElement, around: Look, styles: _Styles, removed: Removed) -> None:
+    """Takes out the words that nobody sees. No recursion: pages may be deep on purpose."""
+    waiting = [(body, styles.look(body, around, quiet=True))]
     while waiting:
-        element, around = waiting.pop()
-        mine = look(_style(element, around), _by_attributes(element, around))
-        blind = unseen(mine)
+        element, mine = waiting.pop()
+        blind = unreadable(mine)
         if blind and element.text and element.text.strip():
             removed["hidden"] += 1
             element.text = ""
+        shut = element.tag == "details" and "open" not in element.attrib
         for child in list(element):
-            if blind and child.tail and child.tail.strip():
+            if (blind or shut) and child.tail and child.tail.strip():
                 removed["hidden"] += 1
                 child.tail = " "
-            if _stays(child, mine, removed):
-                waiting.append((child, mine))
+            inner = styles.look(child, mine) if isinstance(child.tag, str) else mine
+            if shut and child.tag != "summary":
+                inner = Look(gone=True)
+            if _stays(child, inner, styles, removed):
+                waiting.append((child, inner))
             else:
                 child.drop_tree()
 
 
-def _stays(element: HtmlElement, around: Look, removed: Removed) -> bool:
+def _stays(element: HtmlElement, mine: Look, styles: _Styles, removed: Removed) -> bool:
     name = element.tag if isinstance(element.tag, str) else ""
     if name == "img":
-        removed["pixel" if _is_pixel(element, around) else "image"] += 1
+        removed["pixel" if mine.gone or _is_pixel(element, styles.values(element)) else "image"] += 1
         return False
     if not name or name in _NEVER_SHOWN:
         return False
-    if "hidden" in element.attrib or gone(_style(element, around)):
+    columns = name == "table" and any((one := styles.look(column, mine)).gone or one.invisible
+                                      for column in element.iter("col", "colgroup"))  # fmt: skip
+    shadowed = any("shadowrootmode" in child.attrib for child in element.iterchildren("template"))
+    if "hidden" in element.attrib or "popover" in element.attrib or mine.gone or columns or shadowed:
         removed["hidden"] += bool(element.text_content().strip())
         return False
     return True
 
 
-def _by_attributes(element: HtmlElement, around: Look) -> Look:
-    """Colours and sizes as old pages have them."""
-    style = {}
-    if bgcolor := element.get("bgcolor"):
-        style["background-color"] = bgcolor.lower()
-    if element.get("background"):
-        style["background-image"] = "url(x)"
-    if element.tag == "font" and element.get("color"):
-        style["color"] = element.get("color", "").lower()
-    if element.tag == "body" and element.get("text"):
-        style["color"] = element.get("text", "").lower()
-    return look(style, around) if style else around
+def _by_attributes(element: HtmlElement) -> dict[str, list[str]]:
+    """Colours as old pages have them. Browsers take each word for a colour there."""
+    found: dict[str, list[str]] = {}
+    for name, tags, attribute in (("background-color", None, "bgcolor"), ("color", ("font",), "color"),
+                                  ("color", ("body",), "text")):  # fmt: skip
+        value = element.get(attribute)
+        if value and (tags is None or element.tag in tags):
+            value = value.strip().lower()
+            found[name] = [f"#{value}" if re.fullmatch(r"[0-9a-f]{6}|[0-9a-f]{3}", value) else value]
+    if background := element.get("background"):
+        found["background-image"] = [f"url({background})"]
+    if element.tag == "a" and "href" in element.attrib:
+        body = next(element.iterancestors("body"), None)
+        found["color"] = [(body.get("link") or "inherit").strip().lower() if body is not None else "inherit"]
+    return found
 
 
-def _is_pixel(image: HtmlElement, around: Look) -> bool:
-    style = _style(image, around)
+def _is_pixel(image: HtmlElement, values: Values) -> bool:
     for name in ("width", "height"):
-        size = re.match(rf"\s*({NUMBER})", image.get(name) or style.get(name, ""))
-        if size is not None and float(size[1]) <= _PIXEL_PX:
+        sizes = [length(value) for value in values.get(name, ())]
+        if size := re.match(r"\s*(\d*\.?\d+)", image.get(name, "")):
+            sizes.append(float(size[1]))
+        if any(one is not None and one <= _PIXEL_PX for one in sizes):
             return True
-    return gone(style) or "hidden" in image.attrib
+    return "hidden" in image.attrib
 
 
 def _tell_links(body: HtmlElement, url: str, removed: Removed) -> None:

@@ -1,155 +1,188 @@
 // What of a page can be seen, by what is painted of it. Each function runs in the page, whose own scripts never run.
 //
 // A page may name its elements as methods of the document and of forms are named (`<img name="body">`): methods and
-// properties are taken from prototypes for that reason.
+// properties are taken from prototypes for that reason. Nothing is written into the page's tree: its style sheets could
+// tell.
 ({
   setUp() {
     const method = (kind, name) => Function.prototype.call.bind(kind.prototype[name]);
     const property = (kind, name) =>
       Function.prototype.call.bind(Object.getOwnPropertyDescriptor(kind.prototype, name).get);
-    const walkerOf = method(Document, 'createTreeWalker');
-    const rangeOf = method(Document, 'createRange');
-    const attributeOf = method(Element, 'getAttribute');
+    const setter = (kind, name) =>
+      Function.prototype.call.bind(Object.getOwnPropertyDescriptor(kind.prototype, name).set);
+    const page = {
+      walkerOf: method(Document, 'createTreeWalker'), attributeOf: method(Element, 'getAttribute'),
+      rootOf: property(Document, 'documentElement'), bodyOf: property(Document, 'body'),
+      fontsOf: property(Document, 'fonts'), sheetsOf: property(Document, 'adoptedStyleSheets'),
+      parentOf: property(Node, 'parentNode'), nameOf: property(Element, 'localName'),
+      slotOf: property(Text, 'assignedSlot'), slotOfElement: property(Element, 'assignedSlot'),
+      beforeOf: property(Element, 'previousElementSibling'),
+      clientWidth: property(Element, 'clientWidth'), clientHeight: property(Element, 'clientHeight'),
+      scrollWidth: property(Element, 'scrollWidth'), scrollHeight: property(Element, 'scrollHeight'),
+      toLeft: setter(Element, 'scrollLeft'), toTop: setter(Element, 'scrollTop'),
+    };
     const rectsOf = method(Range, 'getClientRects');
-    const rootOf = property(Document, 'documentElement');
-    const bodyOf = property(Document, 'body');
-    const parentOf = property(Node, 'parentNode');
-    const nameOf = property(Element, 'localName');
-    const styleOf = property(HTMLElement, 'style');
-    const motionsOf = method(Document, 'getAnimations');
-    const fontsOf = property(Document, 'fonts');
-    const sheetsOf = property(Document, 'adoptedStyleSheets');
-    const root = rootOf(document);
-    const NEVER = new Set(['script', 'style', 'template', 'noscript', 'head', 'iframe', 'frame', 'object', 'embed',
+    const MOST_LETTERS = 400000, MOST_WORDS = 80000, MOST_CHARS = 8, LARGEST = 1000;
+    page.NEVER = new Set(['script', 'style', 'template', 'noscript', 'head', 'iframe', 'frame', 'object', 'embed',
       'applet', 'audio', 'video', 'canvas', 'svg', 'math', 'map', 'area', 'link', 'meta', 'base', 'param', 'source',
       'track', 'datalist', 'noframes', 'noembed', 'portal', 'input', 'select', 'textarea', 'option', 'progress',
       'meter', 'title']);
-    const MOST_LETTERS = 150000, MOST_WORDS = 40000, MOST_CHARS = 24, MOST_LAYERS = 8;
-
-    const computed = new Map();  // of elements that hold text
-    const look = element => {
-      if (!computed.has(element)) {
-        const style = getComputedStyle(element);
-        computed.set(element, {
-          masked: style.webkitTextSecurity !== 'none' || style.display === 'none' || style.visibility !== 'visible',
-          families: style.fontFamily.toLowerCase(),
-          clips: false,
-        });
-      }
-      return computed.get(element);
-    };
+    page.root = page.rootOf(document);
 
     // What moves stands as it does at a moment that no page can know, a few seconds after it was opened.
     const moment = 3000 + crypto.getRandomValues(new Uint16Array(1))[0] / 10;
-    for (const motion of motionsOf(document)) {
-      if (motion.playState === 'paused') continue;
-      motion.pause();
-      motion.currentTime = moment;
+    for (const motion of method(Document, 'getAnimations')(document)) {
+      try {
+        if (motion.playState === 'paused') continue;
+        motion.pause();
+        motion.currentTime = moment;
+      } catch {  // it moves with the scroll bar
+        motion.cancel();
+      }
     }
 
-    const words = [];  // {node, start, end, letters, votes, overlay}
-    const clipping = new Set();  // elements whose background is painted in the shape of their letters
-    const texts = [];
-    const walker = walkerOf(document, root, NodeFilter.SHOW_ELEMENT | NodeFilter.SHOW_TEXT);
-    let node = walker.currentNode;
+    // Where an element stands, as a selector.
+    page.pathOf = element => {
+      const parts = [];
+      for (let one = element; one instanceof Element; one = page.parentOf(one)) {
+        let at = 1;
+        for (let before = page.beforeOf(one); before; before = page.beforeOf(before)) at += 1;
+        parts.unshift(`:nth-child(${at})`);
+      }
+      return parts.join('>');
+    };
+    const boxOf = node => {  // of which element's box this is a part
+      const slot = node instanceof Text ? page.slotOf(node) : node instanceof Element ? page.slotOfElement(node) : null;
+      const parent = slot ?? page.parentOf(node);
+      return parent instanceof ShadowRoot ? parent.host : parent;
+    };
+    const PLAIN = /^(none|((grayscale|sepia|saturate|brightness|contrast|hue-rotate|invert|opacity)\([^()]*\)\s*)+)$/;
+    const inked = new Map();  // whether words in an element may be painted far from their place, or over with a thick line
+    const isInked = element => {
+      if (!(element instanceof Element)) return false;
+      if (!inked.has(element)) {
+        const style = getComputedStyle(element);
+        const thick = parseFloat(style.textDecorationThickness) || 0, off = parseFloat(style.textUnderlineOffset) || 0;
+        const clear = /rgba\(.*, 0(?:\.0\d*)?\)|\/ 0(?:\.0\d*)?\)/.test(style.webkitTextFillColor);
+        const line = style.textDecorationLine !== 'none'  // it is taken away with its words
+          && (clear || thick > 0.2 * parseFloat(style.fontSize) || Math.abs(off) > 12);
+        inked.set(element, line || parseFloat(style.webkitTextStrokeWidth) > 2.5 || style.webkitTextSecurity !== 'none'
+          || !PLAIN.test(style.filter) || (style.webkitBoxReflect ?? 'none') !== 'none' || isInked(boxOf(element)));
+      }
+      return inked.get(element);
+    };
+    const families = text => text.toLowerCase().replace(/["'\\]/g, '');
+    const fonts = [...page.fontsOf(document)].filter(font => font.status === 'loaded').map(font => families(font.family));
+    const masked = new Map();
+    page.isMasked = node => {
+      const parent = boxOf(node);
+      if (!(parent instanceof Element)) return true;
+      if (!masked.has(parent)) {
+        const style = getComputedStyle(parent);
+        masked.set(parent, style.display === 'none' || style.visibility !== 'visible' || isInked(parent)
+          || fonts.some(font => families(style.fontFamily).includes(font)));
+      }
+      return masked.get(parent);
+    };
+
+    // Where a word is not to be cut: within a letter of two halves, before a mark, at a joiner.
+    const isJoined = (text, at) => /[\uDC00-\uDFFF]/.test(text[at]) || text[at - 1] === '\u200d'
+      || /^[\p{M}\p{Cf}\p{EMod}]/u.test(text.slice(at, at + 2));
+    page.words = [];  // {node, start, end, text, layer}
+    page.clipping = new Map();  // elements whose background is painted in the shape of their letters: its colour and layers
+    const lazy = [];
+    let letters = 0, texts = 0, cut = false;
+    const walker = page.walkerOf(document, page.root, NodeFilter.SHOW_ELEMENT | NodeFilter.SHOW_TEXT);
     const after = () => {  // passes over all that is in this node
-      while (node) {
+      for (;;) {
         if (walker.nextSibling()) return walker.currentNode;
         if (!walker.parentNode()) return null;
       }
-      return null;
     };
-    let letters = 0;
-    while (node) {
+    let node = walker.currentNode;
+    while (node && !cut) {
       if (node instanceof Element) {
-        if (NEVER.has(nameOf(node))) { node = after(); continue; }
+        if (page.NEVER.has(page.nameOf(node))) { node = after(); continue; }
         const style = getComputedStyle(node);
-        if (style.contentVisibility === 'auto' && node instanceof HTMLElement) {
-          styleOf(node).setProperty('content-visibility', 'visible', 'important');
-        }
-        if (style.webkitBackgroundClip.includes('text') && node instanceof HTMLElement) clipping.add(node);
+        if (style.contentVisibility === 'auto') lazy.push(node);
+        if (style.webkitBackgroundClip.includes('text')) page.clipping.set(node, style);
       } else {
         const text = node.data;
-        let first = true;
         for (const found of text.matchAll(/\S+/g)) {
-          for (let start = found.index; start < found.index + found[0].length;) {
+          for (let start = found.index; start < found.index + found[0].length && !cut;) {
             let end = Math.min(start + MOST_CHARS, found.index + found[0].length);
-            if (/[\uD800-\uDBFF]/.test(text[end - 1]) && end < text.length) end += 1;
+            while (end < found.index + found[0].length && isJoined(text, end)) end += 1;
             letters += end - start;
-            if (letters > MOST_LETTERS || words.length >= MOST_WORDS) return {much: true};
-            if (first) texts.push(node);
-            first = false;
-            words.push({node, start, end, text: texts.length - 1, layer: 0});
+            cut = letters > MOST_LETTERS || page.words.length >= MOST_WORDS;
+            page.words.push({node, start, end, text: texts, layer: -1});
             start = end;
           }
         }
+        texts += 1;
       }
       node = walker.nextNode();
     }
 
-    const range = rangeOf(document);
-    const boxesOf = word => {  // of each letter that has one: [left, top, right, bottom] on the page
+    const range = method(Document, 'createRange')(document);
+    page.boxesOf = word => {  // of each letter: [left, top, right, bottom] on the page, or null
       const boxes = [];
+      const worded = /[\p{L}\p{N}]/u.test(word.node.data.slice(word.start, word.end));
       for (let at = word.start; at < word.end;) {
-        const size = word.node.data.codePointAt(at) > 0xffff ? 2 : 1;
+        const letter = String.fromCodePoint(word.node.data.codePointAt(at));
         range.setStart(word.node, at);
-        range.setEnd(word.node, at + size);
-        at += size;
-        for (const rect of rectsOf(range)) {
-          if (rect.width < 1 || rect.height < 1) continue;
-          const small = rect.height < 4;  // nobody reads such letters
-          const inset = rect.height * 0.12;
-          boxes.push(small ? null : [rect.left + scrollX, rect.top + scrollY + inset, rect.right + scrollX,
-            rect.bottom + scrollY - inset].map(part => Math.round(part * 10) / 10));
-          break;
-        }
+        range.setEnd(word.node, at + letter.length);
+        at += letter.length;
+        if (/[\p{M}\p{Cf}\p{Cc}]/u.test(letter) || (worded && /[\p{P}\p{Sk}]/u.test(letter))) continue;
+        const rect = [...rectsOf(range)].find(one => one.width > 0 && one.height > 0);
+        if (!rect && !/[\p{L}\p{N}]/u.test(letter)) continue;
+        const fits = rect && Math.min(rect.width, rect.height) >= 1 && Math.max(rect.width, rect.height) >= 6
+          && rect.width < LARGEST && rect.height < LARGEST;
+        boxes.push(fits ? [rect.left + scrollX, rect.top + scrollY, rect.right + scrollX, rect.bottom + scrollY]
+          .map(part => Math.round(part * 10) / 10) : null);
       }
-      return boxes;
+      return boxes.some(box => box) ? boxes : [];
     };
 
-    const name = 'v' + Array.from(crypto.getRandomValues(new Uint32Array(4)), part => part.toString(36)).join('');
+    page.name = 'v' + Array.from(crypto.getRandomValues(new Uint32Array(4)), part => part.toString(36)).join('');
+    // An image that is not there may cover words: it is grey.
+    const rules = [`@layer ${page.name} { * { scroll-behavior: auto !important } img { background: gray !important } }`,
+      `::highlight(${page.name}) { color: transparent !important; -webkit-text-fill-color: transparent !important; text-shadow: none !important;
+        -webkit-text-stroke-color: transparent !important; }`,
+      ...lazy.map(one => `${page.pathOf(one)} { content-visibility: visible !important }`)];
+    page.clipped = new CSSStyleSheet();
     const sheet = new CSSStyleSheet();
-    sheet.replaceSync(`::highlight(${name}) { color: transparent !important; text-shadow: none !important;
-      -webkit-text-fill-color: transparent !important; -webkit-text-stroke-color: transparent !important; }`);
-    sheetsOf(document).push(sheet);
-
-    globalThis[Symbol.for('variet')] = {
-      words, clipping, texts, boxesOf, look, name, root, bodyOf, parentOf, nameOf, attributeOf, styleOf, walkerOf,
-      NEVER, MOST_LAYERS, fontsOf,
-    };
+    sheet.replaceSync(rules.join('\n'));
+    page.sheetsOf(document).push(sheet, page.clipped);
+    globalThis[Symbol.for('variet')] = page;
     const isSoft = ({node, start, end}) => {
       const text = node.data.slice(start, end);
-      return !/[\p{L}\p{N}]/u.test(text) || (text.length <= 2 && !/\S/.test(node.data.slice(0, start)));
+      return /^\p{P}{1,3}$/u.test(text) || (text.length <= 2 && !/\S/.test(node.data.slice(0, start)));
     };
-    return {much: false, words: words.length, texts: words.map(word => word.text), soft: words.map(isSoft)};
+    return {cut, texts: page.words.map(word => word.text), soft: page.words.map(isSoft)};
   },
 
-  // Where the letters are, once each box has been scrolled to its column and row. `judged`: words seen already.
-  layOut([column, row, judged, embedded, smallest]) {
+  // Where the letters of the words are that were not seen yet, once each box is scrolled to its column and row.
+  layOut([column, row, judged, smallest]) {
     const page = globalThis[Symbol.for('variet')];
     const steps = [1, 1];
     const scrolls = overflow => overflow === 'auto' || overflow === 'scroll';
     const walker = page.walkerOf(document, page.root, NodeFilter.SHOW_ELEMENT);
-    const get = (kind, name) => Function.prototype.call.bind(Object.getOwnPropertyDescriptor(kind.prototype, name).get);
-    const set = (kind, name) => Function.prototype.call.bind(Object.getOwnPropertyDescriptor(kind.prototype, name).set);
-    const clientWidth = get(Element, 'clientWidth'), clientHeight = get(Element, 'clientHeight');
-    const scrollWidth = get(Element, 'scrollWidth'), scrollHeight = get(Element, 'scrollHeight');
-    const toLeft = set(Element, 'scrollLeft'), toTop = set(Element, 'scrollTop');
     const body = page.bodyOf(document);
+    scrollTo(0, 0);
     while (walker.nextNode()) {
       const one = walker.currentNode;
       if (one === body) continue;
       const style = getComputedStyle(one);
       if (!scrolls(style.overflowX) && !scrolls(style.overflowY)) continue;
-      const width = clientWidth(one), height = clientHeight(one);
+      const width = page.clientWidth(one), height = page.clientHeight(one);
       if (width < smallest || height < smallest) continue;
-      if (scrolls(style.overflowX) && scrollWidth(one) > width) {
-        steps[0] = Math.max(steps[0], Math.ceil(scrollWidth(one) / width));
-        toLeft(one, (style.direction === 'rtl' ? -1 : 1) * column * width);
+      if (scrolls(style.overflowX) && page.scrollWidth(one) > width) {
+        steps[0] = Math.max(steps[0], Math.ceil(page.scrollWidth(one) / width));
+        page.toLeft(one, (style.direction === 'rtl' ? -1 : 1) * column * width);
       }
-      if (scrolls(style.overflowY) && scrollHeight(one) > height) {
-        steps[1] = Math.max(steps[1], Math.ceil(scrollHeight(one) / height));
-        toTop(one, row * height);
+      if (scrolls(style.overflowY) && page.scrollHeight(one) > height) {
+        steps[1] = Math.max(steps[1], Math.ceil(page.scrollHeight(one) / height));
+        page.toTop(one, (style.flexDirection === 'column-reverse' ? -1 : 1) * row * height);
       }
     }
 
@@ -158,83 +191,89 @@
     if (whole.overflowX === 'visible' && whole.overflowY === 'visible') whole = styled(body);
     const fixed = overflow => overflow === 'hidden' || overflow === 'clip';
     const size = {
-      width: fixed(whole.overflowX) ? innerWidth : Math.max(innerWidth, scrollWidth(page.root)),
+      width: fixed(whole.overflowX) ? innerWidth : Math.max(innerWidth, page.scrollWidth(page.root)),
       height: fixed(whole.overflowY) ? innerHeight
-        : Math.max(innerHeight, scrollHeight(page.root), body ? scrollHeight(body) : 0),
+        : Math.max(innerHeight, page.scrollHeight(page.root), body ? page.scrollHeight(body) : 0),
     };
 
-    const fonts = embedded
-      ? Array.from(page.fontsOf(document)).filter(font => font.status === 'loaded')
-        .map(font => font.family.replace(/["']/g, '').toLowerCase())
-      : [];
     const placed = [];
     page.words.forEach((word, at) => {
-      word.layer = 0;
-      if (judged[at]) return;
-      const look = page.look(page.parentOf(word.node));
-      if (look.masked || fonts.some(font => look.families.includes(font))) return;
+      word.layer = -1;
+      if (judged[at] || page.isMasked(word.node)) return;
       const boxes = page.boxesOf(word);
-      if (boxes.length) placed.push({at, boxes});
+      if (boxes.length) placed.push({at, boxes, layer: 0});
     });
 
-    // Words of which letters lie on each other get layers: those of one layer do not touch.
+    // Words of which letters touch get layers: those of one layer do not touch.
     const cells = new Map();
-    const cell = 48;
+    const cell = 48, LAYERS = 12;
     for (const one of placed) {
-      const taken = new Set();
       const near = new Set();
       for (const box of one.boxes) {
         if (!box) continue;
-        for (let x = Math.floor(box[0] / cell); x <= Math.floor(box[2] / cell) && x - box[0] / cell < 50; x++) {
-          for (let y = Math.floor(box[1] / cell); y <= Math.floor(box[3] / cell) && y - box[1] / cell < 50; y++) {
+        for (let x = Math.floor(box[0] / cell); x <= Math.floor(box[2] / cell); x++) {
+          for (let y = Math.floor(box[1] / cell); y <= Math.floor(box[3] / cell); y++) {
             const key = x + ',' + y;
             const there = cells.get(key) ?? [];
             for (const [other, box2] of there) {
               if (other === one || near.has(other)) continue;
               const wide = Math.min(box[2], box2[2]) - Math.max(box[0], box2[0]);
               const high = Math.min(box[3], box2[3]) - Math.max(box[1], box2[1]);
-              if (wide > 1.5 && high > 1.5) near.add(other);
+              if (wide > 0.3 && high > 0.3) near.add(other);
             }
-            there.push([one, box]);
+            if (there.length < 200) there.push([one, box]);
+            else one.layer = LAYERS;  // nobody reads what is written two hundred times in one place
             cells.set(key, there);
           }
         }
       }
-      for (const other of near) {
-        if (!other.layer) other.layer = 1;
-        taken.add(other.layer);
-      }
-      one.layer = 0;
-      if (near.size) {
-        one.layer = 1;
-        while (taken.has(one.layer)) one.layer += 1;
-      }
+      const taken = new Set([...near].map(other => other.layer));
+      while (taken.has(one.layer)) one.layer += 1;
     }
-    const layers = placed.reduce((most, one) => Math.max(most, one.layer), 0);
-    for (const one of placed) page.words[one.at].layer = one.layer;
-    const boxes = placed.filter(one => one.layer <= page.MOST_LAYERS).map(one => [one.at, one.layer, one.boxes]);
-    return {steps, size, boxes, layers: Math.min(layers, page.MOST_LAYERS)};
+    const boxes = placed.filter(one => one.layer < LAYERS);
+    for (const one of boxes) page.words[one.at].layer = one.layer;
+    const layers = boxes.reduce((most, one) => Math.max(most, one.layer + 1), 0);
+    return {steps, size, layers, boxes: boxes.map(one => [one.at, one.layer, one.boxes])};
   },
 
-  // Nothing is hidden with -1; all words with 0, else those of one layer.
+  // Takes the words of one layer away; those of none with -1.
   hide(layer) {
     const page = globalThis[Symbol.for('variet')];
-    for (const element of page.clipping) page.styleOf(element).removeProperty('background-image');
     CSS.highlights.delete(page.name);
+    page.clipped.replaceSync('');
     if (layer < 0) return;
-    const ranges = [];
-    const add = (node, start, end) =>
-      ranges.push(new StaticRange({startContainer: node, startOffset: start, endContainer: node, endOffset: end}));
-    if (layer) {
-      for (const word of page.words) if (word.layer === layer) add(word.node, word.start, word.end);
-    } else {
-      for (const text of page.texts) add(text, 0, text.length);  // a range for each word would take ten times as long
+    const ranges = [];  // one for the words of a text: one for each word takes ten times as long
+    let last = null;
+    for (const word of page.words) {
+      if (word.layer !== layer) last = null;
+      else if (last?.node === word.node) last.end = word.end;
+      else ranges.push(last = {node: word.node, start: word.start, end: word.end});
     }
     const highlight = new Highlight();
-    for (const range of ranges) highlight.add(range);
+    for (const {node, start, end} of ranges) {
+      highlight.add(new StaticRange({startContainer: node, startOffset: start, endContainer: node, endOffset: end}));
+    }
     highlight.priority = 1000;
     CSS.highlights.set(page.name, highlight);
-    for (const element of page.clipping) page.styleOf(element).setProperty('background-image', 'none', 'important');
+
+    const rules = new Map();
+    for (const {node} of ranges) {
+      for (let one = page.parentOf(node); one; one = page.parentOf(one)) {
+        if (!page.clipping.has(one) || rules.has(one)) continue;
+        const {backgroundImage, webkitBackgroundClip} = page.clipping.get(one);
+        const clips = webkitBackgroundClip.split(',').map(clip => clip.trim());
+        const images = backgroundImage.match(/(?:[^,(]|\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\))+/g) ?? ['none'];
+        const left = images.map((image, at) => clips[at % clips.length] === 'text' ? 'none' : image.trim());
+        const colour = clips[(images.length - 1) % clips.length] === 'text' ? 'background-color: transparent !important' : '';
+        rules.set(one, `${page.pathOf(one)} { background-image: ${left.join(', ')} !important; ${colour} }`);
+      }
+    }
+    page.clipped.replaceSync([...rules.values()].join('\n'));
+  },
+
+  scroll(top) {
+    scrollTo(0, top);
+    return scrollY;
   },
 
   // The page again, of the words that are seen: what is left of its elements says what is a list, a table, a link.
@@ -249,17 +288,17 @@
     });
     let hidden = 0;
     const textOf = node => {
-      const parts = of.get(node);
-      if (!parts) return node.data;  // blanks
       let text = '', at = 0, gone = false;
-      for (const [word, shown] of parts) {
+      for (const [word, shown] of of.get(node) ?? []) {
         text += node.data.slice(at, word.start);
         if (shown) text += node.data.slice(word.start, word.end);
         else gone = true;
         at = word.end;
       }
+      const rest = node.data.slice(at);  // blanks, or words that were not looked at
+      gone ||= /\S/.test(rest);
       hidden += gone;
-      return text + node.data.slice(at);
+      return text + (/\S/.test(rest) ? ' ' : rest);
     };
     const linked = new Set();  // links of which something is seen
     page.words.forEach((word, at) => {
@@ -314,7 +353,7 @@
     return {html: lines.join(''), hidden};
   },
 
-  // Runs in another page. For each box of [left, top, right, bottom]: whether two pictures differ there.
+  // Runs in another page. For each box of [left, top, right, bottom]: whether two pictures differ in it as letters do.
   async differ([first, second, boxes, least]) {
     const pixels = async text => {
       const bytes = Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
@@ -326,15 +365,21 @@
     };
     const [one, other] = await Promise.all([first, second].map(pixels));
     if (one.width !== other.width || one.height !== other.height) return boxes.map(() => 0);
+    const a = one.data, b = other.data;
     return boxes.map(box => {
       const left = Math.max(0, Math.floor(box[0])), right = Math.min(one.width, Math.ceil(box[2]));
-      const top = Math.max(0, Math.floor(box[1])), bottom = Math.min(one.height, Math.ceil(box[3]));
-      for (let y = top; y < bottom; y++) {
-        for (let at = 4 * (y * one.width + left), end = 4 * (y * one.width + right); at < end; at++) {
-          if (Math.abs(one.data[at] - other.data[at]) >= least) return 1;
+      const inset = (box[3] - box[1]) * 0.1;
+      const top = Math.max(0, Math.floor(box[1] + inset)), bottom = Math.min(one.height, Math.ceil(box[3] - inset));
+      const wanted = Math.max(2, 0.12 * (box[3] - box[1]));
+      let rows = 0;
+      for (let y = top; y < bottom && rows < wanted; y++) {
+        for (let at = 4 * (y * one.width + left), end = 4 * (y * one.width + right); at < end; at += 4) {
+          const far = 0.3 * Math.abs(a[at] - b[at]) + 0.59 * Math.abs(a[at + 1] - b[at + 1])
+            + 0.11 * Math.abs(a[at + 2] - b[at + 2]);
+          if (far >= least) { rows += 1; break; }
         }
       }
-      return 0;
+      return rows >= wanted ? 1 : 0;
     });
   },
 })

@@ -1,7 +1,9 @@
 """A program: says what of a page can be seen, by what Chromium paints of it. `sight.py` starts it.
 
 One request a line, as JSON: `{"html", "url", "sheets": {address: text}}`. One answer: `{"html", "title", "hidden",
-"cut"}`, or `{"error"}`. A page is painted with its words and without them. A word is seen where the two pictures differ
+"cut"}`, or `{"error"}`. Without `sheets` in the request, the answer is `{"sheets": [address]}`: what the page asks for.
+
+A page is painted with its words and without them. A word is seen where the two pictures differ
 in most of its letters. Words that lie on each other are taken away layer by layer. A page is painted in a narrow window
 and in a wide window, in light colours: a word counts that is seen in both.
 
@@ -19,6 +21,7 @@ import secrets
 import shlex
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,13 +30,12 @@ from playwright.sync_api import CDPSession, Page, Playwright, Route, sync_playwr
 from playwright.sync_api import Error as PlaywrightError
 
 _MOST_BYTES = 2 << 30  # of memory, of each process
-# Widths of two windows, each from a range: a page could show words in a window of one known width alone.
-_WIDTHS = ((780, 820), (1300, 1500))
-_TILE_PX = 4_000
-_MOST_TILES = 16  # of a view
-_MOST_WIDTH_PX = 4_000
-_COLUMNS, _ROWS, _SMALLEST_PX = 4, 12, 20  # how far a box is scrolled, in boxes; nobody scrolls a smaller one
-_SHADES = 16  # of 256: a difference that can be seen
+# Widths and heights of two windows, each from a range: a page could show words in a window of one known size alone.
+_WINDOWS = (((780, 820), (560, 760)), ((1300, 1500), (760, 1000)))
+_SCREEN = {"screenWidth": 1920, "screenHeight": 1080, "deviceScaleFactor": 1, "mobile": False}
+_BUDGET_S = 25.0  # of a page: words that were not looked at by then are not seen
+_COLUMNS, _ROWS, _SMALLEST_PX = 6, 40, 20  # how far a box is scrolled, in boxes; nobody scrolls a smaller one
+_LEAST_SHADES = 14.0  # of 255, by brightness: a difference that can be seen
 _MOST_OF_IT = 0.6  # of a word's letters
 _NOBODY = 65534
 _TOLD = [
@@ -49,10 +51,15 @@ _POLICY = (
 )
 _FLAGS = ("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
           "--disable-component-update", "--disable-sync", "--disable-extensions", "--mute-audio",
-          "--host-resolver-rules=MAP * ~NOTFOUND", "--renderer-process-limit=2")  # fmt: skip
+          "--host-resolver-rules=MAP * ~NOTFOUND", "--renderer-process-limit=2",
+          "--blink-settings=primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4"
+          ",imageAnimationPolicy=2,lazyLoadEnabled=false")  # a mouse; still images, all of them at once  # fmt: skip
 _REFRESH = re.compile(r"http-equiv\s*=\s*[\"']?\s*refresh", re.IGNORECASE)
-_EMBEDDED_FONT = re.compile(r"@font-face", re.IGNORECASE)
-_MOVES = re.compile(r"data:image/(?:gif|webp|apng|png|svg|avif)|<marquee|<svg", re.IGNORECASE)
+_MOVES = re.compile(
+    r"<(?:marquee|iframe|frame|progress|meter|svg|template|img|object|embed|input)\b|data:", re.IGNORECASE
+)
+
+Boxes = list[tuple[int, int, list[list[float] | None]]]  # of words: which, its layer, the boxes of its letters
 
 
 class Painter:
@@ -60,11 +67,15 @@ class Painter:
 
     def __init__(self, playwright: Playwright, executable: str, home: Path) -> None:
         self._script = Path(__file__).with_name("painter.js").read_text(encoding="utf-8")
-        self._answers: dict[str, str] = {}  # by address
+        self._document: str | None = None  # what the next document is
+        self._sheets: dict[str, str] = {}  # by address
+        self._missed: list[str] = []  # sheets that were asked for, and are not known
+        self._deadline = 0.0
         self._context = playwright.chromium.launch_persistent_context(
             home / "profile", executable_path=_wrapped(executable, home), chromium_sandbox=True,
-            service_workers="block", accept_downloads=False, args=[*_FLAGS],
-            env={"HOME": str(home), "PATH": os.environ.get("PATH", ""), "LANG": "C.UTF-8"},
+            service_workers="block", accept_downloads=False, args=[*_FLAGS], no_viewport=True,
+            env={"HOME": str(home), "TMPDIR": str(home / "profile"), "PATH": os.environ.get("PATH", ""),
+                 "LANG": "C.UTF-8"},
         )  # fmt: skip
         self._context.route("**/*", self._answer)
         self._judge = self._context.new_page()
@@ -73,111 +84,116 @@ class Painter:
     def close(self) -> None:
         self._context.close()
 
+    def sheets(self, html: str, url: str) -> dict[str, Any]:
+        """The addresses of a page's style sheets, as the browser writes them. Raises PlaywrightError."""
+        try:
+            self._open(html, url, {})
+            return {"sheets": list(dict.fromkeys(self._missed))}
+        finally:
+            self._leave()
+
     def paint(self, html: str, url: str, sheets: dict[str, str]) -> dict[str, Any]:
-        """Raises PlaywrightError, LargePage."""
-        fonts = any(map(_EMBEDDED_FONT.search, (html, *sheets.values())))
-        moves = any(map(_MOVES.search, (html, *sheets.values())))
-        html = _REFRESH.sub("x=", html)
-        address = url.partition("#")[0] if url.startswith(("http://", "https://")) else "http://mail.invalid/"
-        self._answers = {**sheets, address: html}
+        """Raises PlaywrightError."""
+        self._deadline = time.monotonic() + _BUDGET_S
+        moves = bool(_MOVES.search(html)) or any(map(_MOVES.search, sheets.values()))
         seen: list[bool] | None = None
         cut = False
         try:
-            for narrow, wide in _WIDTHS:
-                width = narrow + secrets.randbelow(wide - narrow)
-                self._page.set_viewport_size({"width": width, "height": width * 3 // 4})
-                here, cut_here = self._view(address, fonts=fonts, moves=moves)
+            for widths, heights in _WINDOWS:
+                width, height = (low + secrets.randbelow(high - low) for low, high in (widths, heights))
+                self._screen.send("Emulation.setDeviceMetricsOverride", {"width": width, "height": height, **_SCREEN})
+                self._open(html, url, sheets)
+                here, cut_here = self._view(height, moves=moves)
                 seen = here if seen is None else [one and other for one, other in zip(seen, here, strict=True)]
                 cut = cut or cut_here
             told = self._run("told", [seen, _TOLD])
             return {**told, "title": self._page.title(), "cut": cut}
         finally:
-            self._answers = {}
-            self._page.close()  # with all that it did
-            self._page, self._screen = self._tab()
+            self._leave()
+
+    def _open(self, html: str, url: str, sheets: dict[str, str]) -> None:
+        address = url.partition("#")[0] if url.startswith(("http://", "https://")) else "http://mail.invalid/"
+        self._document, self._sheets, self._missed = _REFRESH.sub("x=", html), sheets, []
+        self._page.goto(address, wait_until="load", timeout=10_000)
+        if self._page.evaluate("document.fonts.size > 0"):
+            self._page.wait_for_timeout(200)
+
+    def _leave(self) -> None:
+        self._document, self._sheets = None, {}
+        self._page.close()  # with all that it did
+        self._page, self._screen = self._tab()
 
     def _tab(self) -> tuple[Page, CDPSession]:
         page = self._context.new_page()
         return page, self._context.new_cdp_session(page)
 
-    def _view(self, address: str, *, fonts: bool, moves: bool) -> tuple[list[bool], bool]:
-        """(for each word whether it is seen, whether the page goes on below)."""
-        self._page.goto(address, wait_until="load", timeout=10_000)
-        if fonts:
-            self._page.wait_for_timeout(200)
+    def _view(self, height: int, *, moves: bool) -> tuple[list[bool], bool]:
+        """(for each word whether it is seen, whether some were not looked at)."""
         found = self._run("setUp", None)
-        if found["much"]:
-            raise LargePage
-        seen = [False] * found["words"]
-        cut = False
+        self._screen.send("Animation.enable")
+        self._screen.send("Animation.setPlaybackRate", {"playbackRate": 0})
+        seen = [False] * len(found["soft"])
+        cut = bool(found["cut"])
         steps = [(0, 0)]
         for step in steps:
-            layout = self._run("layOut", [*step, seen, fonts, _SMALLEST_PX])
+            layout = self._run("layOut", [*step, seen, _SMALLEST_PX])
             if step == (0, 0):
                 columns, rows = map(min, (_COLUMNS, _ROWS), layout["steps"])
-                steps += itertools.product(range(columns), range(rows))
-                del steps[1]
-            votes = [[0, 0] for _ in seen]  # letters that have a place, and seen ones
-            cut = self._look(layout, votes, moves=moves) or cut
-            seen = [was or (count > 0 and count >= _MOST_OF_IT * places)
-                    for was, (places, count) in zip(seen, votes, strict=True)]  # fmt: skip
+                steps += [one for one in itertools.product(range(columns), range(rows)) if one != (0, 0)]
+            if not self._look(layout, height, seen, moves=moves):
+                cut = True
+                break
         return _with_soft(seen, found["texts"], found["soft"]), cut
 
-    def _look(self, layout: dict[str, Any], votes: list[list[int]], *, moves: bool) -> bool:
-        width = min(layout["size"]["width"], _MOST_WIDTH_PX)
-        height = layout["size"]["height"]
-        tiles = range(0, min(height, _TILE_PX * _MOST_TILES), _TILE_PX)
-        by_tile: dict[int, list[tuple[int, int, list[float]]]] = {}
-        for word, layer, boxes in layout["boxes"]:
-            for box in boxes:
-                votes[word][0] += 1
-                if box is None:
+    def _look(self, layout: dict[str, Any], height: int, seen: list[bool], *, moves: bool) -> bool:
+        """Window by window, as a person scrolls: what is fixed lies over other words each time. Marks the words that
+        are seen. Whether there was time for all."""
+        last = max(0, layout["size"]["height"] - height)
+        tops = sorted({*range(0, last, max(1, height // 2)), last})
+        for layer in range(layout["layers"]):
+            words = [one for one in layout["boxes"] if one[1] == layer]
+            for top in tops:
+                here = [one for one in words if not seen[one[0]] and _is_within(one, top, top + height)]
+                if not here:
                     continue
-                middle_x, middle_y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-                if 0 <= middle_x < width and 0 <= middle_y < height:
-                    by_tile.setdefault(int(middle_y // _TILE_PX), []).append((word, layer, box))
-        for number, top in enumerate(tiles):
-            boxes = by_tile.get(number)
-            if boxes:
-                clip = {"x": 0, "y": top, "width": width, "height": min(_TILE_PX, height - top), "scale": 1}
-                for word, count in self._judged(clip, boxes, layout["layers"], moves=moves):
-                    votes[word][1] += count
-        return bool(by_tile) and max(by_tile) >= len(tiles)
-
-    def _judged(
-        self, clip: dict[str, Any], boxes: list[tuple[int, int, list[float]]], layers: int, *, moves: bool
-    ) -> Iterator[tuple[int, int]]:
-        """For each letter: its word, and whether it is seen."""
-        self._run("hide", -1)
-        shown = self._picture(clip)
-        still = None
-        for layer in range(layers + 1):
-            among = [one for one in boxes if one[1] == layer]
-            if not among:
-                continue
-            self._run("hide", layer)
-            found = self._differ(shown, self._picture(clip), among, clip["y"])
-            if moves:  # what differs by itself is no letter
+                if time.monotonic() > self._deadline:
+                    return False
                 self._run("hide", -1)
-                still = still or self._picture(clip)
-                restless = self._differ(shown, still, among, clip["y"])
-                found = [one and not other for one, other in zip(found, restless, strict=True)]
-            yield from ((word, int(seen)) for (word, _, _), seen in zip(among, found, strict=True))
+                at = self._run("scroll", top)
+                shown = self._picture()
+                self._run("hide", layer)
+                without = self._picture()
+                again = None
+                if moves:
+                    self._run("hide", -1)
+                    again = self._picture()
+                for word in self._judged(here, at, shown, without, again):
+                    seen[word] = True
         self._run("hide", -1)
+        return True
 
-    def _differ(self, one: str, other: str, boxes: Sequence[tuple[int, int, list[float]]], top: float) -> list[int]:
-        if one == other:
-            return [0] * len(boxes)
-        moved = [[left, above - top, right, below - top] for _, _, (left, above, right, below) in boxes]
-        found: list[int] = self._call(self._judge, "differ", [one, other, moved, _SHADES])
+    def _judged(self, words: Boxes, top: float, shown: str, without: str, again: str | None) -> Iterator[int]:
+        """Those of which most letters are seen. What differs by itself is no letter."""
+        if shown == without:
+            return
+        boxes = [box for _, _, boxes in words for box in boxes if box]
+        found = self._differ(shown, without, boxes, top)
+        if again is not None and again != shown:
+            restless = self._differ(shown, again, boxes, top)
+            found = [one and not other for one, other in zip(found, restless, strict=True)]
+        letters = iter(found)
+        for word, _, each in words:
+            count = sum(next(letters) for box in each if box)
+            if count and count >= _MOST_OF_IT * len(each):
+                yield word
+
+    def _differ(self, one: str, other: str, boxes: list[list[float]], top: float) -> list[int]:
+        moved = [[left, above - top, right, below - top] for left, above, right, below in boxes]
+        found: list[int] = self._call(self._judge, "differ", [one, other, moved, _LEAST_SHADES])
         return found
 
-    def _picture(self, clip: dict[str, Any]) -> str:
-        answer = self._screen.send(
-            "Page.captureScreenshot",
-            {"format": "png", "clip": clip, "captureBeyondViewport": True, "optimizeForSpeed": True},
-        )
-        data: str = answer["data"]
+    def _picture(self) -> str:
+        data: str = self._screen.send("Page.captureScreenshot", {"format": "png", "optimizeForSpeed": True})["data"]
         return data
 
     def _run(self, name: str, given: Any) -> Any:
@@ -189,15 +205,24 @@ class Painter:
         return json.loads(page.evaluate(function, json.dumps(given)))
 
     def _answer(self, route: Route) -> None:
-        text = self._answers.get(route.request.url)
-        kind = route.request.resource_type
-        if text is None or kind not in ("document", "stylesheet") or route.request.frame != self._page.main_frame:
+        request = route.request
+        text = None
+        if request.frame == self._page.main_frame and request.resource_type == "document":
+            text, self._document = self._document, None
+            head = {"content-type": "text/html; charset=utf-8", "content-security-policy": _POLICY}
+        elif request.resource_type == "stylesheet":
+            text = self._sheets.get(request.url)
+            head = {"content-type": "text/css; charset=utf-8"}
+            if text is None:
+                self._missed.append(request.url)
+        if text is None:
             route.abort("aborted")
-            return
-        head = {"content-type": f"text/{'html' if kind == 'document' else 'css'}; charset=utf-8"}
-        if kind == "document":
-            head["content-security-policy"] = _POLICY
-        route.fulfill(body=text.encode(errors="replace"), headers=head)
+        else:
+            route.fulfill(body=text.encode(errors="replace"), headers=head)
+
+
+def _is_within(word: tuple[int, int, list[list[float] | None]], top: float, bottom: float) -> bool:
+    return all(box is None or (box[1] >= top - 1 and box[3] <= bottom + 1) for box in word[2])
 
 
 def _with_soft(seen: list[bool], texts: list[int], soft: list[bool]) -> list[bool]:
@@ -211,13 +236,6 @@ def _with_soft(seen: list[bool], texts: list[int], soft: list[bool]) -> list[boo
         one or (soft[at] and any(seen[other] and not soft[other] for other in beside[at]))
         for at, one in enumerate(seen)
     ]
-
-
-class LargePage(Exception):
-    """It has more letters than are looked at."""
-
-    def __str__(self) -> str:
-        return "the page has more letters than are looked at"
 
 
 def _wrapped(executable: str, home: Path) -> str:
@@ -254,8 +272,11 @@ def main(words: Sequence[str]) -> None:
         for line in sys.stdin:
             request = json.loads(line)
             try:
-                answer = painter.paint(request["html"], request["url"], request["sheets"])
-            except (PlaywrightError, LargePage, ValueError, KeyError) as error:
+                if "sheets" in request:
+                    answer = painter.paint(request["html"], request["url"], request["sheets"])
+                else:
+                    answer = painter.sheets(request["html"], request["url"])
+            except (PlaywrightError, ValueError, KeyError) as error:
                 answer = {"error": _short(error)}
             print(json.dumps(answer), flush=True)
         painter.close()

@@ -38,26 +38,29 @@ _PLACES = (
     "{PROGRAMFILES(X86)}/Microsoft/Edge/Application/msedge.exe",
     "{PROGRAMFILES}/Microsoft/Edge/Application/msedge.exe",
 )
-_ENVIRONMENT = ("PATH", "PYTHONPATH", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "LOCALAPPDATA", "LANG", "LC_ALL")
+_ENVIRONMENT = ("PATH", "PYTHONPATH", "SYSTEMROOT", "LOCALAPPDATA", "LANG", "LC_ALL")
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
     """`html`: the page again, with the words that are seen alone, and without styles. `hidden`: passages that are not
-    seen. `cut`: the page goes on below what was looked at."""
+    seen. `cut`: there was no time for all of it. `failed`: why nothing can be said of this page."""
 
     html: str
     title: str
     hidden: int
     cut: bool
+    failed: str = ""
 
 
 class Sight(Protocol):
     def look(self, html: str, url: str, sheets: Mapping[str, str]) -> Seen | None:
-        """`url`: of the page; `sheets`: its style sheets from elsewhere, by address. None: it cannot be told."""
+        """`url`: of the page; `sheets`: its style sheets from elsewhere, by address. None: there is no browser."""
         ...
 
-    def close(self) -> None: ...
+    def sheets(self, html: str, url: str) -> list[str] | None:
+        """The addresses of the style sheets that a page asks for."""
+        ...
 
 
 def find_browser(wish: str = "auto") -> str | None:
@@ -101,24 +104,44 @@ class BrowserSight:
 
     def look(self, html: str, url: str, sheets: Mapping[str, str]) -> Seen | None:
         if len(html) + sum(map(len, sheets.values())) > _MOST_CHARS:
+            return Seen("", "", 1, True, "it is too large")
+        answer = self._answered({"html": html, "url": url, "sheets": dict(sheets)})
+        if answer is None:
             return None
+        if self.why:
+            return Seen("", "", 1, True, self.why)
+        return Seen(str(answer["html"]), str(answer["title"]), int(answer["hidden"]), bool(answer["cut"]))
+
+    def sheets(self, html: str, url: str) -> list[str] | None:
+        answer = self._answered({"html": html, "url": url}) if len(html) <= _MOST_CHARS else None
+        return None if answer is None or self.why else [str(one) for one in answer["sheets"]]
+
+    def _answered(self, request: dict[str, Any]) -> dict[str, Any] | None:
+        """None: no browser starts. With `why`: this page made it fail; nothing is said of such a page, lest it chooses
+        how it is read."""
         with self._lock:
-            if self._failures >= _MOST_FAILURES:
-                return None
-            try:
-                answer = self._ask({"html": html, "url": url, "sheets": dict(sheets)})
-            except (OSError, ValueError, queue.Empty) as error:
-                self._failures += 1
-                self.why = str(error) or "it did not answer in time"
-                log.warning("the browser that says what is seen failed: %s", self.why)
+            if self._process is None or self._process.poll() is not None:
                 self._end()
-                return None
-            self._failures = 0
+                if self._failures >= _MOST_FAILURES:
+                    return None
+                try:
+                    self._start()
+                except (OSError, ValueError, queue.Empty) as error:
+                    self._failures += 1
+                    self.why = str(error) or "it did not start in time"
+                    log.warning("the browser that says what is seen does not start: %s", self.why)
+                    self._end()
+                    return None
+                self._failures = 0
+            try:
+                answer = self._ask(request)
+            except (OSError, ValueError, queue.Empty) as error:
+                self.why = str(error) or "it did not answer in time"
+                self._end()
+                return {}
             self._wait()
             self.why = str(answer.get("error", ""))
-        if self.why:
-            return None
-        return Seen(str(answer["html"]), str(answer["title"]), int(answer["hidden"]), bool(answer["cut"]))
+            return answer
 
     def close(self) -> None:
         with self._lock:
@@ -126,9 +149,6 @@ class BrowserSight:
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """Raises OSError, ValueError, queue.Empty."""
-        if self._process is None or self._process.poll() is not None:
-            self._end()
-            self._start()
         assert self._process is not None and self._process.stdin is not None
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
@@ -145,6 +165,7 @@ class BrowserSight:
         self._home = tempfile.TemporaryDirectory(prefix="variet-sight-", ignore_cleanup_errors=True)
         words = [sys.executable, "-m", "variet.assistant.sanitize.painter", self.executable, self._home.name]
         known = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+        known["TMPDIR"] = known["TEMP"] = known["TMP"] = self._home.name
         self._process = subprocess.Popen(
             processes.behind_keeper(words), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             text=True, encoding="utf-8", errors="replace", env=known, cwd=self._home.name,

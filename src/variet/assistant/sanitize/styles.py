@@ -1,257 +1,385 @@
-"""Pure: whether a browser would show an element, by the styles it has. https://www.w3.org/TR/CSS22/visuren.html
+"""Pure: whether an element's words can be read, by the styles it has. Without a browser, and so with doubts.
 
-Sheets are applied to elements by `css-inline`, which passes over rules in blocks (`@media`, `@supports`, `@layer`):
-those that a wide screen would obey are taken out of their blocks before.
+Each doubt counts as hidden: a value that is not understood, of a property that can hide words, hides them. One thing is
+not looked at: whether an element lies over another.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import tinycss2
-import tinycss2.color4
 
-_WIDTH_PX = 1280.0
-_OFF_PX = 400.0  # further out than that is out of sight
-_SMALL_PX = 3.0  # letters
-_FAINT = 0.08  # opacity
-_CLOSE = 24.0  # of two colours, in the sum of their channels, 0 to 765
-_OPEN_BLOCKS = frozenset({"supports", "layer", "container", "scope", "starting-style"})
-_UNITS = {"px": 1.0, "pt": 4 / 3, "pc": 16.0, "in": 96.0, "cm": 37.8, "mm": 3.78, "q": 0.945, "vw": 12.8, "vh": 8.0,
-          "rem": 16.0, "ch": 8.0, "ex": 8.0}  # fmt: skip
-_NAMED_SIZES = {"xx-small": 9.0, "x-small": 10.0, "small": 13.0, "medium": 16.0, "large": 18.0, "x-large": 24.0,
-                "xx-large": 32.0}  # fmt: skip
-NUMBER = r"-?\d*\.?\d+"
-_NUMBER = re.compile(rf"({NUMBER})\s*([a-z%]*)", re.IGNORECASE)
-_VARIABLE = re.compile(r"var\(\s*(--[\w-]+)\s*(?:,([^()]*))?\)")
-_MOST_STEPS, _MOST_VALUE = 8, 2_000  # of variables within variables, and characters of what they make
-_UNKNOWN_COLOURS = ("var(", "color-mix(", "light-dark(", "url(", "gradient(")
-Rgb = tuple[float, float, float]
-_WHITE: Rgb = (255.0, 255.0, 255.0)
+from variet.assistant.sanitize.colours import BLACK, WHITE, Rgb, colour_of, far, over, painted_by
+from variet.assistant.sanitize.values import (
+    AS_BEFORE,
+    HIGH_PX,
+    VIEW_PX,
+    expanded,
+    font_px_of,
+    font_px_of_shorthand,
+    length,
+    measure,
+    parts_of,
+    share,
+    total,
+)  # fmt: skip
 
+Values = Mapping[str, Sequence[str]]  # by property: each value that may count
 
-def opened(sheet: str) -> str:
-    """A style sheet with the rules of its blocks outside of them, as far as a wide screen obeys them."""
-    return "\n".join(_rules(tinycss2.parse_stylesheet(sheet, skip_comments=True, skip_whitespace=True)))
-
-
-def _rules(rules: Iterable[Any]) -> Iterable[str]:
-    for rule in rules:
-        if rule.type != "at-rule":
-            if rule.type == "qualified-rule":
-                yield rule.serialize()
-            continue
-        name = rule.lower_at_keyword
-        if rule.content is None or not (name in _OPEN_BLOCKS or (name == "media" and _obeyed(rule))):
-            continue
-        inner = tinycss2.parse_rule_list(rule.content, skip_comments=True, skip_whitespace=True)
-        yield from _rules(inner)
-
-
-def _obeyed(rule: Any) -> bool:
-    """Whether a wide screen obeys a media query; what is not known counts as obeyed."""
-    query = tinycss2.serialize(rule.prelude).lower()
-    return any(_one_obeyed(one) for one in query.split(","))
-
-
-def _one_obeyed(query: str) -> bool:
-    if re.search(r"\b(?:print|speech)\b", query) and "not" not in query:
-        return False
-    for found in re.finditer(rf"(min|max)-width\s*:\s*({NUMBER})\s*(px|em|rem)", query):
-        px = float(found[2]) * (1.0 if found[3] == "px" else 16.0)
-        if (px > _WIDTH_PX) if found[1] == "min" else (px < _WIDTH_PX):
-            return False
-    return True
+_OUT_PX = 60.0  # so far an element may be moved
+_LEAST_LETTER_PX, _MOST_LETTER_PX = 4.0, 400.0
+_FAINT = 0.15  # opacity
+_FLAT, _HIGH = 0.4, 12.0  # of a font's size: a lower line is none, and a higher one pushes its words away
+_CLOSE = 40.0  # of two colours, in the sum of their channels, 0 to 765
+_MOST_COLOURS = 12
+_WIDE_LETTER, _HIGH_LINE = 0.6, 1.5  # of a font's size
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What an element hands on to those in it. `background`: None where it is a picture, and nobody knows; `variables`:
-    custom properties."""
+    """What an element hands on to those in it. `colours`: (colour, alpha) that its letters may have; `backgrounds`:
+    colours that may be behind them."""
 
     font_px: float = 16.0
-    colour: Rgb = (0.0, 0.0, 0.0)
-    colour_alpha: float = 1.0
-    background: Rgb | None = _WHITE
+    colours: tuple[tuple[Rgb, float], ...] = ((BLACK, 1.0),)
+    backgrounds: tuple[Rgb, ...] = (WHITE,)
+    under: tuple[Rgb, ...] = (WHITE,)  # all that is behind all around
     opacity: float = 1.0
     invisible: bool = False  # by `visibility`, which those in it may undo
-    variables: Mapping[str, str] = field(default_factory=dict)
+    flat: bool = False  # by `line-height`: lines lie on each other
+    gone: bool = False  # with all that is in it
 
 
-def declarations(style: str) -> dict[str, str]:
-    """Of a `style` attribute, the last of each name; `!important` wins."""
-    found: dict[str, str] = {}
-    important: set[str] = set()
-    for one in tinycss2.parse_declaration_list(style, skip_comments=True, skip_whitespace=True):
-        if one.type != "declaration" or (one.lower_name in important and not one.important):
+def look(values: Values, around: Look, properties: Mapping[str, Sequence[str]], chars: int = 0) -> Look:
+    """Of an element with these values. `properties`: the values of custom properties; `chars`: of the text in it."""
+    given = {name: expanded(found, properties) for name, found in values.items() if not name.startswith("--")}
+    sizes = [font_px_of(value, around.font_px) for value in given.get("font-size", [])]
+    sizes += [font_px_of_shorthand(value, around.font_px) for value in given.get("font", [])]
+    font_px = min(sizes, default=around.font_px)
+    opacity = around.opacity * min([share(value) for value in given.get("opacity", [])], default=1.0)
+    hidden = [value not in ("visible", "initial") and not (value in AS_BEFORE and not around.invisible)
+              for value in given.get("visibility", [])]  # fmt: skip
+    lines = [_line(value, font_px) for value in given.get("line-height", [])]
+    flat = [line < _FLAT for line in lines]
+    mine = replace(around, font_px=font_px, opacity=opacity, invisible=any(hidden) if hidden else around.invisible,
+                   flat=any(flat) if flat else around.flat)  # fmt: skip
+    if any(line > _HIGH for line in lines):
+        return replace(mine, gone=True)
+    if any(value in ("absolute", "fixed") for value in given.get("position", [])):
+        place = [value for name in _SIDES for value in given.get(name, [])]
+        if not all(_PLACED(value, mine) for value in place):
+            return replace(mine, gone=True)
+    if any(not _HARMLESS[name](value, mine) for name in given.keys() & _HARMLESS.keys() for value in given[name]):
+        return replace(mine, gone=True)
+    if _cut_off(given, mine, chars):
+        return replace(mine, gone=True)
+    return _coloured(given, mine, chars)
+
+
+_COLOURS = frozenset(
+    {"color", "-webkit-text-fill-color", "background", "background-color", "background-image", "background-clip",
+     "-webkit-background-clip", "box-shadow", "border-image", "border-image-source"}
+)  # fmt: skip
+_SIZES = frozenset(
+    {"position", "font", "font-size", "font-family", "line-height", "white-space", "overflow", "overflow-x",
+     "overflow-y", "overflow-block", "overflow-inline", "height", "max-height", "block-size", "max-block-size",
+     "width", "max-width", "inline-size", "max-inline-size", "float", "background-size", "background-position",
+     "background-repeat"}
+)  # fmt: skip
+
+
+def matters(name: str) -> bool:
+    """Whether a property may hide words."""
+    return name in _HARMLESS or name in _COLOURS or name in _SIZES
+
+
+def unreadable(mine: Look) -> bool:
+    """Whether letters with such a look may not be seen."""
+    if mine.gone or mine.invisible or mine.opacity < _FAINT or not _LEAST_LETTER_PX <= mine.font_px <= _MOST_LETTER_PX:
+        return True
+    return any(
+        alpha < _FAINT or far(colour, behind) * alpha < _CLOSE
+        for colour, alpha in mine.colours for behind in mine.backgrounds
+    )  # fmt: skip
+
+
+# --- what hides nothing ---
+
+_Harmless = Callable[[str, Look], bool]
+
+
+def _is(*words: str) -> _Harmless:
+    known = frozenset(words) | AS_BEFORE
+    return lambda value, _: value in known
+
+
+def _each(least: float, most: float, *, whole: float = VIEW_PX) -> _Harmless:
+    """Each part is a length between these, in pixels, or `auto`."""
+
+    def check(value: str, mine: Look) -> bool:
+        if value in AS_BEFORE:
+            return True
+        for token in tinycss2.parse_component_value_list(value, skip_comments=True):
+            if token.type == "whitespace" or (
+                token.type == "ident" and token.lower_value in ("auto", "normal", "none")
+            ):
+                continue
+            found = measure(token, mine.font_px, whole)
+            if found is None or not least <= found <= most:
+                return False
+        return True
+
+    return check
+
+
+def _transforms(value: str, mine: Look) -> bool:
+    """Small moves, turns and scales. A turn by half the width and height is how boxes are centred."""
+    if value in AS_BEFORE or value == "none":
+        return True
+    for token in tinycss2.parse_component_value_list(
+        value,
+        skip_comments=True,
+    ):
+        if token.type == "whitespace":
             continue
-        found[one.lower_name] = tinycss2.serialize(one.value).strip().lower()
-        if one.important:
-            important.add(one.lower_name)
-    return found
+        if token.type != "function":
+            return False
+        text, name = tinycss2.serialize(token.arguments), token.lower_name
+        if name in ("translate", "translatex", "translatey", "translate3d", "translatez"):
+            parts = [total(part, mine.font_px, 100.0) for part in parts_of(token.arguments)]
+            if any(part is None or abs(part) > _OUT_PX for part in parts):
+                return False
+        elif name in ("scale", "scalex", "scaley", "scale3d"):
+            parts = [total(part, 1.0, 1.0) for part in parts_of(token.arguments)]
+            if any(part is None or not 0.5 <= part <= 3 for part in parts):
+                return False
+        elif name in ("rotate", "skew", "skewx", "skewy"):
+            found = re.fullmatch(r"\s*(-?[\d.]+)deg\s*", text)
+            if found is None or abs(float(found[1])) > 45:
+                return False
+        else:
+            return False
+    return True
 
 
-def resolved(style: dict[str, str], around: Look) -> dict[str, str]:
-    """With the values of custom properties in place of their names; those of others around, too."""
-    own = {name: value for name, value in style.items() if name.startswith("--")}
-    known = {**around.variables, **own}
-    return {name: _filled(value, known) if "var(" in value else value for name, value in style.items()}
+def _scales(value: str, _: Look) -> bool:
+    return value in AS_BEFORE or value in ("none", "normal") or all(
+        (found := length(word, whole=1.0)) is not None and 0.5 <= found <= 3 for word in value.split()
+    )  # fmt: skip
 
 
-def _filled(value: str, known: Mapping[str, str]) -> str:
-    for _ in range(_MOST_STEPS):
-        filled = _VARIABLE.sub(lambda found: known.get(found[1], found[2] or ""), value)
-        if filled == value or len(filled) > _MOST_VALUE:
-            break
-        value = filled
-    return value
+def _filters(value: str, _: Look) -> bool:
+    return value in AS_BEFORE or value == "none" or bool(
+        re.fullmatch(r"(?:\s*(?:drop-shadow\((?:[^()]|\([^()]*\))*\)|grayscale\([^()]*\)|sepia\([^()]*\)"
+                     r"|saturate\([\d.]+%?\)|hue-rotate\([^()]*\)|blur\(0(?:px)?\)))+", value)
+    )  # fmt: skip
 
 
-def look(style: dict[str, str], around: Look) -> Look:
-    """Of an element with these declarations, `resolved`."""
-    mine = replace(around, font_px=_font_px(style, around.font_px), opacity=around.opacity * _opacity(style))
-    if own := {name: value for name, value in style.items() if name.startswith("--")}:
-        mine = replace(mine, variables={**around.variables, **own})
-    if "visibility" in style:
-        mine = replace(mine, invisible=style["visibility"] in ("hidden", "collapse"))
-    if (colour := _colour(style.get("color", ""))) is not None:
-        mine = replace(mine, colour=colour[0], colour_alpha=colour[1])
-    if "-webkit-text-fill-color" in style and (fill := _colour(style["-webkit-text-fill-color"])) is not None:
-        mine = replace(mine, colour=fill[0], colour_alpha=fill[1])
-    shown = " ".join(style.get(name, "") for name in ("background", "background-image", "background-color"))
-    if any(one in shown for one in _UNKNOWN_COLOURS):
-        return replace(mine, background=None)
-    behind = style.get("background-color") or style.get("background", "")
-    for word in [behind, *behind.split()]:
-        if (colour := _colour(word)) is not None and colour[1] > 0:
-            under = mine.background or _WHITE
-            mixed = tuple(
-                top * colour[1] + below * (1 - colour[1]) for top, below in zip(colour[0], under, strict=True)
-            )
-            return replace(mine, background=(mixed[0], mixed[1], mixed[2]))
-    return mine
+_SHOWN = frozenset(
+    {"block", "inline", "inline-block", "flex", "inline-flex", "grid", "inline-grid", "table", "inline-table",
+     "table-row",
+     "table-cell", "table-row-group", "table-header-group", "table-footer-group", "table-caption", "list-item",
+     "flow-root", "contents", "-webkit-box", "-webkit-inline-box", "-webkit-flex", "-ms-flexbox", "-ms-grid", "ruby",
+     "block flow", "inline flow-root", "block flex", "block grid", "run-in"}
+)  # fmt: skip
 
 
-def gone(style: dict[str, str]) -> bool:
-    """Whether an element and all in it is nowhere to be seen, whatever those in it say."""
-    if style.get("display", "").split(" ")[0] == "none" or style.get("content-visibility") == "hidden":
-        return True
-    return _clipped(style) or _outside(style)
+def _display(value: str, _: Look) -> bool:
+    return value in AS_BEFORE or value in _SHOWN
 
 
-def unseen(mine: Look) -> bool:
-    """Whether letters with such a look cannot be read."""
-    if mine.invisible or mine.opacity <= _FAINT or mine.colour_alpha <= _FAINT or mine.font_px < _SMALL_PX:
-        return True
-    if mine.background is None:
-        return False
-    return sum(abs(one - other) for one, other in zip(mine.colour, mine.background, strict=True)) < _CLOSE
+def _border(value: str, mine: Look) -> bool:
+    """A line as thick as lines are."""
+    for token in tinycss2.parse_component_value_list(value, skip_comments=True):
+        if token.type in ("dimension", "percentage") or (token.type == "function" and token.lower_name in (
+                "calc", "min", "max", "clamp")):  # fmt: skip
+            found = measure(token, mine.font_px, mine.font_px)
+            if found is None or not 0 <= found <= 100:
+                return False
+    return True
 
 
-def _opacity(style: dict[str, str]) -> float:
-    found = [_fraction(style["opacity"])] if "opacity" in style else []
-    found += [_fraction(one) for one in re.findall(r"opacity\(\s*([^)]*)\)", style.get("filter", ""))]
-    product = 1.0
-    for one in found:
-        product *= max(0.0, min(1.0, one))
-    return product
+def _tracks(value: str, _: Look) -> bool:
+    return not re.search(r"(?:^|[\s(,])0(?:\.0*)?(?:fr|px|%|em|rem)?(?=$|[\s),])", value) or "minmax(0" in value
 
 
-def _fraction(text: str) -> float:
-    found = _NUMBER.match(text.strip())
-    if found is None:
+def _flexes(value: str, _: Look) -> bool:
+    return not re.fullmatch(r"(?:none|0|0 0 0(?:px|%)?|0px)", value) or value == "none"
+
+
+_OFFSET = _each(-_OUT_PX, VIEW_PX / 2)
+_PLACED = _each(-_OUT_PX / 2, VIEW_PX / 2)  # of a box out of the flow
+_SIDES = ("top", "left", "right", "bottom", "inset", "inset-inline", "inset-block", "inset-inline-start",
+          "inset-inline-end", "inset-block-start", "inset-block-end")  # fmt: skip
+_HARMLESS: dict[str, _Harmless] = {
+    "display": _display, "visibility": lambda *_: True, "content-visibility": _is("visible", "auto"),
+    "content": _is("normal", "none"),
+    "opacity": lambda *_: True,
+    **{f"margin{side}": _each(-2 * _OUT_PX, VIEW_PX / 2) for side in (
+        "", "-left", "-right", "-top", "-bottom", "-inline", "-block", "-inline-start", "-inline-end", "-block-start",
+        "-block-end")},
+    **dict.fromkeys(_SIDES, _OFFSET),
+    "text-indent": _each(-_OUT_PX, 3 * _OUT_PX), "word-spacing": _each(-4, 60),
+    "letter-spacing": lambda value, mine: _each(-0.15 * mine.font_px, 30)(value, mine),
+    "transform": _transforms, "-webkit-transform": _transforms, "scale": _scales, "zoom": _scales,
+    "translate": _each(-_OUT_PX, _OUT_PX, whole=100), "rotate": lambda value, _: value in AS_BEFORE or value == "none"
+    or bool(re.fullmatch(r"-?[0-4]?\d(?:\.\d+)?deg", value)),
+    **dict.fromkeys(("perspective", "-webkit-perspective", "offset", "offset-path", "offset-position",
+                     "offset-distance",
+                     "clip-path", "-webkit-clip-path", "mask", "mask-image", "-webkit-mask", "-webkit-mask-image",
+                     "mask-border", "-webkit-mask-box-image", "mask-size", "-webkit-mask-size", "position-try"),
+                    _is("none", "auto", "normal")),
+    "clip": _is("auto"), "filter": _filters, "-webkit-filter": _filters, "backdrop-filter": lambda *_: True,
+    **dict.fromkeys(
+        ("padding", "padding-left", "padding-right", "padding-top", "padding-bottom", "padding-inline", "padding-block",
+         "padding-inline-start", "padding-inline-end", "padding-block-start", "padding-block-end", "gap", "row-gap",
+         "column-gap", "grid-gap", "border-spacing", "border-width", "border-left-width", "border-top-width",
+         "border-right-width", "border-bottom-width"), _each(0, VIEW_PX / 2)),
+    **dict.fromkeys(("min-height", "min-width", "min-block-size", "min-inline-size"), _each(0, 3 * VIEW_PX)),
+    "-webkit-border-horizontal-spacing": _each(0, 99), "-webkit-border-vertical-spacing": _each(0, 99),
+    "border": _border, "border-left": _border, "border-right": _border, "border-top": _border, "border-bottom": _border,
+    "-webkit-mask-box-image-source": _is("none"), "border-shape": _is("none"), "column-height": _is("auto"),
+    "overflow-clip-margin": _each(0, 999), "initial-letter": _is("normal", "2", "3", "4"), "tab-size": _each(0, 40),
+    "vertical-align": lambda value, mine: value.isalpha() or value in AS_BEFORE or ("-" in value and value.replace(
+        "-", "").isalpha()) or _OFFSET(value, mine), "baseline-shift": _each(-20, 20),
+    "text-decoration": _border, "text-decoration-thickness": lambda value, mine: value in ("auto", "from-font")
+    or _each(0, 9)(value, mine), "background-blend-mode": _is("normal"),
+    "mix-blend-mode": _is("normal"), "isolation": lambda *_: True, "-webkit-text-security": _is("none"),
+    "-webkit-text-stroke": _is("0", "none"), "-webkit-text-stroke-width": _is("0", "0px"),
+    "-webkit-text-stroke-color": lambda *_: True, "text-stroke": _is("0"),
+    "outline-offset": _each(-3, 100),
+    "outline": lambda value, mine: not re.search(r"\d{2,}", value) or value in AS_BEFORE,
+    "outline-width": _each(0, 9),
+    "z-index": lambda value, _: value in AS_BEFORE or bool(re.fullmatch(r"auto|\d+", value)),
+    "-webkit-line-clamp": _is("none"), "line-clamp": _is("none"), "font-size-adjust": _is("none"),
+    "contain": _is("none", "layout", "paint", "style", "layout style", "content"),
+    "all": lambda value, _: value in ("initial", "unset", "revert"), "grid-template-rows": _tracks,
+    "grid-template-columns": _tracks, "grid-template": _tracks, "grid": _tracks, "grid-auto-rows": _tracks,
+    "flex": _flexes, "flex-basis": _flexes,
+    "interpolate-size": lambda *_: True, "text-combine-upright": _is("none"), "backface-visibility": _is("visible"),
+    "-webkit-backface-visibility": lambda *_: True, "animation": _is("none"), "animation-name": _is("none"),
+    "-webkit-animation": _is("none"), "-webkit-animation-name": _is("none"), "font-palette": lambda *_: True,
+    "overlay": lambda *_: True, "order": lambda *_: True, "reading-flow": lambda *_: True, "d": lambda *_: True,
+    "max-lines": _is("none"), "block-ellipsis": lambda *_: True, "aspect-ratio": lambda *_: True,
+}  # fmt: skip
+
+
+def _line(value: str, font_px: float) -> float:
+    """A line's height, in font sizes."""
+    if value in AS_BEFORE or value == "normal":
         return 1.0
-    return float(found[1]) / (100.0 if found[2] == "%" else 1.0)
-
-
-def _font_px(style: dict[str, str], around: float) -> float:
-    text = style.get("font-size", "")
-    if not text and "font" in style:
-        found = re.search(rf"(?:^|\s)({NUMBER}(?:px|pt|em|rem|%|ex|ch|vw|vh)|0)(?:/|\s)", style["font"])
-        text = found[1] if found else ""
-    if text in _NAMED_SIZES:
-        return _NAMED_SIZES[text]
-    size = _px(text, around, around)
-    return around if size is None else size
-
-
-def _px(text: str, of: float, em: float = 16.0) -> float | None:
-    """A length; `of`: what `%` is of. None for what is none."""
-    found = _NUMBER.fullmatch(text.strip()) if text else None
+    found = length(value, font_px, font_px)
     if found is None:
-        return None
-    number, unit = float(found[1]), found[2].lower()
-    if unit in ("em", "%"):
-        return number * of / 100.0 if unit == "%" else number * em
-    if not unit:
-        return 0.0 if number == 0 else None
-    return number * _UNITS[unit] if unit in _UNITS else None
+        return 0.0
+    return found if re.fullmatch(r"[\d.]+", value) else found / max(font_px, 1.0)
 
 
-def _clipped(style: dict[str, str]) -> bool:
-    """To nothing, or to a dot."""
-    if "rect(" in style.get("clip", ""):
-        sides = [float(one) for one in re.findall(NUMBER, style["clip"])]
-        if sides and max(sides) - min(sides) <= 2:
-            return True
-    shape = style.get("clip-path", "")
-    if re.search(r"inset\(\s*(?:5\d|[6-9]\d|100)(?:\.\d+)?%", shape) or re.search(r"circle\(\s*0", shape):
+# --- what is cut off ---
+
+_CUTS = re.compile(r"\b(?:hidden|clip|-webkit-paged-[xy]|overlay)\b")
+_HEIGHTS = ("height", "max-height", "block-size", "max-block-size")
+_WIDTHS = ("width", "max-width", "inline-size", "max-inline-size")
+
+
+def _cut_off(given: Mapping[str, list[str]], mine: Look, chars: int) -> bool:
+    """Whether a box is too small for its words, and cuts off what lies outside, or hardly scrolls."""
+    overflow = [value for name in ("overflow", "overflow-x", "overflow-y", "overflow-block", "overflow-inline")
+                for value in given.get(name, [])]  # fmt: skip
+    overflow += ["hidden"] * any("paint" in value or "content" in value for value in given.get("contain", []))
+    cuts = any(_CUTS.search(value) for value in overflow)
+    scrolls = any(re.search(r"\b(?:auto|scroll)\b", value) for value in overflow)
+    sizes = [_size(value, mine, HIGH_PX) for name in ("height", "width", "block-size", "inline-size")
+             for value in given.get(name, []) if value[:1].isdigit()]  # fmt: skip
+    if any(3 * VIEW_PX < size < math.inf for size in sizes):
         return True
-    scaled = f"{style.get('transform', '')} scale({style.get('scale', '1')})"
-    scale = re.search(rf"scale(?:[xy]|3d)?\(\s*({NUMBER})", scaled)
-    if scale is not None and abs(float(scale[1])) < 0.05:
+    if not cuts and not scrolls:
+        return any(value not in AS_BEFORE and value not in ("visible",) for value in overflow)
+    high, wide = _box(given, mine)
+    if high < 20 or wide < 20 or "aspect-ratio" in given:
         return True
-    if re.search(r"rotate[xy]\(\s*90deg", style.get("transform", "")) or style.get("zoom") in ("0", "0%"):
-        return True
-    overflow = " ".join(style.get(name, "") for name in ("overflow", "overflow-x", "overflow-y"))
-    if "hidden" not in overflow and "clip" not in overflow:
-        return False
-    for name in ("height", "width", "max-height", "max-width"):
-        size = _px(style.get(name, ""), 100.0)
-        if size is not None and size <= 2 and not (name in ("height", "width") and _grows(style, name)):
-            return True
-    return False
+    return cuts and (mine.flat or _too_small(given, mine, chars))
 
 
-def _grows(style: dict[str, str], name: str) -> bool:
-    least = _px(style.get(f"min-{name}", ""), 100.0)
-    return least is not None and least > 2
+def _shapes(given: Mapping[str, list[str]]) -> set[str]:
+    return {name for name, names in (("high", _HEIGHTS), ("wide", _WIDTHS)) if any(one in given for one in names)}
 
 
-def _outside(style: dict[str, str]) -> bool:
-    """Moved out of the page."""
-    names = ["text-indent", "margin-left", "margin-top", "margin-right"]
-    if style.get("position") in ("absolute", "fixed", "relative", "sticky"):
-        names += ["left", "top", "right", "bottom", "inset-inline-start", "inset-block-start"]
-    for name in names:
-        size = _px(style.get(name, ""), _WIDTH_PX)
-        if size is not None and size <= -_OFF_PX:
-            return True
-    if style.get("position") in ("absolute", "fixed"):
-        for name, most in (("left", 4 * _WIDTH_PX), ("top", 100_000.0)):
-            size = _px(style.get(name, ""), _WIDTH_PX)
-            if size is not None and size >= most:
-                return True
-    moved = f"{style.get('transform', '')} translate({style.get('translate', '0')})"
-    for found in re.findall(r"translate(?:[xy]|3d)?\(([^)]*)\)", moved):
-        for part in re.split(r"[\s,]+", found.strip()):
-            size = _px(part, 100.0)
-            if size is not None and size <= -_OFF_PX:
-                return True
-    return False
+def _box(given: Mapping[str, list[str]], mine: Look) -> tuple[float, float]:
+    high, wide = (
+        min([_size(value, mine, whole) for name in names for value in given.get(name, [])], default=math.inf)
+        for names, whole in ((_HEIGHTS, HIGH_PX), (_WIDTHS, VIEW_PX))
+    )
+    return high, wide
 
 
-def _colour(text: str) -> tuple[Rgb, float] | None:
-    """(red, green, blue from 0 to 255, alpha); None for what is none, or is another's (`inherit`)."""
-    found = tinycss2.color4.parse_color(text.strip()) if text.strip() else None
-    if found is None or isinstance(found, str):
-        return None
-    try:
-        red, green, blue = (255 * (part or 0.0) for part in found.to("srgb").coordinates)
-    except NotImplementedError:  # lab, lch and their kin: as light as it is
-        light = (found.coordinates[0] or 0.0) / (1.0 if found.space.startswith("ok") else 100.0)
-        red = green = blue = 255 * light
-    return (red, green, blue), float(found.alpha)
+def _too_small(given: Mapping[str, list[str]], mine: Look, chars: int) -> bool:
+    """Whether words may stand outside of their box."""
+    high, wide = _box(given, mine)
+    if any("nowrap" in value or value == "pre" for value in given.get("white-space", [])):
+        return chars * mine.font_px * 0.5 > min(wide, VIEW_PX)
+    lines = math.ceil(chars * mine.font_px * _WIDE_LETTER / max(20.0, min(wide, VIEW_PX * 0.6)))
+    return wide < 20 or lines * mine.font_px * _HIGH_LINE > high
+
+
+def _size(value: str, mine: Look, whole: float) -> float:
+    if value in AS_BEFORE or value in ("auto", "none", "fit-content", "max-content", "stretch", "100%"):
+        return math.inf
+    found = length(value, mine.font_px, whole)
+    return 0.0 if found is None else found
+
+
+# --- colours ---
+
+
+def _coloured(given: Mapping[str, list[str]], mine: Look, chars: int) -> Look:
+    backgrounds = list(mine.backgrounds)
+    painted = [value for name in ("background", "background-color", "background-image", "border-image-source",
+                                  "border-image") for value in given.get(name, [])]  # fmt: skip
+    if "inset" in " ".join(given.get("box-shadow", [])):
+        painted += given["box-shadow"]
+    behind: list[Rgb] = []
+    letters = [over(colour, one) for value in given.get("color", []) if (colour := colour_of(value)) is not None
+               for one in mine.backgrounds] or [colour for colour, _ in mine.colours]  # fmt: skip
+    for value in painted:
+        found = letters if "currentcolor" in value else painted_by(value, mine.backgrounds)
+        if found is None:
+            return replace(mine, gone=True)
+        behind += found
+    clipped = any("text" in value for name in ("background-clip", "-webkit-background-clip", "background")
+                  for value in given.get(name, []))  # fmt: skip
+    colours = list(mine.colours)
+    for name in ("color", "-webkit-text-fill-color"):
+        if name not in given:
+            continue
+        colours = []
+        for value in given[name]:
+            if value in ("inherit", "unset", "currentcolor"):
+                colours += mine.colours
+            elif value in ("initial", "revert"):
+                colours.append((BLACK, 1.0))
+            elif (colour := colour_of(value)) is not None:
+                colours.append(colour)
+            else:
+                return replace(mine, gone=True)
+    if clipped and behind:  # the letters are cut out of the background
+        return replace(mine, colours=tuple((one, 1.0) for one in behind)[:_MOST_COLOURS])
+    if clipped:
+        return replace(mine, gone=True)
+    if behind and "contents" not in given.get("display", []) and not mine.invisible:
+        small = _too_small(given, mine, chars)
+        moved = any(name in given for name in ("background-size", "background-position", "background-repeat"))
+        backgrounds = [*behind, *(mine.backgrounds if small or (moved and "gradient" in " ".join(painted)) else ())]
+    beside = any(name in given for name in ("float", "transform", "translate", *_SIDES)) or any(
+        "-" in value for name in given if name.startswith("margin") for value in given[name])  # fmt: skip
+    out = any(value in ("absolute", "fixed") for value in given.get("position", []))
+    if beside or out or mine.flat or ("high" in _shapes(given) and _too_small(given, mine, chars)):
+        backgrounds += mine.under  # it may stand beside the box around it
+    if len(colours) > _MOST_COLOURS or len(backgrounds) > _MOST_COLOURS:
+        return replace(mine, gone=True)
+    behind_it = tuple(dict.fromkeys(backgrounds))
+    under = tuple(dict.fromkeys((*mine.under, *behind_it)))[:_MOST_COLOURS]
+    return replace(mine, colours=tuple(dict.fromkeys(colours)), backgrounds=behind_it, under=under)

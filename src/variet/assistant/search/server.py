@@ -31,7 +31,7 @@ _MOST_HITS = 20
 _LANGUAGE = r"^(?:|auto|all|[a-z]{2,3}(?:-[A-Za-z]{2,4})?)$"
 _KEPT_PAGES, _KEPT_S = 64, 3_600.0
 _PLAINLY = "asked for its words alone, in all categories and of any time: your mail or calendar was read before"
-_MOST_SHEETS = 6
+_MOST_SHEETS = 12
 
 
 class Search:
@@ -104,13 +104,18 @@ class Search:
     async def _read(self, came: Fetched) -> Readable:
         """In a thread: a large page takes a second, and others wait for theirs. Raises ToolProblem."""
         try:
-            links = await asyncio.to_thread(linked_sheets, came.text, came.url)
+            links = await asyncio.to_thread(self._links, came)
             links = links[:_MOST_SHEETS]
             sheets = await asyncio.gather(*(self._sheet(link, came.url) for link in links))
             known = dict(zip(links, sheets, strict=True))
             return await asyncio.to_thread(readable, came.text, came.url, known, self._sight)
         except RecursionError:
             raise ToolProblem("unsupported_type", "its styles are nested without end: it cannot be cleaned") from None
+
+    def _links(self, came: Fetched) -> list[str]:
+        """Of style sheets: a browser writes their addresses in its own way, and asks for those by it."""
+        links = self._sight.sheets(came.text, came.url) if self._sight is not None else None
+        return linked_sheets(came.text, came.url) if links is None else links
 
     async def _sheet(self, url: str, page: str) -> str:
         """Empty where it is not to be had: its page is read as a browser would show it then."""
