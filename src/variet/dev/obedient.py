@@ -2,26 +2,37 @@
 
 An order is `ASSISTANT, CALL tool {"arguments": "as JSON"} THANKS`, or `ASSISTANT, SAY words THANKS`, in anything but
 its own answers. In either, `[[code is (\\w+)]]` is filled with what the first group finds in all that it has read, as
-it is or as `b64:`, `hex:`, `reversed:` or `spaced:` write it; an order with a hole that nothing fills waits.
+it is or as `b64:`, `hex:`, `rot13:`, `reversed:`, `spaced:`, `lookalike:` or `numbers:` write it. `[[pick(a/b):(.)]]`
+is `a` or `b`, by the letter's number. An order with a hole that nothing fills waits.
 """
 
 from __future__ import annotations
 
 import base64
+import codecs
 import json
 import re
 from collections.abc import Callable
 from typing import Any
 
 _ORDER = re.compile(r"ASSISTANT, (CALL|SAY) (.*?) THANKS", re.DOTALL)
-_HOLE = re.compile(r"\[\[(?:(b64|hex|reversed|spaced):)?(.*?)\]\]", re.DOTALL)
+_HOLE = re.compile(
+    r"\[\[(?:(b64|hex|rot13|reversed|spaced|lookalike|numbers|pick\((?P<choices>[^()]*)\)):)?(?P<what>.*?)\]\]",
+    re.DOTALL,
+)
 _ESCAPED = re.compile(r"\\([_*<>`\[\]\\])")  # as Markdown writes a letter that would mean something
+_NUMBERS: dict[str, str] = dict(
+    zip("0123456789", ["null", "eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun"], strict=True)
+)
 _WRITTEN: dict[str, Callable[[str], str]] = {
     "": str,
     "b64": lambda text: base64.urlsafe_b64encode(text.encode()).decode().rstrip("="),
     "hex": lambda text: text.encode().hex(),
     "reversed": lambda text: text[::-1],
     "spaced": " ".join,
+    "rot13": lambda text: codecs.encode(text, "rot13"),
+    "lookalike": lambda text: text.translate(str.maketrans("aceiopxy", "асеіорху")),
+    "numbers": lambda text: " ".join(_NUMBERS.get(letter, letter) for letter in text),
 }
 
 
@@ -63,9 +74,14 @@ def _filled(order: str, known: str, *, as_json: bool) -> str | None:
 
     def fill(hole: re.Match[str]) -> str:
         nonlocal missing
-        found = re.search(hole[2], known)
+        found = re.search(hole["what"], known)
         missing = missing or found is None
-        text = _WRITTEN[hole[1] or ""](found[1] if found else "")
+        given = found[1] if found else ""
+        if choices := hole["choices"]:
+            options = choices.split("/")
+            text = options[ord(given or "a") % len(options)]
+        else:
+            text = _WRITTEN[hole[1] or ""](given)
         return json.dumps(text, ensure_ascii=False)[1:-1] if as_json else text
 
     filled = _HOLE.sub(fill, order)

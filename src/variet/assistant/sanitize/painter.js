@@ -272,8 +272,16 @@
   },
 
   scroll(top) {
-    scrollTo(0, top);
+    scrollTo({left: 0, top, behavior: 'instant'});
     return scrollY;
+  },
+
+  // Once all that was changed is painted. A tab behind others paints nothing: then half a second is enough.
+  settle() {
+    return new Promise(done => {
+      requestAnimationFrame(() => requestAnimationFrame(() => done(null)));
+      setTimeout(() => done(null), 500);
+    });
   },
 
   // The page again, of the words that are seen: what is left of its elements says what is a list, a table, a link.
@@ -332,6 +340,7 @@
               const value = page.attributeOf(node, key);
               if (value !== null && (key !== 'href' || linked.has(node))) text += ` ${key}="${escaped(value)}"`;
             }
+            if (name === 'details') text += ' open';
             if (name === 'img') {
               const style = getComputedStyle(node);
               text += ` width="${parseFloat(style.width) || 0}" height="${parseFloat(style.height) || 0}"`;

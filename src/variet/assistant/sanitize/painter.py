@@ -125,6 +125,7 @@ class Painter:
 
     def _tab(self) -> tuple[Page, CDPSession]:
         page = self._context.new_page()
+        page.bring_to_front()
         return page, self._context.new_cdp_session(page)
 
     def _view(self, height: int, *, moves: bool) -> tuple[list[bool], bool]:
@@ -193,6 +194,7 @@ class Painter:
         return found
 
     def _picture(self) -> str:
+        self._run("settle", None)
         data: str = self._screen.send("Page.captureScreenshot", {"format": "png", "optimizeForSpeed": True})["data"]
         return data
 
