@@ -1,4 +1,4 @@
-"""One holder of a file at a time, among processes: of a log, a state folder, a broker. Ends with its process."""
+"""A lock of a file among processes: for a log, a state folder, a broker. The lock ends with its process."""
 
 from __future__ import annotations
 

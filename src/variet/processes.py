@@ -1,4 +1,4 @@
-"""Nothing that Variet starts outlives it, whatever ends it.
+"""No process that Variet starts outlives Variet, even where Variet is killed.
 
 A child of one process (llama-server) is tied to ours: PR_SET_PDEATHSIG on Linux, a Job Object on Windows; elsewhere it
 ends when its stdin closes. A command that starts others runs behind a keeper (keeper.py), which ends them all.
@@ -125,7 +125,7 @@ def leash_for(platform: str = sys.platform) -> Leash:
 
 @cache
 def leash() -> Leash:
-    """Of this process: one for all that it starts."""
+    """The leash of this process, for all its children."""
     return leash_for()
 
 

@@ -24,8 +24,6 @@ VECTORS = {one.kind: one for one in hidden.load(hidden.FIXTURES / "first.json")}
 SHORT = (
     "docs-api-reference",
     "receipt-app-shop",
-    "table-league-oldstyle",
-    "odd-dashboard-grid",
     "article-gradient-headline",
 )
 
@@ -41,7 +39,7 @@ def words(html: str, sight: BrowserSight, url: str = "") -> str:
     return " ".join(cleaned(html, url, sight=sight)[0].text_content().split())
 
 
-@pytest.mark.parametrize("kind", VECTORS)
+@pytest.mark.parametrize("kind", [one for at, one in enumerate(VECTORS) if at % 4 == 0])
 def test_a_word_that_nobody_sees_is_not_read(sight: BrowserSight, kind: str) -> None:
     vector = VECTORS[kind]
     page = hidden.filled(vector.html, hidden.WORD)
@@ -69,33 +67,38 @@ def test_all_that_bench_hidden_measures(sight: BrowserSight) -> None:
     assert leaked == [] and lost == [("docs-quickstart-tabs", "Menu of chapters")], "a menu of narrow windows alone"
 
 
-@pytest.mark.parametrize(
-    "html",
-    [
-        # Names of elements in the place of methods: of the document, and of a form.
-        "<img name=createTreeWalker><img name=body><img name=documentElement><img name=fonts><img name=getAnimations>",
-        "<form><input name=childNodes><input name=getAttribute><input name=style><input name=parentNode>"
-        "<input name=localName><b style='opacity:0'>gone</b></form>",
-        "<form id=CSS></form><a id=Highlight></a><a id=getComputedStyle></a><img name=adoptedStyleSheets>",
-        "<style>::highlight(*) {color: red} *::highlight(x) {color: red !important}</style>",
-        # Another page, or scripts.
-        "<meta http-equiv=refresh content='0;url=http://example.org/'>",
-        "<meta http-equiv=refresh content='0;url=about:blank'>", "<meta http-equiv=' REFRESH' content='0'>",
-        "<script>document.body.textContent = 'gone'</script>", "<svg onload=\"document.body.textContent='gone'\">",
-        "<script src=\"data:text/javascript,document.body.textContent='gone'\"></script>",
-        "<script type=module>document.body.textContent = 'gone'</script>",
-        "<meta http-equiv=refresh content=\"0;url=javascript:document.body.textContent='gone'\">",
-        "<img src=x onerror=\"document.body.textContent='gone'\">",
-        "<body onload=\"document.body.textContent='gone'\">", "<iframe srcdoc='<p>gone</p>'></iframe>",
-        "<base href='http://x/'>",
-        "<template shadowrootmode=open><p>gone</p></template>",
-        "<title>x</title><link rel=stylesheet href=http://x/y.css>",
-        "<noscript><p>gone</p></noscript>", "<dialog>gone</dialog>", "<textarea>gone</textarea>",
-        "<select><option>gone</select>",
-        "<frameset><frame src=x></frameset>", "<object>gone</object>",
-        "<svg><foreignObject><p>gone</p></foreignObject></svg>", "<p style='content-visibility:hidden'>gone</p>",
-    ],
-)  # fmt: skip
+HOSTILE = [
+    # Names of elements in the place of methods: of the document, and of a form.
+    "<img name=createTreeWalker><img name=body><img name=documentElement><img name=fonts><img name=getAnimations>",
+    "<form><input name=childNodes><input name=getAttribute><input name=style><input name=parentNode>"
+    "<input name=localName><b style='opacity:0'>gone</b></form>",
+    "<form id=CSS></form><a id=Highlight></a><a id=getComputedStyle></a><img name=adoptedStyleSheets>",
+    "<style>::highlight(*) {color: red} *::highlight(x) {color: red !important}</style>",
+    # Another page, or scripts.
+    "<meta http-equiv=refresh content='0;url=http://example.org/'>",
+    "<meta http-equiv=refresh content='0;url=about:blank'>", "<meta http-equiv=' REFRESH' content='0'>",
+    "<script>document.body.textContent = 'gone'</script>", "<svg onload=\"document.body.textContent='gone'\">",
+    "<script src=\"data:text/javascript,document.body.textContent='gone'\"></script>",
+    "<script type=module>document.body.textContent = 'gone'</script>",
+    "<meta http-equiv=refresh content=\"0;url=javascript:document.body.textContent='gone'\">",
+    "<img src=x onerror=\"document.body.textContent='gone'\">",
+    "<body onload=\"document.body.textContent='gone'\">", "<iframe srcdoc='<p>gone</p>'></iframe>",
+    "<base href='http://x/'>",
+    "<template shadowrootmode=open><p>gone</p></template>",
+    "<title>x</title><link rel=stylesheet href=http://x/y.css>",
+    "<noscript><p>gone</p></noscript>", "<dialog>gone</dialog>", "<textarea>gone</textarea>",
+    "<select><option>gone</select>",
+    "<frameset><frame src=x></frameset>", "<object>gone</object>",
+    "<svg><foreignObject><p>gone</p></foreignObject></svg>", "<p style='content-visibility:hidden'>gone</p>",
+]  # fmt: skip
+
+
+def shared(pages: list[str], each: int) -> list[object]:
+    """One in `each` runs in the gate, all of them in `make test-all`: a page takes a second."""
+    return [one if at % each == 0 else pytest.param(one, marks=pytest.mark.long) for at, one in enumerate(pages)]
+
+
+@pytest.mark.parametrize("html", shared(HOSTILE, 2))
 def test_what_a_hostile_page_does_changes_nothing(sight: BrowserSight, html: str) -> None:
     text = words(f"{html}<p>shown</p><p style='opacity:0'>gone</p><p style='font-size:0'>gone</p>", sight)
     assert "gone" not in text and sight.why == ""
@@ -129,48 +132,47 @@ W = "<p id=w style='color:#fff;margin:0;height:20px;line-height:20px'>gone</p>"
 NEXT = "<p style='margin:0;line-height:20px;height:20px;{}'>Wonderful weather today, we had a fine day</p>"
 
 
-@pytest.mark.parametrize(
-    "html",
-    [
-        # A page that looks whether words are taken away.
-        "<style>#w{color:#fff}body:has([style*=background-image]) #w{background:#000}</style>"
-        "<p style='background-clip:text'>Total</p><p id=w>gone</p>",
-        "<style>#w{display:none}.a[style*=visible]~#w{display:block}</style>"
-        "<p class=a style='content-visibility:auto'>T</p>"
-        "<p id=w>gone</p>",
-        # Letters that are painted far from their places.
-        W + NEXT.format("-webkit-text-stroke:60px #000"),
-        W + f"<div style='filter:drop-shadow(0 -20px 0 #000)'>{NEXT}</div>",
-        NEXT.format("text-decoration:underline 20px;text-underline-offset:20px") + W,
-        f"<div style='-webkit-box-reflect:below 0'>{NEXT}</div>" + W,
-        # Lines over letters, or instead of them.
-        "<p style='color:#000;text-decoration:line-through 40px'>gone</p>",
-        ""
-        "<p style='-webkit-text-fill-color:transparent;text-decoration:underline "
-        "#000;text-decoration-skip-ink:none'>gone</p>",
-        "<p style='color:#000;background-image:linear-gradient(#000,#000),linear-gradient(#000,#000);"
-        "background-clip:text,border-box'>gone</p>",
-        # A box that scrolls beside words, one that shows each letter alike, letters without a box.
-        NEXT.format("") * 3 + f"<div style='height:60px;overflow:auto'>{W}<div style='height:160px'>Total</div></div>",
-        "<div><template shadowrootmode=open><div style='-webkit-text-security:disc'><slot></slot>"
-        "</div></template>gone</div>",
-        "<style>#w{font-size:0}#w::first-letter{font-size:16px}</style><p id=w>Tgone</p>",
-        # What moves with the scroll bar is no way out.
-        "<style>@keyframes k{to{opacity:.9}}#z{animation:k linear;animation-timeline:scroll()}</style><p id=z>x</p>"
-        "<p style='mask:linear-gradient(transparent,transparent)'>gone</p>",
-        "<style>#w{display:none}@media (hover:none){#w{display:block}}</style><p id=w>gone</p>",
-        ""
-        "<style>#w{display:none}@media (min-aspect-ratio:1330/1000) and "
-        "(max-aspect-ratio:1336/1000){#w{display:block}}</style>"
-        "<p id=w>gone</p>",
-        "<div style='position:fixed;inset:0;background:#fff'>Cover</div><div style='height:2000px'></div><p>gone</p>",
-        "<p style='color:#ffff80'>gone</p>", "<p style='font-size:3.5px'>gone</p>", ""
-        "<p style='filter:blur(9px)'>gone</p>",
-        "<div style='position:relative'><p>gone</p><img src=http://x.example/w.png style='position:absolute;inset:0;"
-        "width:100%;height:60px'></div>",
-        "<p style='width:4em;height:1.2em;overflow:hidden'>Total \U0001f178\U0001f176\U0001f17d gone</p>",
-    ],
-)  # fmt: skip
+TRICKS = [
+    # A page that looks whether words are taken away.
+    "<style>#w{color:#fff}body:has([style*=background-image]) #w{background:#000}</style>"
+    "<p style='background-clip:text'>Total</p><p id=w>gone</p>",
+    "<style>#w{display:none}.a[style*=visible]~#w{display:block}</style>"
+    "<p class=a style='content-visibility:auto'>T</p>"
+    "<p id=w>gone</p>",
+    # Letters that are painted far from their places.
+    W + NEXT.format("-webkit-text-stroke:60px #000"),
+    W + f"<div style='filter:drop-shadow(0 -20px 0 #000)'>{NEXT}</div>",
+    NEXT.format("text-decoration:underline 20px;text-underline-offset:20px") + W,
+    f"<div style='-webkit-box-reflect:below 0'>{NEXT}</div>" + W,
+    # Lines over letters, or instead of them.
+    "<p style='color:#000;text-decoration:line-through 40px'>gone</p>",
+    ""
+    "<p style='-webkit-text-fill-color:transparent;text-decoration:underline "
+    "#000;text-decoration-skip-ink:none'>gone</p>",
+    "<p style='color:#000;background-image:linear-gradient(#000,#000),linear-gradient(#000,#000);"
+    "background-clip:text,border-box'>gone</p>",
+    # A box that scrolls beside words, one that shows each letter alike, letters without a box.
+    NEXT.format("") * 3 + f"<div style='height:60px;overflow:auto'>{W}<div style='height:160px'>Total</div></div>",
+    "<div><template shadowrootmode=open><div style='-webkit-text-security:disc'><slot></slot>"
+    "</div></template>gone</div>",
+    "<style>#w{font-size:0}#w::first-letter{font-size:16px}</style><p id=w>Tgone</p>",
+    # What moves with the scroll bar is no way out.
+    "<style>@keyframes k{to{opacity:.9}}#z{animation:k linear;animation-timeline:scroll()}</style><p id=z>x</p>"
+    "<p style='mask:linear-gradient(transparent,transparent)'>gone</p>",
+    "<style>#w{display:none}@media (hover:none){#w{display:block}}</style><p id=w>gone</p>",
+    "<style>#w{display:none}@media (min-aspect-ratio:1330/1000) and "
+    "(max-aspect-ratio:1336/1000){#w{display:block}}</style>"
+    "<p id=w>gone</p>",
+    "<div style='position:fixed;inset:0;background:#fff'>Cover</div><div style='height:2000px'></div><p>gone</p>",
+    "<p style='color:#ffff80'>gone</p>", "<p style='font-size:3.5px'>gone</p>",
+    "<p style='filter:blur(9px)'>gone</p>",
+    "<div style='position:relative'><p>gone</p><img src=http://x.example/w.png style='position:absolute;inset:0;"
+    "width:100%;height:60px'></div>",
+    "<p style='width:4em;height:1.2em;overflow:hidden'>Total \U0001f178\U0001f176\U0001f17d gone</p>",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("html", shared(TRICKS, 3))
 def test_tricks_against_the_painter_show_nothing(sight: BrowserSight, html: str) -> None:
     text = words(f"<!doctype html><body>{html}<p>Regards</p>", sight)
     assert "gone" not in text and "\U0001f176" not in text and sight.why == ""

@@ -86,7 +86,7 @@ async def terminal(work: Path, *words: str, rows: int = 40, **env: str) -> Async
 
     master, slave = os.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, 100, 0, 0))
-    size = ("COLUMNS", "LINES")  # the terminal has one of its own
+    size = ("COLUMNS", "LINES")  # this terminal has its own size
     clean = {name: value for name, value in os.environ.items() if not name.startswith("VARIET_") and name not in size}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "variet", *words, cwd=work, stdin=slave, stdout=slave, stderr=slave,

@@ -135,7 +135,7 @@ class Calls:
         self._tell(ApprovalRequested(approval=approval))
         try:
             decision = await permissions.decision(approval)
-        except asyncio.CancelledError:  # whoever else shows it takes its buttons away
+        except asyncio.CancelledError:  # other surfaces that show the question take its buttons away
             self._tell(ApprovalResolved(approval_id=approval.id, state="expired", by="cancelled"))
             raise
         yes = decision.choice == "approve"

@@ -33,7 +33,7 @@ MOST_FILES = 30_000
 MOST_TOTAL = 300_000_000  # bytes of one scan
 MOST_STORED = 1_000_000_000  # bytes of one workspace's store; beyond, the oldest steps go
 _LINK = "120000"
-_BATCH = 64  # files that are put back by one process: all of what they hold is in memory
+_BATCH = 64  # files that a process puts back at once: their contents are in memory
 _BEAT_S = 1.0
 
 
@@ -333,7 +333,7 @@ class Checkpoints:
         looked = {self._workspace.show(path): (path, _look(path)) for path in paths}
         found = {name: one for name, (_, one) in looked.items() if one is not None}
         entries = await self._stored(list(found), found)
-        # One that is there and has no entry is too large, or no file.
+        # A path that exists and has no entry is too large, or no file.
         return {name: entries.get(name) or (("other", "") if os.path.lexists(path) else None)
                 for name, (path, _) in looked.items()}  # fmt: skip
 

@@ -234,7 +234,7 @@ class TierChanged(EventBase):
 
 
 class ModeChanged(EventBase):
-    """What the agent may do from here on. A session without one is in mode `ask`."""
+    """The mode in which the agent goes on. A session without such an event is in mode `ask`."""
 
     type: Literal["mode_changed"] = "mode_changed"
     mode: Mode

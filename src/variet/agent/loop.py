@@ -252,7 +252,7 @@ class Agent:
         for call in self._kit.rendering.open_calls:
             told = "The user interrupted this. It may have happened in part."
             self._tell(ToolEnded(call_id=call.call_id, status="interrupted", content=told))
-        if self._steering:  # they were of this turn: in the next one they would surprise
+        if self._steering:  # they belong to this turn: the next turn would surprise with them
             left, self._steering = "\n".join(self._steering), []
             self._tell(Notice(code="steering_left", text=f"the turn ended before the model heard: {left}"))
         self._tell(TurnEnded(reason=reason, detail=detail, usage=self._answers.total))

@@ -17,7 +17,7 @@ from variet.agent.workspace import GUARDED, GUARDED_FILES
 from variet.errors import ToolFailed
 
 MOST_NAMES = 2_500  # that bubblewrap can hold: it takes 9,000 words
-_ANY = "\x01"  # a name that no rule means: one that speaks of it speaks of every file
+_ANY = "\x01"  # a name that no rule means: a rule that matches it matches every file
 _NOT_WALKED = frozenset({".git", "node_modules", ".venv", "venv"})
 _MOST_BYTES = 1_000_000  # of a file of git's that is compared
 Identity = tuple[int, int]  # of a file: device and inode
@@ -85,7 +85,7 @@ def _git_of_installed(folder: str, name: str) -> list[Path]:
 def _kept_of(
     root: Path, folder: str, folders: list[str], names: list[str], refused: Callable[[str], bool], kept: list[Path]
 ) -> list[str]:
-    """Adds to `kept` what is refused of one folder; returns the folders in which all is."""
+    """Adds the refused names of a folder to `kept`. Returns the folders in which every name is refused."""
     here = Path(folder).relative_to(root)
     whole = [one for one in folders if refused((here / one / _ANY).as_posix())]
     single = [one for one in names if refused((here / one).as_posix())]
@@ -174,7 +174,7 @@ def changed_settings(before: Survey, after: Survey) -> list[str]:
 
 def set_aside(root: Path, before: Survey, after: Survey) -> list[str]:
     """What a command made of the kind that programs obey: repositories get another name, since a mere `git status` of
-    the person would obey them. What the model and the person are told."""
+    the person would obey them. Returns lines for the model and the person."""
     known = {*before.repositories.values(), *before.guarded.values()}
     lines = []
     for path, identity in {**after.repositories, **after.guarded}.items():

@@ -50,7 +50,9 @@ def build(engine: Engine, identity: Identity) -> Any:
 
     server = engine.config.server
     origins = "|".join(re.escape(origin) for origin in server.cors_origins)
-    origin = re.compile(rf"({origins})(:\d+)?" if origins else r"(?!)")  # none at all, not the empty one
+    origin = re.compile(
+        rf"({origins})(:\d+)?" if origins else r"(?!)"
+    )  # it matches nothing: an empty pattern would match the empty origin
     hosts = (server.host, *server.hosts)
     allowed = functools.partial(_matches, origin)
     guarded = Guard(dispatch, store, hosts, allowed, identity.local_key, engine.relay.refused)

@@ -19,7 +19,7 @@ _LANE_MIB_PER_S = {1: 200, 2: 400, 3: 790, 4: 1580, 5: 3150, 6: 6300, 7: 12600}
 _BACK_POLL_S = 0.05
 _BACK_WAIT_S = 5.0
 _MOST_BACK = 0.7  # of what was planned: a plan may be too high by a tenth, and others use the card, too
-_STILL_POLLS = 6  # without a change after a rise, where nobody saw how much was free before
+_STILL_POLLS = 6  # without a change after a rise, where the free memory of before is not known
 _PATIENT_POLLS = 20  # the same before any rise, and where less came back than was planned
 _SETTLED_MIB = 16
 

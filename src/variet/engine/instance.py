@@ -178,7 +178,7 @@ class LocalChild:
             self._hear(line)
 
     def _hear(self, line: bytes) -> None:
-        """A line for people; where the child chooses its port, it is said in one of them."""
+        """A line for people. A child that chooses its own port names it in such a line."""
         self._log.write(line)
         if not self.address.base_url and (found := _LISTENS.search(line)):
             self.address = replace(self.address, base_url=found[1].decode())

@@ -68,7 +68,7 @@ class Metrics:
 
     def request(self, record: Record) -> None:
         self._of(self._requests, record.tier, record.model, record.outcome).inc()
-        if not record.model:  # refused before anybody knew whom it asks
+        if not record.model:  # the request was refused before its model was known
             return
         if record.attributed:
             self._attributed.inc()

@@ -52,7 +52,7 @@ _POISON_S = 600.0
 _WORTH_TELLING_BYTES = 4096  # a shorter prompt is one batch of the child: it has no progress
 _DEATH_NOTICE_S = 2.0
 _MOST_TOLD = 8
-_MOST_PATH = 120  # characters of a path that nobody knows
+_MOST_PATH = 120  # characters of an unknown path, in a log
 
 Body = (
     Answer | Opening | RescuedStream | Whole | TranslatedStream | WithoutUsage
@@ -61,7 +61,7 @@ Body = (
 
 @dataclass(slots=True, eq=False)
 class Errand:
-    """A call with a lease: what is to be asked of which child. `alone`: no other request was in that child with it."""
+    """A call and the lease of the child that answers it. `alone`: the child had no other request at the same time."""
 
     call: Call
     tier: TierConfig | None
@@ -199,7 +199,7 @@ class Relay:
         background = bool(tier and tier.background)
         self._contexts.expect(call.target.model, chain)
         began_ms = time.monotonic() * 1000
-        guilty = False  # its child died while it was alone there: of several, nobody knows which was it
+        guilty = False  # its child died with this request alone: of several requests the guilty one is not known
         for attempt in (1, 2):
             ask = Arrived(
                 record.request_id,
@@ -325,7 +325,7 @@ class Relay:
         if isinstance(source, WithoutUsage) or (
             call.asked.dialect is not None and isinstance(source, Whole | TranslatedStream)
         ):
-            tail = source.tail  # the child's own words count, not those that the client gets
+            tail = source.tail  # usage is read from the child's own answer: the client's answer was changed
         read_usage(record, first, tail)
         self._contexts.answered(lease, errand.chain, record, lasting=errand.lasting, asked=body)
         if call.api.admin_post and call.method == "POST" and answer.status < 400:

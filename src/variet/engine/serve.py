@@ -140,7 +140,7 @@ def hold_state() -> IO[bytes]:
     try:
         try_lock(file)
     except OSError as error:
-        if error.errno not in _HELD:  # a file system that knows no locks: nothing can be told of others
+        if error.errno not in _HELD:  # a file system without locks: other holders cannot be seen
             log.warning("%s cannot be locked (%s): see that no other engine uses it", folder, error.strerror)
             return file
         file.close()

@@ -1,4 +1,4 @@
-"""Signals that end a surface in order: its turn is told as cancelled, its commands end, its session is closed."""
+"""SIGTERM and SIGHUP end a surface in order: its turn ends as cancelled, its commands end, its session closes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NAMES = ("SIGTERM", "SIGHUP")  # Windows has no hang-up
 
 @contextmanager
 def ended_by_signals(end: Callable[[], object]) -> Iterator[None]:
-    """`end` is called at the first of them; another one ends the process at once."""
+    """The first signal calls `end`. A second signal ends the process at once."""
     loop = asyncio.get_running_loop()
     numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
 

@@ -43,7 +43,7 @@ _SECRET = re.compile(
 _NO_SECRET = re.compile(r"GIT_AUTHOR_|GIT_COMMITTER_", re.IGNORECASE)
 _QUIET = {
     "PAGER": "cat", "GIT_PAGER": "cat", "GIT_TERMINAL_PROMPT": "0", "TERM": "dumb", "NO_COLOR": "1",
-    "EDITOR": ":", "GIT_EDITOR": ":", "GIT_SEQUENCE_EDITOR": ":",  # nobody could type into one
+    "EDITOR": ":", "GIT_EDITOR": ":", "GIT_SEQUENCE_EDITOR": ":",  # there is no person to type into an editor
 }  # fmt: skip
 # What a repository within the workspace says of itself runs nothing.
 _GIT_ALWAYS = {"safe.bareRepository": "explicit", "core.fsmonitor": "false"}
@@ -196,7 +196,7 @@ class Shell:
         return _Plan(before, git=True, outside=True, note=note, hint=_NOT_ON_DISK if reading.far_git(parsed) else "")
 
     def _made(self, root: Path, plan: _Plan) -> list[str]:
-        """What a command left that other programs obey, put out of their way. What is told of it."""
+        """Puts away what a command left that other programs obey. Returns a line for each."""
         if plan.before is None:
             return []
         after = survey(root)
@@ -212,7 +212,7 @@ class Shell:
             words = [shutil.which("pwsh") or "powershell", "-NoProfile", "-NonInteractive", "-Command", args.command]
         else:
             words = [programs.find("bash", folder) or "/bin/sh", "-c", "--", args.command]  # `-x` is no option
-        if plan.outside:  # the real ones, whatever lies in the workspace under that name
+        if plan.outside:  # programs of the workspace do not stand in for the real ones
             seen["PATH"] = programs.outside(seen.get("PATH", ""), folder)
         if plan.git:
             seen |= _git_told({**_GIT_ALWAYS, **git_settings.OVERRULED}) | {"GIT_ALLOW_PROTOCOL": _FAR}

@@ -103,7 +103,7 @@ def _parsed(raw: bytes) -> dict[str, Any]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object whose keys are there once: of two values one would be read, and the other be hashed by nobody."""
+    """An object without a key that comes twice: one value would be read, and the other would not be hashed."""
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a key is there twice")

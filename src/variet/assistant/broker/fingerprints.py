@@ -15,7 +15,7 @@ from functools import cache
 _PART = r"(?:[^\W_]|\x00.)+"
 _WORD = re.compile(rf"{_PART}(?:[.@+'’-]{_PART})*", re.DOTALL)
 _INNER = re.compile(r"[.@+'’-]")
-_MOST_CHARS = 400_000  # of one text; words behind that are not known
+_MOST_CHARS = 400_000  # of a text; words behind them are not known
 _LANGUAGES = ("English", "German", "French", "Spanish", "Italian", "Dutch", "Portuguese")
 
 
@@ -25,7 +25,7 @@ def words_of(text: str) -> set[str]:
 
 
 def query_words(query: str) -> Iterator[str]:
-    """Of a query, in order; whatever stands between them is no word."""
+    """The words of a query, in order, without the signs between them."""
     return _words(query)
 
 

@@ -157,7 +157,7 @@ class Changing(_Writing):
         body, lines, when = self._patch(held, wish.changes, entry)
         if not body:
             raise ToolProblem("bad_request", "nothing would change")
-        title = one_line(str(held.get("summary") or "(no title)"))  # whoever invited wrote it
+        title = one_line(str(held.get("summary") or "(no title)"))  # a stranger may have written it
         before = events.when_of(held, entry.zone)
         head = [f"event: {title}", f"now: {told(before)}, {ahead(before, self._calendars.now())}"]
         if held.get("recurrence"):
@@ -241,7 +241,7 @@ class Cancelling(_Writing):
         wish = _parsed(CancelAsked, asked)
         entry = await self._entry(wish.calendar)
         held = await self._held(entry, wish.event, wish.scope)
-        title = one_line(str(held.get("summary") or "(no title)"))  # whoever invited wrote it
+        title = one_line(str(held.get("summary") or "(no title)"))  # a stranger may have written it
         when = events.when_of(held, entry.zone)
         people = tuple(one_line(str(one.get("email", ""))) for one in held.get("attendees") or ())
         lines = [
@@ -299,7 +299,7 @@ def _told_of(body: dict[str, Any], wish: Changes, held: dict[str, Any]) -> list[
     if others == {"attendees"} and wish.answer and not (wish.add_guests or wish.remove_guests):
         return [one_line(str((held.get("organizer") or {}).get("email", "the organizer")))]
     invited = [*(body.get("attendees", held.get("attendees")) or ()), *(held.get("attendees") or ())]
-    # Who is no guest any more is told that, too.
+    # Removed guests are told, too.
     return list(dict.fromkeys(one_line(str(one.get("email", ""))) for one in invited))
 
 

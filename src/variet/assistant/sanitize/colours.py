@@ -19,7 +19,7 @@ _SYSTEM = {"canvastext": "#000", "windowtext": "#000", "-webkit-link": "#00e", "
 
 
 def painted_by(value: str, under: Sequence[Rgb]) -> list[Rgb] | None:
-    """The colours that a background may show; None: nobody knows."""
+    """The colours that a background may show. None: that cannot be known."""
     if value in AS_BEFORE or value == "none":
         return []
     found: list[Rgb] = []

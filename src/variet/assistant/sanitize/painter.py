@@ -241,7 +241,7 @@ def _with_soft(seen: list[bool], texts: list[int], soft: list[bool]) -> list[boo
 
 
 def _wrapped(executable: str, home: Path) -> str:
-    """Chromium's own sandbox does not start as root: root's browser runs as nobody."""
+    """Chromium's own sandbox does not start as root: the browser of root runs as the user `nobody`."""
     if os.name == "nt" or os.getuid() != 0:
         return executable
     drop = shutil.which("setpriv")

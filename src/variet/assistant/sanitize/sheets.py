@@ -20,7 +20,7 @@ Declarations = tuple[tuple[str, str], ...]
 
 _MOST_RULES = 20_000
 _NUMBER = r"-?\d*\.?\d+"
-# What is so only while somebody points, presses, or has been there before.
+# States of elements that begin when a person points, presses or visits.
 _LATER = frozenset({"hover", "focus", "focus-within", "focus-visible", "active", "visited", "target", "user-invalid",
                     "fullscreen", "popover-open", "modal", "picture-in-picture", "selection"})  # fmt: skip
 # Boxes and words that are none of the element's own.

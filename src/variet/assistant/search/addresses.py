@@ -28,7 +28,7 @@ def target(url: str) -> tuple[str, int, bool]:
         host, port = parts.hostname, parts.port
     except ValueError:
         host = port = parts = None
-    # Blanks of any kind: some readers drop them, so that two addresses are one to them and not to a site.
+    # Blanks of any kind: some readers drop them, and then two addresses are the same for them, but not for the site.
     if (
         parts is None
         or any(one.isspace() or not one.isprintable() for one in url)

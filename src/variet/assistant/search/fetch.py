@@ -61,7 +61,7 @@ class Fetcher:
 
     async def _followed(self, url: str, first: str) -> Fetched:
         host, port, _ = target(first)
-        # What may be private is a first address alone: a public page must not lead there, nor one of it to another.
+        # A private host is allowed as the first address alone: neither a public page nor a private page leads there.
         allowed = self._allowed & {f"{host}:{port}"}
         for _ in range(_MOST_REDIRECTS + 1):
             answer = await self._asked(url, allowed)
@@ -183,7 +183,7 @@ def _decoded(data: bytes, named: str | None) -> str:
             return data.decode(encoding, errors="replace")
     own = _CHARSET.search(data[:4096])
     for name in (named, own[1].decode() if own else None, "utf-8"):
-        # Encodings of texts, as browsers know them: Python has others, one of which unpacks bzip2.
+        # Encodings of texts, as browsers know them: Python has more, and `bz2` among them unpacks bombs.
         known = webencodings.lookup(name) if name else None
         if known is not None:
             with contextlib.suppress(UnicodeError):

@@ -57,8 +57,8 @@ class Search:
         return found
 
     def holds(self, url: str, part: int) -> bool:
-        """Whether a page can be shown without asking its site: one that was read is kept, since asking for it again
-        would tell its site something. Raises ToolProblem: by its looks, never."""
+        """Whether a page can be shown without asking its site. A page that was read is kept, since a second request
+        would tell its site something. Raises ToolProblem for an address that is never asked."""
         if self._kept(url) is not None:
             return True
         literal(url, self._settings.allow)

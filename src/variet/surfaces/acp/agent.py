@@ -270,7 +270,7 @@ class VarietAgent:
             answer = await self._editor.request_permission(session_id, call, options)
             chosen = answer.outcome.option_id if isinstance(answer.outcome, schema.AllowedOutcome) else "no"
             meta = answer.field_meta or {}
-        except Exception as error:  # noqa: BLE001 - whatever an editor answers instead, it is no yes
+        except Exception as error:  # noqa: BLE001 - an editor that fails has not said yes
             log.warning("the editor did not ask its person: %s: %s", type(error).__name__, error)
             meta = {"feedback": "The editor could not ask the user."}
         scope = next((one for one in approval.scopes if one == chosen), None)
