@@ -345,7 +345,7 @@ export interface TierChanged {
   tried: boolean;
 }
 /**
- * What the agent may do from here on. A session without one is in mode `ask`.
+ * The mode in which the agent goes on. A session without such an event is in mode `ask`.
  */
 export interface ModeChanged {
   v: 1;
