@@ -101,6 +101,34 @@ async def test_what_a_person_changed_between_two_steps_stays(root: Path) -> None
     assert (await kept.undo([second])).restored == ("a.txt",) and file.read_text() == "person\n"
 
 
+async def test_a_file_that_came_and_went_with_its_folder_needs_nothing(root: Path) -> None:
+    kept = await opened(root)
+
+    def make() -> None:
+        (root / "new" / "deep").mkdir(parents=True)
+        (root / "new" / "deep" / "file").write_text("x")
+        (root / "a.txt").write_text("agent\n")
+
+    def remove() -> None:
+        (root / "new" / "deep" / "file").unlink()
+        (root / "new" / "deep").rmdir()
+        (root / "new").rmdir()
+
+    undone = await kept.undo([await step(kept, make), await step(kept, remove)])
+    assert not undone.left and (root / "a.txt").read_text() == "a\n" and not (root / "new").exists()
+
+
+async def test_a_file_comes_back_where_an_empty_folder_stands(root: Path) -> None:
+    kept = await opened(root)
+
+    def act() -> None:
+        (root / "a.txt").unlink()
+        (root / "a.txt").mkdir()
+
+    undone = await kept.undo([await step(kept, act)])
+    assert not undone.left and (root / "a.txt").read_text() == "a\n"
+
+
 async def test_an_undo_can_be_undone(root: Path) -> None:
     kept = await opened(root)
     done = await step(kept, lambda: (root / "a.txt").write_text("agent\n"))

@@ -357,10 +357,13 @@ class Checkpoints:
         if entry is None:
             path.unlink(missing_ok=True)
             for folder in path.parents:
-                if folder == self._workspace.root or any(folder.iterdir()):
+                if folder == self._workspace.root or (folder.is_dir() and any(folder.iterdir())):
                     break
-                folder.rmdir()
+                if folder.is_dir():
+                    folder.rmdir()
             return
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()  # only an empty folder goes
         if entry[0] == _LINK:
             path.unlink(missing_ok=True)
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -204,6 +204,7 @@ class Conversation:
             size = shutil.get_terminal_size()
             question = Question(self._waiting[0], size.columns, size.lines)
             self._asking = asyncio.create_task(self._ask(question))
+            self._asking.add_done_callback(self._stopped_by)
 
     async def _ask(self, question: Question) -> None:
         """From here on a line may answer it that was begun once all of it stood on the screen."""
@@ -213,6 +214,13 @@ class Conversation:
             await asyncio.sleep(0)
         self._question = question
         self._draw()
+
+    def _stopped_by(self, task: asyncio.Task[None]) -> None:
+        """A question that cannot be shown stops the turn: it would wait for ever."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a question could not be shown", exc_info=error)
+            self.printer.say(f"the question could not be shown, and the turn was stopped: {error}", "red")
+            self.opened.agent.cancel()
 
     def _resolved(self, approval_id: str) -> None:
         asked = bool(self._waiting) and self._waiting[0].id == approval_id

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from variet.agent.events import ApprovalRequested, EventBase, TurnEnded
+from variet.agent.events import ApprovalRequested, ApprovalResolved, EventBase, TurnEnded
 from variet.agent.kinds import KINDS
 from variet.agent.opening import Opened
 from variet.assistant.problems import ToolProblem
@@ -37,7 +37,7 @@ async def run(
         loop.add_signal_handler(signal.SIGINT, agent.cancel)
         loop.add_signal_handler(signal.SIGTERM, agent.cancel)
         loop.add_signal_handler(signal.SIGHUP, agent.cancel)
-    asking: set[asyncio.Task[None]] = set()
+    asking: dict[str, asyncio.Task[None]] = {}  # by approval
     asked = asyncio.Lock()  # one question at a time
     try:
         # Closed before the session is: whoever reads may be gone, as behind `| head`.
@@ -48,14 +48,23 @@ async def run(
                     if event.approval.origin == "broker" and decider is None:
                         continue  # it is decided elsewhere
                     task = asyncio.create_task(_ask(opened, event, asked, decider, printer))
-                    asking.add(task)
-                    task.add_done_callback(asking.discard)
+                    task.add_done_callback(lambda task: _stopped_by(task, opened))
+                    asking[event.approval.id] = task
+                elif isinstance(event, ApprovalResolved) and event.approval_id in asking:
+                    asking.pop(event.approval_id).cancel()
                 elif isinstance(event, TurnEnded):
                     code = EXIT[event.reason]
     finally:
-        for task in asking:
+        for task in asking.values():
             task.cancel()
     return code
+
+
+def _stopped_by(task: asyncio.Task[None], opened: Opened) -> None:
+    """A question that cannot be asked stops the turn: it would wait for ever."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        click.echo(f"the question could not be asked, and the turn was stopped: {error}", err=True)
+        opened.agent.cancel()
 
 
 def _show(event: EventBase, printer: Printer, *, as_json: bool) -> None:
