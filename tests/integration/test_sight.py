@@ -75,12 +75,12 @@ HOSTILE = [
     "<form id=CSS></form><a id=Highlight></a><a id=getComputedStyle></a><img name=adoptedStyleSheets>",
     "<style>::highlight(*) {color: red} *::highlight(x) {color: red !important}</style>",
     # Another page, or scripts.
-    "<meta http-equiv=refresh content='0;url=http://example.org/'>",
-    "<meta http-equiv=refresh content='0;url=about:blank'>", "<meta http-equiv=' REFRESH' content='0'>",
+    "<meta http-equiv=refresh content='9;url=http://example.org/'>",
+    "<meta http-equiv=refresh content='9;url=about:blank'>", "<meta http-equiv=' REFRESH' content='30'>",
     "<script>document.body.textContent = 'gone'</script>", "<svg onload=\"document.body.textContent='gone'\">",
     "<script src=\"data:text/javascript,document.body.textContent='gone'\"></script>",
     "<script type=module>document.body.textContent = 'gone'</script>",
-    "<meta http-equiv=refresh content=\"0;url=javascript:document.body.textContent='gone'\">",
+    "<meta http-equiv=refresh content=\"3;url=javascript:document.body.textContent='gone'\">",
     "<img src=x onerror=\"document.body.textContent='gone'\">",
     "<body onload=\"document.body.textContent='gone'\">", "<iframe srcdoc='<p>gone</p>'></iframe>",
     "<base href='http://x/'>",
@@ -236,7 +236,7 @@ async def test_a_page_fetches_nothing(sight: BrowserSight) -> None:
         <iframe src={at}/frame></iframe><object data={at}/o></object><embed src={at}/e>
         <video src={at}/v poster={at}/w></video>
         <audio src={at}/au autoplay></audio><script src={at}/js></script>
-        <meta http-equiv=refresh content='0;url={at}/r'>
+        <meta http-equiv=refresh content='2;url={at}/r'>
         <svg><image href={at}/svg /><use href='{at}/use#x' /></svg><input type=image src={at}/input><p>shown</p>"""
     try:
         for url in ("", f"{at}/page"):
@@ -258,6 +258,7 @@ def test_a_page_that_makes_the_browser_fail_is_not_read(monkeypatch: pytest.Monk
             assert "cannot be told: it did not answer in time" in words("<p>secret</p>", sight)
         monkeypatch.setattr(sight_module, "_PAGE_S", 45.0)
         assert words("<p>words</p><p style='mask:url(data:,x)'>gone</p>", sight) == "words", "it starts again"
+        assert "another page at once" in words("<meta content='0; url=/x' http-equiv=refresh><p>secret</p>", sight)
         refresh = "<meta http-equiv='re&#102;resh' content='0;url=about:blank'><p>words</p>"
         assert "secret" not in words(refresh + "<p style='mask:url(data:,x)'>secret</p>", sight)
     finally:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
 from variet.assistant import settings
 from variet.assistant.broker.client import BrokerClient
+from variet.assistant.environment import BROWSER
 from variet.assistant.google.clock import ahead_s
 from variet.assistant.google.lasting import lasting
 from variet.assistant.problems import ToolProblem
@@ -30,11 +32,13 @@ def _sight() -> Finding:
     lacks = "styles are read without a browser, and more is taken out than must be"
     mend = f"install Chromium or Chrome, or name one as `browser` in {settings.file()}"
     try:
-        sight = sight_for(settings.load().browser)
+        wish = os.environ.get(BROWSER) or settings.load().browser
+        sight = sight_for(wish)
     except VarietError as error:
         return Finding("settings", False, str(error), f"correct {settings.file()}")
     if sight is None:
-        return Finding("hidden text", True, f"no Chromium was found: {lacks}", mend, warning=True)
+        why = "the browser is switched off" if wish == "off" else "no Chromium was found"
+        return Finding("hidden text", True, f"{why}: {lacks}", mend, warning=True)
     found = sight.look("<p>shown<p style='color:#fff'>not", "", {})
     sight.close()
     if found is None or "shown" not in found.html or "not" in found.html:

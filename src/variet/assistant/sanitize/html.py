@@ -59,6 +59,7 @@ def cleaned(
     sheets = sheets or {}
     if sight is not None and (found := sight.look(html, url, sheets)) is not None:
         removed["hidden"] += found.hidden
+        removed["late"] += found.cut and not found.failed
         if found.failed:
             told = f"(What a person would see of this cannot be told: {found.failed}. It is left out.)"
             found = replace(found, html=f"<p>{escape(told)}</p>")

@@ -55,6 +55,10 @@ _FLAGS = ("--disable-gpu", "--disable-quic", "--no-first-run", "--disable-backgr
           "--blink-settings=primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4"
           ",imageAnimationPolicy=2,lazyLoadEnabled=false")  # a mouse; still images, all of them at once  # fmt: skip
 _REFRESH = re.compile(r"http-equiv\s*=\s*[\"']?\s*refresh", re.IGNORECASE)
+_AT_ONCE = re.compile(
+    r"<meta\b(?=[^>]*http-equiv\s*=\s*[\"']?\s*refresh)[^>]*content\s*=\s*[\"']?\s*0*[01](?:\.\d*)?\s*[;,\"'>\s]",
+    re.IGNORECASE,
+)
 _MOVES = re.compile(
     r"<(?:marquee|iframe|frame|progress|meter|svg|template|img|object|embed|input)\b|data:", re.IGNORECASE
 )
@@ -112,6 +116,8 @@ class Painter:
             self._leave()
 
     def _open(self, html: str, url: str, sheets: dict[str, str]) -> None:
+        if _AT_ONCE.search(html):
+            raise ValueError("it leads to another page at once")
         address = url.partition("#")[0] if url.startswith(("http://", "https://")) else "http://mail.invalid/"
         self._document, self._sheets, self._missed = _REFRESH.sub("x=", html), sheets, []
         self._page.goto(address, wait_until="load", timeout=10_000)

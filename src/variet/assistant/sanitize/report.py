@@ -9,12 +9,13 @@ _NAMES = {
     "image": ("remote image", "remote images"),
     "pixel": ("tracking pixel", "tracking pixels"),
     "link": ("link whose text named another site", "links whose text named another site"),
+    "late": ("part that took too long to look at", "parts that took too long to look at"),
     "unseen": ("invisible character", "invisible characters"),
 }
 
 
 class Removed(Counter[str]):
-    """Counts by kind: hidden, image, pixel, link, unseen."""
+    """Counts by kind: hidden, image, pixel, link, late, unseen."""
 
     def told(self) -> str:
         """In words; empty where nothing was removed."""
