@@ -3,9 +3,9 @@
 One request a line, as JSON: `{"html", "url", "sheets": {address: text}}`. One answer: `{"html", "title", "hidden",
 "cut"}`, or `{"error"}`. Without `sheets` in the request, the answer is `{"sheets": [address]}`: what the page asks for.
 
-A page is painted with its words and without them. A word is seen where the two pictures differ
-in most of its letters. Words that lie on each other are taken away layer by layer. A page is painted in a narrow window
-and in a wide window, in light colours: a word counts that is seen in both.
+A page is painted with its words and without them. A word is seen where the two pictures differ in most of its letters.
+Words that lie on each other are taken away layer by layer. A page is painted in a narrow window and in a wide window, in
+light colours: a word counts that is seen in both.
 
 Scripts never run, nothing is fetched, and memory is bounded.
 """
@@ -33,7 +33,7 @@ _MOST_BYTES = 2 << 30  # of memory, of each process
 # Widths and heights of two windows, each from a range: a page could show words in a window of one known size alone.
 _WINDOWS = (((780, 820), (560, 760)), ((1300, 1500), (760, 1000)))
 _SCREEN = {"screenWidth": 1920, "screenHeight": 1080, "deviceScaleFactor": 1, "mobile": False}
-_BUDGET_S = 25.0  # of a page: words that were not looked at by then are not seen
+_BUDGET_S = 13.0  # of a window: words that were not looked at by then are not seen
 _COLUMNS, _ROWS, _SMALLEST_PX = 6, 40, 20  # how far a box is scrolled, in boxes; nobody scrolls a smaller one
 _LEAST_SHADES = 14.0  # of 255, by brightness: a difference that can be seen
 _MOST_OF_IT = 0.6  # of a word's letters
@@ -98,7 +98,6 @@ class Painter:
 
     def paint(self, html: str, url: str, sheets: dict[str, str]) -> dict[str, Any]:
         """Raises PlaywrightError."""
-        self._deadline = time.monotonic() + _BUDGET_S
         moves = bool(_MOVES.search(html)) or any(map(_MOVES.search, sheets.values()))
         seen: list[bool] | None = None
         cut = False
@@ -106,6 +105,7 @@ class Painter:
             for widths, heights in _WINDOWS:
                 width, height = (low + secrets.randbelow(high - low) for low, high in (widths, heights))
                 self._screen.send("Emulation.setDeviceMetricsOverride", {"width": width, "height": height, **_SCREEN})
+                self._deadline = time.monotonic() + _BUDGET_S
                 self._open(html, url, sheets)
                 here, cut_here = self._view(height, moves=moves)
                 seen = here if seen is None else [one and other for one, other in zip(seen, here, strict=True)]
@@ -121,7 +121,8 @@ class Painter:
         address = url.partition("#")[0] if url.startswith(("http://", "https://")) else "http://mail.invalid/"
         self._document, self._sheets, self._missed = _REFRESH.sub("x=", html), sheets, []
         self._page.goto(address, wait_until="load", timeout=10_000)
-        if self._page.evaluate("document.fonts.size > 0"):
+        fonts = "Object.getOwnPropertyDescriptor(Document.prototype, 'fonts').get.call(document).size"
+        if self._page.evaluate(fonts):
             self._page.wait_for_timeout(200)
 
     def _leave(self) -> None:
