@@ -4,8 +4,8 @@ One request a line, as JSON: `{"html", "url", "sheets": {address: text}}`. One a
 "cut"}`, or `{"error"}`. Without `sheets` in the request, the answer is `{"sheets": [address]}`: what the page asks for.
 
 A page is painted with its words and without them. A word is seen where the two pictures differ in most of its letters.
-Words that lie on each other are taken away layer by layer. A page is painted in a narrow window and in a wide window, in
-light colours: a word counts that is seen in both.
+Words that lie on each other are taken away layer by layer. A page is painted in a narrow and in a wide window, in light
+colours: a word counts that is seen in both.
 
 Scripts never run, nothing is fetched, and memory is bounded.
 """
