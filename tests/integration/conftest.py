@@ -42,12 +42,22 @@ def work(tmp_path: Path) -> Path:
     return folder
 
 
+QUICK = {"max_wait_s": 1, "min_residency_s": 0.2, "preload": []}  # swaps come soon
+
+
 @pytest.fixture
 async def engine(tmp_path: Path, models: Path) -> AsyncIterator[EngineProcess]:
-    """The embedded default, with short waits so that swaps come soon."""
-    config = embedded_config(scheduling={"max_wait_s": 1, "min_residency_s": 0.2, "preload": []})
-    async with running(tmp_path / "home", models, config) as one:
-        yield one
+    """The embedded default, with short waits."""
+    async with running(tmp_path / "home", models, embedded_config(scheduling=QUICK)) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared_engine(tmp_path_factory: pytest.TempPathFactory, models: Path) -> AsyncIterator[EngineProcess]:
+    """The same for all tests of a module, which run in one loop then: `pytest.mark.asyncio(loop_scope="module")`."""
+    home = tmp_path_factory.mktemp("engine") / "home"
+    async with running(home, models, embedded_config(scheduling=QUICK)) as made:
+        yield made
 
 
 @pytest_asyncio.fixture

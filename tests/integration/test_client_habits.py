@@ -11,7 +11,14 @@ import pytest
 
 from tests.support.engine import EngineProcess, chat
 
-pytestmark = pytest.mark.models
+pytestmark = [pytest.mark.models, pytest.mark.asyncio(loop_scope="module")]
+
+
+@pytest.fixture
+def engine(shared_engine: EngineProcess) -> EngineProcess:
+    return shared_engine
+
+
 LONG = "word " * 9_000
 
 
