@@ -70,10 +70,13 @@ async def test_a_method_that_a_path_lacks_touches_no_model(engine: EngineProcess
     assert (await engine.status())["journal"] == before
 
 
-async def _written_tokens(engine: EngineProcess, model: str) -> float:
+async def _metrics(engine: EngineProcess) -> str:
     async with aiohttp.ClientSession() as session, session.get(engine.url + "/metrics") as answer:
-        metrics = await answer.text()
-    found = re.search(rf'variet_tokens_total\{{kind="output",model="{model}"\}} (\S+)', metrics)
+        return await answer.text()
+
+
+async def _written_tokens(engine: EngineProcess, model: str) -> float:
+    found = re.search(rf'variet_tokens_total\{{kind="output",model="{model}"\}} (\S+)', await _metrics(engine))
     return float(found[1]) if found else 0.0
 
 
@@ -88,7 +91,7 @@ async def test_streams_of_every_api_are_whole(engine: EngineProcess) -> None:
         status, events, whole = await read_stream(engine.url, path, {"model": "fast", "stream": True, **body})
         assert (status, whole) == (200, True) and last in events[-1], (path, events[-1])
     assert await _written_tokens(engine, "smollm2-135m") == before + 12, "counted on every API"
-    assert 'phase="load"' in metrics
+    assert 'phase="load"' in await _metrics(engine)
 
 
 async def test_models_are_listed_with_what_clients_ask_for(engine: EngineProcess) -> None:
