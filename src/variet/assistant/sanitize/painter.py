@@ -29,6 +29,8 @@ from typing import Any
 from playwright.sync_api import CDPSession, Page, Playwright, Route, sync_playwright
 from playwright.sync_api import Error as PlaywrightError
 
+from variet.assistant.sanitize.sight import AT_ONCE
+
 _MOST_BYTES = 2 << 30  # of memory, of each process
 # Widths and heights of two windows, each from a range: a page could show words in a window of one known size alone.
 _WINDOWS = (((780, 820), (560, 760)), ((1300, 1500), (760, 1000)))
@@ -117,7 +119,7 @@ class Painter:
 
     def _open(self, html: str, url: str, sheets: dict[str, str]) -> None:
         if _AT_ONCE.search(html):
-            raise ValueError("it leads to another page at once")
+            raise ValueError(AT_ONCE)
         address = url.partition("#")[0] if url.startswith(("http://", "https://")) else "http://mail.invalid/"
         self._document, self._sheets, self._missed = _REFRESH.sub("x=", html), sheets, []
         self._page.goto(address, wait_until="load", timeout=10_000)

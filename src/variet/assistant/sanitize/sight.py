@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 _START_S, _PAGE_S, _IDLE_S = 20.0, 40.0, 300.0
 _MOST_CHARS = 3_000_000  # of a page and its sheets
+_SLOW, AT_ONCE = "it did not answer in time", "it leads to another page at once"
+_REASONS = (_SLOW, AT_ONCE)
 _MOST_FAILURES = 3  # one after the other: then the browser is left alone
 _NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "microsoft-edge", "brave-browser",
           "chrome", "msedge")  # fmt: skip
@@ -109,7 +111,8 @@ class BrowserSight:
         if answer is None:
             return None
         if self.why:
-            return Seen("", "", 1, True, self.why)
+            # A model reads the reason: words of the page, which a browser's error may have, are none.
+            return Seen("", "", 1, True, self.why if self.why in _REASONS else "a browser could not paint it")
         return Seen(str(answer["html"]), str(answer["title"]), int(answer["hidden"]), bool(answer["cut"]))
 
     def sheets(self, html: str, url: str) -> list[str] | None:
@@ -136,7 +139,7 @@ class BrowserSight:
             try:
                 answer = self._ask(request)
             except (OSError, ValueError, queue.Empty) as error:
-                self.why = str(error) or "it did not answer in time"
+                self.why = str(error) or _SLOW
                 self._end()
                 return {}
             self._wait()
