@@ -46,6 +46,9 @@ _OWN = "data-variet-style"
 _PUSHES = re.compile(r"(?:margin|padding|height|min-height|border|border-width|inset|top|block-size|min-block-size)"
                      r"(?:-(?:top|bottom|block|block-start|block-end|width))*")  # fmt: skip
 _PUSHED_PX = 40.0
+_BOXES = frozenset({"overflow", "overflow-x", "overflow-y", "overflow-block", "overflow-inline", "contain", "height",
+                    "max-height", "block-size", "max-block-size", "width", "max-width", "inline-size",
+                    "max-inline-size"})  # fmt: skip
 _LEAST_ROOT_PX = 8.0  # of the root's letters: a `rem` is read as 16 pixels
 
 
@@ -202,8 +205,10 @@ class _Styles:
                 merged.pop(name, None)
         if any(self._lies_over(child) for child in element if isinstance(child.tag, str)):
             return Look(gone=True)
-        text = "".join(element.itertext())
-        chars = len(" ".join(text.split())) + 40 * sum(1 for _ in element.iter("br", "p", "div", "li", "tr"))
+        chars = 0
+        if any(name in _BOXES for name in merged):  # else it makes no difference, and a page may be large
+            text = "".join(element.itertext())
+            chars = len(" ".join(text.split())) + 40 * sum(1 for _ in element.iter("br", "p", "div", "li", "tr"))
         if self.quirks and element.tag == "table":  # it has none of the colours around it then
             black = ((0.0, 0.0, 0.0), 1.0)
             around = replace(around, colours=(*(one for one in around.colours if one != black), black))
