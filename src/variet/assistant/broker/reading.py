@@ -100,11 +100,11 @@ class Reading:
         )  # fmt: skip
 
     def plain(self, asker: Asker, query: str) -> str:
-        """What of a query goes to an engine once private text was read: its known words, each once, in small letters.
-        How they were written, what stands between them and how often they come could tell something. Words so frequent
-        that engines pass over them are left out."""
+        """What of a query goes to an engine once private text was read: its known words, each once, in small letters,
+        in the order of the alphabet. How they were written, in which order, and how often they come could tell
+        something. Words so frequent that engines pass over them are left out."""
         known, _ = self._sorted(asker, query)
-        return " ".join(dict.fromkeys(known))
+        return " ".join(sorted(set(known)))
 
     def foreign(self, asker: Asker, query: str) -> list[str]:
         """Its words that a person did not type here, and that stood in no public text from before."""
