@@ -7,6 +7,11 @@ from __future__ import annotations
 
 import os
 
+from hypothesis import settings
+
+# A loaded machine is no fault of the code: an example may take as long as it takes.
+settings.register_profile("variet", deadline=None)
+settings.load_profile("variet")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # llama-server's threads wait for each other by spinning: two servers of two threads on two cores take ten times
     # as long as two of one.
