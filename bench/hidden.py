@@ -87,7 +87,7 @@ async def measured(vectors: Sequence[Vector], *, painted: bool, quiet: bool) -> 
 
 
 def kept(sight: Sight | None) -> list[str]:
-    """A line for each honest document of which a seen sentence is lost, or an unseen one is kept; the totals last."""
+    """Returns a line for each seen sentence that is lost and for each hidden sentence that is kept, then the totals."""
     lines, lost_all, left_all = [], 0, 0
     documents = benign.load()
     for document in documents:

@@ -345,7 +345,7 @@ export interface TierChanged {
   tried: boolean;
 }
 /**
- * The mode in which the agent goes on. A session without such an event is in mode `ask`.
+ * The agent works in this mode from here on. A session without this event is in mode `ask`.
  */
 export interface ModeChanged {
   v: 1;

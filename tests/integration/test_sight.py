@@ -133,30 +133,30 @@ NEXT = "<p style='margin:0;line-height:20px;height:20px;{}'>Wonderful weather to
 
 
 TRICKS = [
-    # A page that looks whether words are taken away.
+    # The page asks whether words are taken away.
     "<style>#w{color:#fff}body:has([style*=background-image]) #w{background:#000}</style>"
     "<p style='background-clip:text'>Total</p><p id=w>gone</p>",
     "<style>#w{display:none}.a[style*=visible]~#w{display:block}</style>"
     "<p class=a style='content-visibility:auto'>T</p>"
     "<p id=w>gone</p>",
-    # Letters that are painted far from their places.
+    # Letters are painted far from their places.
     W + NEXT.format("-webkit-text-stroke:60px #000"),
     W + f"<div style='filter:drop-shadow(0 -20px 0 #000)'>{NEXT}</div>",
     NEXT.format("text-decoration:underline 20px;text-underline-offset:20px") + W,
     f"<div style='-webkit-box-reflect:below 0'>{NEXT}</div>" + W,
-    # Lines over letters, or instead of them.
+    # A line covers letters, or stands in their place.
     "<p style='color:#000;text-decoration:line-through 40px'>gone</p>",
     ""
     "<p style='-webkit-text-fill-color:transparent;text-decoration:underline "
     "#000;text-decoration-skip-ink:none'>gone</p>",
     "<p style='color:#000;background-image:linear-gradient(#000,#000),linear-gradient(#000,#000);"
     "background-clip:text,border-box'>gone</p>",
-    # A box that scrolls beside words, one that shows each letter alike, letters without a box.
+    # A box scrolls beside words. A box shows each letter as the same disc. A letter has no size.
     NEXT.format("") * 3 + f"<div style='height:60px;overflow:auto'>{W}<div style='height:160px'>Total</div></div>",
     "<div><template shadowrootmode=open><div style='-webkit-text-security:disc'><slot></slot>"
     "</div></template>gone</div>",
     "<style>#w{font-size:0}#w::first-letter{font-size:16px}</style><p id=w>Tgone</p>",
-    # What moves with the scroll bar is no way out.
+    # An animation that follows the scroll bar does not stop the painter.
     "<style>@keyframes k{to{opacity:.9}}#z{animation:k linear;animation-timeline:scroll()}</style><p id=z>x</p>"
     "<p style='mask:linear-gradient(transparent,transparent)'>gone</p>",
     "<style>#w{display:none}@media (hover:none){#w{display:block}}</style><p id=w>gone</p>",

@@ -234,7 +234,7 @@ class TierChanged(EventBase):
 
 
 class ModeChanged(EventBase):
-    """The mode in which the agent goes on. A session without such an event is in mode `ask`."""
+    """The agent works in this mode from here on. A session without this event is in mode `ask`."""
 
     type: Literal["mode_changed"] = "mode_changed"
     mode: Mode

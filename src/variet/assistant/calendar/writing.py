@@ -299,7 +299,7 @@ def _told_of(body: dict[str, Any], wish: Changes, held: dict[str, Any]) -> list[
     if others == {"attendees"} and wish.answer and not (wish.add_guests or wish.remove_guests):
         return [one_line(str((held.get("organizer") or {}).get("email", "the organizer")))]
     invited = [*(body.get("attendees", held.get("attendees")) or ()), *(held.get("attendees") or ())]
-    # Removed guests are told, too.
+    # Google mails removed guests, too: the preview names them.
     return list(dict.fromkeys(one_line(str(one.get("email", ""))) for one in invited))
 
 

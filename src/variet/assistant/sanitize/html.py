@@ -20,7 +20,7 @@ from lxml.html import HtmlElement
 
 from variet.assistant.sanitize.characters import seen
 from variet.assistant.sanitize.report import Removed
-from variet.assistant.sanitize.sheets import Declarations, Sheets, data_sheet, read, specificity
+from variet.assistant.sanitize.sheets import Declarations, Sheets, data_sheet, declared, read, specificity
 from variet.assistant.sanitize.sight import Sight
 from variet.assistant.sanitize.styles import Look, Values, look, matters, unreadable
 from variet.assistant.sanitize.values import length
@@ -64,7 +64,9 @@ def cleaned(
         removed["hidden"] += found.hidden
         removed["late"] += found.cut and not found.failed
         if found.failed:
-            told = f"(What a person would see of this cannot be told: {found.failed}. It is left out.)"
+            told = (
+                f"(What a person would see of this cannot be told: {found.failed}. The user can open it in a browser.)"
+            )
             found = replace(found, html=f"<p>{escape(told)}</p>")
         html, sheets = f"<title>{escape(found.title)}</title><body>{found.html}</body>", {}
     root, styles = _styled(html, sheets)
@@ -122,7 +124,7 @@ def _styled(html: str, sheets: Mapping[str, str]) -> tuple[HtmlElement, _Styles]
     if _depth(tree) < _DEEPEST:
         plain = css_inline.CSSInliner(inline_style_tags=False, keep_style_tags=True, keep_link_tags=True,
                                       load_remote_stylesheets=False)  # fmt: skip
-        tree = _tree(plain.inline(html.replace("\0", "")))
+        tree = _tree(_inlined(plain, html.replace("\0", "")))
     texts = [*_own_sheets(tree), *sheets.values()]
     found = read(texts)
     inline: dict[str, Declarations] = {}
@@ -134,7 +136,7 @@ def _styled(html: str, sheets: Mapping[str, str]) -> tuple[HtmlElement, _Styles]
             text = element.attrib.pop("style")
             element.set(_OWN, text)
             if text not in inline:
-                inline[text] = tuple(_declared(text))
+                inline[text] = tuple(declared(tinycss2.parse_blocks_contents(text)))
                 for name, value in inline[text]:
                     if name.startswith("--"):
                         found.properties.setdefault(name, []).append(value)
@@ -143,9 +145,17 @@ def _styled(html: str, sheets: Mapping[str, str]) -> tuple[HtmlElement, _Styles]
     marks = "\n".join(f"{rule.selector}{{--v{at}:1}}" for at, rule in enumerate(found.rules)
                       if any(matters(name) for name, _ in rule.declarations))  # fmt: skip
     inliner = css_inline.CSSInliner(load_remote_stylesheets=False, extra_css=marks or None)
-    marked = _tree(inliner.inline(lxml.html.tostring(tree, encoding="unicode"))) if marks else tree
+    marked = _tree(_inlined(inliner, lxml.html.tostring(tree, encoding="unicode"))) if marks else tree
     moving = any(matters(name) for name, _ in found.motions)
     return marked, _Styles(found, inline, moving=moving, quirks=not _MODERN.match(html))
+
+
+def _inlined(inliner: css_inline.CSSInliner, html: str) -> str:
+    """Raises RecursionError where it cannot: a page whose styles are not known is not read."""
+    try:
+        return inliner.inline(html)
+    except css_inline.InlineError as error:
+        raise RecursionError("its styles cannot be read") from error
 
 
 def _covers(declarations: Declarations) -> bool:
@@ -173,13 +183,6 @@ def _own_sheets(tree: HtmlElement) -> Iterator[str]:
                 yield f"@media {element.get('media') or 'all'} {{{element.text or ''}\n}}"
         elif "stylesheet" in element.get("rel", "").lower().split():
             yield data_sheet(element.get("href", ""))
-
-
-def _declared(text: str) -> Iterator[tuple[str, str]]:
-    for one in tinycss2.parse_blocks_contents(text, skip_comments=True, skip_whitespace=True):
-        if one.type == "declaration":
-            value = tinycss2.serialize(one.value).strip().lower()
-            yield one.lower_name, f"{value} !important" if one.important else value
 
 
 @dataclass(frozen=True, slots=True)

@@ -183,7 +183,7 @@ class Painter:
         return True
 
     def _judged(self, words: Boxes, top: float, shown: str, without: str, again: str | None) -> Iterator[int]:
-        """Those of which most letters are seen. What differs by itself is no letter."""
+        """Yields each word of which most letters are seen. A place that changes by itself shows no letter."""
         if shown == without:
             return
         boxes = [box for _, _, boxes in words for box in boxes if box]

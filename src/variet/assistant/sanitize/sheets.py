@@ -16,6 +16,8 @@ from urllib.parse import unquote
 
 import tinycss2
 
+from variet.assistant.sanitize.values import parts_of
+
 Declarations = tuple[tuple[str, str], ...]
 
 _MOST_RULES = 20_000
@@ -202,13 +204,7 @@ def _feature(text: str) -> bool | None:
 def _selectors(tokens: list[Any], around: str) -> Iterator[tuple[str, bool, bool]]:
     """(a selector, whether it says the same, whether it is of generated content) for each that may match at first. A
     selector that a browser does not know makes it pass over the whole list: all are certain, or none."""
-    parts: list[list[Any]] = [[]]
-    for token in tokens:
-        if token.type == "literal" and token.value == ",":
-            parts.append([])
-        else:
-            parts[-1].append(token)
-    known = [_selector(part, around) for part in parts]
+    known = [_selector(part, around) for part in parts_of(tokens)]
     exact = all(one is not None and one[1] for one in known)
     for one in known:
         if one is not None:
