@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,86 @@ async def test_a_line_begun_before_the_question_answers_nothing(tmp_path: Path, 
         await shown.until("Well then.")
         await left(shown)
     assert unchanged(work)
+
+
+def slow_git(folder: Path) -> tuple[Path, str]:
+    """(a file, PATH): as long as the file is there, git compares nothing, as on a slow disk."""
+    hold, real = folder / "hold", shutil.which("git")
+    program = folder / "bin" / "git"
+    program.parent.mkdir()
+    program.write_text(
+        f'#!/bin/sh\ncase "$*" in *diff*) while [ -e {hold} ]; do sleep 0.05; done;; esac\nexec {real} "$@"\n'
+    )
+    program.chmod(0o755)
+    return hold, f"{program.parent}{os.pathsep}{os.environ['PATH']}"
+
+
+async def test_a_yes_typed_while_a_slow_command_runs_answers_no_later_question(tmp_path: Path, work: Path) -> None:
+    hold, path = slow_git(tmp_path)
+    second = {"calls": [{"name": "edit", "arguments": {"path": "sums.py", "old": "a + b", "new": "a * b"}}]}
+    slow = {**second, "say": "thinking " * 30, "gap_ms": 40, "piece": 9}
+    answers = [EDIT, {"say": "First."}, slow, {"say": "As you like.", "expect": "y"}]
+    async with (
+        scripted(tmp_path, answers) as server,
+        terminal(work, "code", VARIET_ENGINE_URL=server.url, PATH=path) as shown,
+    ):
+        await asked(shown)
+        shown.type("y\r")
+        await shown.until("First.")
+        await shown.ready()
+        shown.type("again\r")
+        await shown.shows("works (Ctrl-C stops)")
+        hold.touch()
+        shown.type("/diff\r")
+        await asyncio.sleep(0.2)
+        shown.type("y\r")
+        await shown.until("waits for /diff")
+        await shown.shows(QUESTION)
+        hold.unlink()
+        await shown.until("it answers nothing")
+        assert "a + b" in (work / "sums.py").read_text()
+        shown.type("no\r")
+        await shown.until("As you like.")
+        await left(shown)
+    assert "a + b" in (work / "sums.py").read_text()
+
+
+async def test_a_slow_command_leaves_the_prompt_and_can_be_stopped(tmp_path: Path, work: Path) -> None:
+    hold, path = slow_git(tmp_path)
+    async with (
+        scripted(tmp_path, [EDIT, {"say": "First."}, {"say": "Second.", "expect": "and now"}]) as server,
+        terminal(work, "code", VARIET_ENGINE_URL=server.url, PATH=path) as shown,
+    ):
+        await asked(shown)
+        shown.type("y\r")
+        await shown.until("First.")
+        await shown.ready()
+        hold.touch()
+        shown.type("/diff\r")
+        await shown.shows("/diff (Ctrl-C stops)")
+        shown.type("and now?\r")
+        await shown.until("waits for /diff")
+        shown.type("\x03")
+        await shown.until("/diff was stopped")
+        await shown.until("Second.")
+        hold.unlink()
+        await left(shown)
+
+
+async def test_keys_typed_while_text_is_printed_are_those_keys(tmp_path: Path, work: Path) -> None:
+    """The prompt goes for each printed line: a key in that moment is a key of the next prompt."""
+    async with (
+        scripted(tmp_path, [{"say": "line\n\n" * 400, "gap_ms": 1, "piece": 12}]) as server,
+        terminal(work, "code", VARIET_ENGINE_URL=server.url) as shown,
+    ):
+        await shown.ready()
+        shown.type("print\r")
+        await shown.until("line")
+        for _ in range(400):
+            shown.type("\x01")  # to the beginning of the line: shown as ^A by a terminal that echoes
+            await asyncio.sleep(0.002)
+        assert "^A" not in shown.text, "the terminal itself echoes nothing"
+        await left(shown)
 
 
 async def test_always_is_confirmed_and_then_kept(tmp_path: Path, work: Path) -> None:

@@ -18,6 +18,7 @@ class Gauge:
     used_tokens: int = 0
     cached_share: float | None = None
     working_on: str = ""  # a word for what goes on; empty while nothing does
+    command: str = ""  # that runs, as `/undo`; empty while none does
     progress: Progress | None = None
 
     def told(self, event: UsageTold) -> None:
@@ -36,8 +37,8 @@ class Gauge:
             parts.append(f"{self.cached_share:.0%} read before")
         if self.progress is not None:
             parts.append(waiting(self.progress))
-        elif self.working_on:
-            parts.append(f"{self.working_on} (Ctrl-C stops)")
+        elif self.working_on or self.command:
+            parts.append(f"{self.working_on or self.command} (Ctrl-C stops)")
         return " · ".join(parts)
 
 

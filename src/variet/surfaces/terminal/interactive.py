@@ -1,6 +1,7 @@
 """A conversation in a terminal: the prompt stays while the agent works above it.
 
-Enter while it works tells it something more; Ctrl-C stops it. An approval is a question whose answer is a line, ended
+Enter while it works tells it something more; Ctrl-C stops it. Commands run behind the prompt, too: lines are taken in
+their order, each once the one before is done. An approval is a question whose answer is a line, ended
 by Enter; a line that was begun before its question stood on the screen answers nothing. The prompt is prompt_toolkit's,
 everything above it is printed once and never drawn again, so that it works over SSH and in any scroll-back.
 """
@@ -44,6 +45,7 @@ from variet.surfaces.terminal import slash
 from variet.surfaces.terminal.above import Above
 from variet.surfaces.terminal.completion import Words
 from variet.surfaces.terminal.gauge import Gauge
+from variet.surfaces.terminal.keys import conversation_input
 from variet.surfaces.terminal.printer import Printer
 from variet.surfaces.terminal.question import Question, Show, decision_of
 from variet.tiers import TIERS
@@ -69,9 +71,12 @@ class Conversation:
         self._begun_under: Question | None = None
         self._asking: asyncio.Task[None] | None = None
         self._turn: asyncio.Task[None] | None = None
+        self._lines: asyncio.Queue[str] = asyncio.Queue()  # entered, and not yet taken
+        self._command: asyncio.Task[None] | None = None
+        keyboard, self._raw = conversation_input()
         arguments: dict[str, Any] = {"tier": lambda: [*TIERS, "auto"], "mode": lambda: MODES, "resume": slash.names}
         self._prompt: PromptSession[str] = PromptSession(
-            history=_history(), completer=Words(opened.kit.workspace.root, slash.HELP, arguments),
+            input=keyboard, history=_history(), completer=Words(opened.kit.workspace.root, slash.HELP, arguments),
             complete_while_typing=False, key_bindings=self._keys(), bottom_toolbar=lambda: self.gauge.line(),
             color_depth=ColorDepth.DEPTH_1_BIT if os.environ.get("NO_COLOR") else None, erase_when_done=False,
         )  # fmt: skip
@@ -85,10 +90,11 @@ class Conversation:
 
     async def run(self) -> int:
         """Until the person leaves. The exit code."""
-        with patch_stdout(raw=True), ended_by_signals(self._leave):
+        with self._raw, patch_stdout(raw=True), ended_by_signals(self.leave):
             self.printer.say(f"Variet in {self.opened.kit.workspace.root}. /help lists commands, Ctrl-D leaves.", "dim")
             for note in self.opened.notes:
                 self.printer.say(f"note: {note}", "yellow")
+            taking = asyncio.create_task(self._take_lines())
             try:
                 while not self.left:
                     try:
@@ -99,26 +105,57 @@ class Conversation:
                     except KeyboardInterrupt:  # where the key binding does not reach: a signal
                         self._stop()
                         continue
-                    await self.take(text.strip())
+                    self._lines.put_nowait(text.strip())
+                    if self._command is not None and text.strip():
+                        self.printer.say(f"(waits for {self.gauge.command})", "dim")
             finally:
+                taking.cancel()
                 await self.finish()
+                await asyncio.gather(taking, return_exceptions=True)
                 await self.opened.close()
                 await self._above.printed()
         return 0
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
         self.left = True
         if self._prompt.app.is_running:
             self._prompt.app.exit(exception=EOFError)
 
-    async def take(self, text: str) -> None:
-        """What a person said, but to a question: a command, or words for the agent."""
-        if text.startswith("/"):
-            try:
-                await slash.run(text, self)
-            except VarietError as error:
-                self.printer.say(str(error), "red")
-        elif text and self.working:
+    async def _take_lines(self) -> None:
+        """Each entered line in its order, until cancelled."""
+        while True:
+            text = await self._lines.get()
+            if text.startswith("/"):
+                self.gauge.command = text.split()[0]
+                self._command = asyncio.create_task(self._run(text))
+                try:
+                    await asyncio.wait([self._command])
+                finally:
+                    await self._stop_command()
+                    self._command, self.gauge.command = None, ""
+                    self._draw()
+            else:
+                self._take(text)
+
+    async def _run(self, command: str) -> None:
+        try:
+            await slash.run(command, self)
+        except asyncio.CancelledError:
+            self.printer.say(f"{command} was stopped", "yellow")
+        except VarietError as error:
+            self.printer.say(str(error), "red")
+        except Exception as error:
+            log.exception("a command ended by a defect")
+            self.printer.say(f"a defect of Variet ended {command}: {type(error).__name__}: {error}", "red")
+
+    async def _stop_command(self) -> None:
+        if self._command is not None and not self._command.done():
+            self._command.cancel()
+            await asyncio.wait([self._command])
+
+    def _take(self, text: str) -> None:
+        """Words for the agent."""
+        if text and self.working:
             self.opened.agent.steer(text)
             before = "typed before the question, it answers nothing; " if self._question else ""
             self.printer.say(f"({before}told after what runs now)", "dim")
@@ -210,6 +247,8 @@ class Conversation:
         """From here on a line may answer it that was begun once all of it stood on the screen."""
         self.printer.lines(question.head())
         await self._above.printed()
+        while not self._prompt.app.is_running:  # between two prompts nothing reads keys
+            await asyncio.sleep(0.01)
         for _ in range(2):  # keys that were typed before arrive first, and are no answer
             await asyncio.sleep(0)
         self._question = question
@@ -253,6 +292,8 @@ class Conversation:
         self._begun = bool(buffer.text)
 
     def _stop(self) -> None:
+        if self._command is not None:
+            self._command.cancel()
         if self.working:
             self.opened.agent.cancel()
 
@@ -291,7 +332,7 @@ class Conversation:
 
         @keys.add("c-c")
         def _(event: KeyPressEvent) -> None:
-            if self.working:
+            if self.working or self._command is not None:
                 self._stop()
             elif event.current_buffer.text:
                 self._empty(event.current_buffer)

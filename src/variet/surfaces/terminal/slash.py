@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import inspect
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from variet import paths
 from variet.agent import sessions
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from variet.agent.checkpoints import Step
     from variet.surfaces.terminal.interactive import Conversation
 
+T = TypeVar("T")
 Act = Callable[["Conversation", str], Awaitable[None] | None]
 
 
@@ -35,6 +38,15 @@ async def run(text: str, here: Conversation) -> None:
     done = _ACTS[name][1](here, argument.strip())
     if inspect.isawaitable(done):
         await done
+
+
+async def _whole(work: Coroutine[Any, Any, T]) -> T:
+    """Its result, also where the command is stopped meanwhile: half of an undo is worse than none."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.shield(task)
+    return task.result()
 
 
 def names() -> Sequence[str]:
@@ -90,7 +102,7 @@ async def _undo(here: Conversation, argument: str) -> None:
     if kept is None or not steps:
         here.printer.say("there is nothing to take back")
         return
-    undone = await kept.undo(steps if argument == "all" else steps[-1:])
+    undone = await _whole(kept.undo(steps if argument == "all" else steps[-1:]))
     for path in undone.restored:
         here.printer.say(f"put back  {path}")
     for path, why in undone.left.items():
@@ -116,12 +128,12 @@ async def _resume(here: Conversation, name: str) -> None:
     if found == mine:
         here.printer.say("that is this one")
         return
-    await here.change(await here.reopen(found, None))
+    await _whole(here.change(await here.reopen(found, None)))
     here.printer.say(f"session {found} goes on")
 
 
 async def _new(here: Conversation, _: str) -> None:
-    await here.change(await here.reopen(None, here.gauge.mode))
+    await _whole(here.change(await here.reopen(None, here.gauge.mode)))
     here.printer.say("a new session begins")
 
 
@@ -161,7 +173,7 @@ async def _trust(here: Conversation, _: str) -> None:
 
 
 def _quit(here: Conversation, _: str) -> None:
-    here.left = True
+    here.leave()
 
 
 _ACTS: dict[str, tuple[str, Act]] = {
