@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -65,3 +68,30 @@ async def test_without_an_engine_nothing_is_written(engine: EngineProcess, tmp_p
     assert code == 1 and "no engine answers" in told and not any(person.iterdir())
     code, told = await engine.variet("connect", "--list", HOME=str(person), VARIET_ENGINE_URL="http://127.0.0.1:9")
     assert code == 0 and "no engine: " in told and "aider" in told
+
+
+async def test_a_check_tells_a_refused_key(engine: EngineProcess, tmp_path: Path) -> None:
+    """The client is a program of three lines that asks as OpenClaude does, with the key from its settings."""
+    person, programs = tmp_path / "person", tmp_path / "programs"
+    person.mkdir()
+    programs.mkdir()
+    asks = (
+        "import json, os, pathlib, urllib.request\n"
+        "env = json.loads(pathlib.Path('~/.openclaude/settings.json').expanduser().read_text())['env']\n"
+        "request = urllib.request.Request(env['OPENAI_BASE_URL'] + '/chat/completions', b'{}', "
+        "{'Authorization': 'Bearer ' + env['OPENAI_API_KEY'], 'Content-Type': 'application/json'})\n"
+        "urllib.request.urlopen(request)\n"
+    )
+    client = programs / "openclaude"
+    client.write_text(f"#!{sys.executable}\n{asks}")
+    client.chmod(0o755)
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
+    env: dict[str, Any] = {"HOME": str(person), "PATH": path, "OPENCLAUDE_CONFIG_DIR": ""}
+    code, told = await engine.variet("connect", "openclaude", **env)
+    assert code == 0, told
+    code, told = await engine.variet("key", "add", "owner", "--admin")
+    assert code == 0, told
+    key = re.search(r"vk_\S+", told)
+    assert key, told
+    code, told = await engine.variet("connect", "openclaude", "--check", VARIET_API_KEY=key[0], **env)
+    assert code == 1 and "the engine refused its key; run `variet connect openclaude` again" in told

@@ -762,6 +762,17 @@ def test_openclaude_finds_its_helpers_knows_when_to_compact_and_keeps_a_helpers_
     )
 
 
+def test_a_tier_that_was_chosen_in_openclaude_stays(where: Where) -> None:
+    connect("openclaude", where, offered())
+    written = settings_of(where)
+    assert written["model"] == "balanced" and "OPENAI_MODEL" not in written["env"], "that one beats any choice"
+    assert written["env"]["ANTHROPIC_DEFAULT_OPUS_MODEL"] == "deep-coder"
+    written["model"] = "deep-logic"
+    (where.home / ".openclaude" / "settings.json").write_text(json.dumps(written))
+    connect("openclaude", where, offered())
+    assert settings_of(where)["model"] == "deep-logic"
+
+
 @pytest.mark.parametrize("rewritten", ["model dropped", "keys sorted", "model chosen", "address changed", "moved"])
 def test_no_key_of_openclaude_stays_whatever_it_made_of_its_settings(where: Where, rewritten: str) -> None:
     file = where.home / ".openclaude" / "settings.json"

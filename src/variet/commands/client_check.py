@@ -57,7 +57,7 @@ def check(client: Client, found: Catalogue, where: Where, limit_s: float, as_jso
         )
         verdicts.append(verdict)
         if not as_json:
-            _tell(verdict)
+            _tell(client.name, verdict)
         if not verdict.good:
             break
     largest = max(one.largest_tokens for one in verdicts)
@@ -109,13 +109,15 @@ def _another_tier() -> str | None:
     return next((name for name, one in tiers.items() if one["model"] != model and not one["problem"]), None)
 
 
-def _tell(verdict: Verdict) -> None:
+def _tell(client: str, verdict: Verdict) -> None:
     if verdict.good:
         what = "good: the file is changed as asked"
     elif verdict.exit_code is None:
         what = "not good: it was ended, for it took too long (--limit says how long it may)"
     elif not verdict.requests:
         what = f"not good: it never asked this engine, and ended with {verdict.exit_code}"
+    elif verdict.key_refused:
+        what = f"not good: the engine refused its key; run `variet connect {client}` again"
     elif verdict.changed:
         what = f"not good: the file is changed as asked, but it ended with {verdict.exit_code}"
     else:

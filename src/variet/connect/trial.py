@@ -56,6 +56,7 @@ class Verdict:
     seconds: float
     requests: int
     failed: int
+    key_refused: int  # of those that failed
     prompt_tokens: int
     largest_tokens: int
     cached_tokens: int
@@ -109,6 +110,7 @@ def run(
             seconds=seconds,
             requests=len(rows),
             failed=sum(row.get("outcome") != "done" for row in rows),
+            key_refused=sum(row.get("outcome") == "invalid_api_key" for row in rows),
             prompt_tokens=sum(row.get("prompt_tokens") or 0 for row in rows),
             largest_tokens=max((row.get("prompt_tokens") or 0 for row in rows), default=0),
             cached_tokens=sum(row.get("cached_tokens") or 0 for row in rows),

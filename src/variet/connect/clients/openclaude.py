@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from variet.connect.catalogue import Catalogue
 from variet.connect.clients.base import BACKGROUND, MAIN, PATIENCE_MS, Headless, Where, node_trusts
 from variet.connect.clients.claude_code import headless
-from variet.connect.wishes import File, Values, whole
+from variet.connect.wishes import Choice, File, Values, whole
 
 # `resident` would answer each turn of a helper by whatever is loaded then: one conversation, several models.
 _HELPERS = {"haiku": "fast", "sonnet": MAIN, "opus": "deep-coder"}
@@ -43,7 +43,8 @@ class OpenClaude:
             "CLAUDE_CODE_USE_OPENAI": "1",
             "OPENAI_BASE_URL": engine.v1,
             "OPENAI_API_KEY": engine.token,
-            "OPENAI_MODEL": MAIN,
+            # Not OPENAI_MODEL: it beats a choice by /model and --model. Where that is missing, these are its defaults.
+            **{f"ANTHROPIC_DEFAULT_{alias.upper()}_MODEL": tier for alias, tier in _HELPERS.items()},
             "ANTHROPIC_SMALL_FAST_MODEL": BACKGROUND,
             "CLAUDE_CODE_OPENAI_CONTEXT_WINDOWS": _by_name({one.name: one.context_tokens for one in engine.offered}),
             "CLAUDE_CODE_OPENAI_MAX_OUTPUT_TOKENS": _by_name({one.name: one.output_tokens for one in engine.offered}),
@@ -57,6 +58,7 @@ class OpenClaude:
             **node_trusts(engine),
         }
         values: Values = {("env", name): value for name, value in env.items()}
+        values["model",] = Choice(MAIN, (*_HELPERS, *engine.names))
         host = urlsplit(engine.url).netloc
         for model in engine.offered:
             values["modelLimits", f"{host}:{model.name}", "contextWindow"] = model.context_tokens
