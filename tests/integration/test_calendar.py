@@ -87,6 +87,17 @@ async def test_free_times_across_calendars_and_people(strict: Google, tmp_path: 
         assert "are no hours" in await made.call("free", hours="early")
 
 
+async def test_free_times_over_a_year_are_asked_for_in_parts(strict: Google, tmp_path: Path) -> None:
+    for day in ("2026-12-01", "2027-05-03", "2027-11-30"):
+        await strict.event(_at(f"{day}T09:00:00", f"{day}T18:00:00", summary="Away"))
+    async with desk(tmp_path, strict, "calendar", "read") as made:
+        told = await made.call("free", begin="2026-12-01", end="2027-12-01")
+        assert [one["when"].split(",")[0] for one in told["busy"]] == [
+            "Tuesday 1 December 2026", "Monday 3 May 2027", "Tuesday 30 November 2027",
+        ]  # fmt: skip
+        assert told["free"][0]["when"].startswith("Wednesday 2 December 2026")
+
+
 async def test_an_event_is_created_as_it_was_shown(strict: Google, tmp_path: Path) -> None:
     await strict.event(_at("2026-12-01T15:30:00", "2026-12-01T17:00:00", summary="Dentist"))
     async with desk(tmp_path, strict, "calendar") as made:

@@ -195,6 +195,49 @@ def test_quotes_are_folded_and_nothing_else(text: str, kept: str, count: int) ->
     assert parts.fold(text) == (kept, count)
 
 
+def leaf(kind: str, text: str, *headers: tuple[str, str]) -> dict[str, Any]:
+    return part(kind, text.encode(), *headers)["payload"]  # type: ignore[no-any-return]
+
+
+def group(kind: str, *children: dict[str, Any]) -> dict[str, Any]:
+    """A multipart, of which each child may be one, too."""
+    return {
+        "mimeType": f"multipart/{kind.split(';')[0]}", "parts": list(children),
+        "headers": [{"name": "Content-Type", "value": f"multipart/{kind}"}], "body": {"size": 0},
+    }  # fmt: skip
+
+
+PLAIN, FIRST, LAST = leaf("text/plain", "plain"), leaf("text/html", "<p>first</p>"), leaf("text/html", "<p>last</p>")
+NAMED = leaf("text/html", "<p>named</p>", ("Content-ID", "<Root@x>"))
+ATTACHED = leaf("text/html", "<p>attached</p>", ("Content-Disposition", "Attachment"))
+
+
+@pytest.mark.parametrize(
+    ("payload", "text"),
+    [
+        (group("alternative", PLAIN, FIRST, LAST), "last"),
+        (group("alternative", PLAIN, group("related", FIRST, LAST)), "first"),
+        (group("alternative", PLAIN, group("mixed", FIRST, LAST)), "first\n\nlast"),
+        (group("alternative", FIRST, PLAIN), "first"),
+        (group("alternative", PLAIN, group("related")), "plain"),
+        (group("alternative"), ""), (group("related"), ""),
+        (group("related", FIRST, LAST), "first"),
+        (group('related; start="<root@X>"', FIRST, NAMED), "named"),
+        (group('related; start="<nowhere@x>"', FIRST, NAMED), "first"),
+        (group("mixed", FIRST, PLAIN), "first\n\nplain"), (group("mixed", PLAIN, LAST), "plain\n\nlast"),
+        (group("mixed", PLAIN, ATTACHED), "plain"), (ATTACHED, ""),
+        (group("signed", group("alternative", PLAIN, LAST), leaf("application/pgp-signature", "x")), "last"),
+        (group("mixed", PLAIN, {"mimeType": "message/rfc822", "parts": [LAST], "filename": ""}), "plain"),
+    ],
+)  # fmt: skip
+def test_what_is_read_is_what_a_mail_program_shows(payload: dict[str, Any], text: str) -> None:
+    assert parts.body_of({"payload": payload}, quotes=True)[0] == text
+
+
+def test_an_attachment_without_a_name_is_listed() -> None:
+    assert [one.kind for one in parts.attachments({"payload": group("mixed", PLAIN, ATTACHED)})] == ["text/html"]
+
+
 def test_in_html_quotes_are_what_html_says() -> None:
     message = part("text/html", b"<p>&gt; the invoice is a fraud</p><blockquote>old<br>words</blockquote><p>new</p>")
     text, _, count = parts.body_of(message, quotes=False)

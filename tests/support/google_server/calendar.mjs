@@ -216,6 +216,7 @@ export class Calendars {
   }
 
   busy(body) {
+    if (Date.parse(body.timeMax) - Date.parse(body.timeMin) > 90 * 86_400_000) return this.problem(400, 'timeRangeTooLong', 'The requested time range is too long.')
     const calendars = {}
     for (const { id } of body.items ?? []) {
       const found = this.of(id)

@@ -75,7 +75,10 @@ async function gmail(method, url, body, type) {
 function calendar(method, url, body, match) {
   const path = url.pathname.replace('/calendar/v3', '')
   if (path === '/users/me/calendarList') return json(200, { kind: 'calendar#calendarList', items: calendars.list })
-  if (path === '/freeBusy') return json(200, calendars.busy(JSON.parse(body)))
+  if (path === '/freeBusy') {
+    const told = calendars.busy(JSON.parse(body))
+    return told.reason ? problem(told.status, '', told.message, told.reason) : json(200, told)
+  }
   const [, id, event] = /^\/calendars\/([^/]+)\/events(?:\/([^/]+))?$/.exec(path)
   const of = decodeURIComponent(id)
   const query = url.searchParams

@@ -17,6 +17,7 @@ from variet.assistant.problems import ToolProblem
 _BASE = "/calendar/v3"
 _MOST_EVENTS = 50
 _MOST_DAYS = 366
+_BUSY_SPAN = timedelta(days=60)  # of one question: beyond 90 days Google answers "The requested time range is too long"
 _MOST_SLOTS = 12
 
 Now = Callable[[], datetime]
@@ -91,16 +92,20 @@ class Calendars:
         zone = known[0].zone
         within = self._within(begin, end, zone)
         asked = [*(one.calendar for one in known if one.primary or one.may_write), *calendars]
-        body = {
-            "timeMin": _instant(within.begin), "timeMax": _instant(within.end),
-            "items": [{"id": one} for one in dict.fromkeys(asked)],
-        }  # fmt: skip
-        told_busy = (await self._api.post_to_read(f"{_BASE}/freeBusy", body)).get("calendars") or {}
-        spans = [
-            (moment(str(one["start"]), zone), moment(str(one["end"]), zone))
-            for calendar in told_busy.values() for one in calendar.get("busy") or ()
-        ]  # fmt: skip
-        unseen = [name for name, calendar in told_busy.items() if calendar.get("errors")]
+        items = [{"id": one} for one in dict.fromkeys(asked)]
+        spans: list[tuple[datetime, datetime]] = []
+        unseen: dict[str, None] = {}
+        begins = within.begin
+        while begins < within.end:
+            ends = min(begins + _BUSY_SPAN, within.end)
+            body = {"timeMin": _instant(begins), "timeMax": _instant(ends), "items": items}
+            told = (await self._api.post_to_read(f"{_BASE}/freeBusy", body)).get("calendars") or {}
+            spans += (
+                (moment(str(one["start"]), zone), moment(str(one["end"]), zone))
+                for calendar in told.values() for one in calendar.get("busy") or ()
+            )  # fmt: skip
+            unseen |= dict.fromkeys(name for name, calendar in told.items() if calendar.get("errors"))
+            begins = ends
         found = gaps(spans, within, _hours(hours), minutes)
         note = f"not to be seen: {', '.join(unseen)}" if unseen else ""
         busy = sorted(spans)[:_MOST_SLOTS]

@@ -1,7 +1,8 @@
 """Pure: a message as Gmail's API gives it, as a person would see it.
 
 https://developers.google.com/workspace/gmail/api/reference/rest/v1/users.messages
-What a person sees is the HTML where there is some: words that stand in the plain alternative alone are seen by nobody.
+Of alternatives a mail program shows the last one that it can show, the HTML before plain text (RFC 2046, 5.1.4); of
+related parts the root alone (RFC 2387). Words that stand in another one are seen by nobody.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import base64
 import binascii
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.errors import MessageError
 from email.header import decode_header, make_header
@@ -25,6 +26,7 @@ from variet.assistant.sanitize.sight import Sight
 from variet.assistant.sanitize.text import plain
 
 _CHARSET = re.compile(r"""charset\s*=\s*["']?\s*([\w.:+-]+)""", re.IGNORECASE)
+_START = re.compile(r"""start\s*=\s*"?(<[^>"]*>)""", re.IGNORECASE)
 _NO_CHARSETS = frozenset({"idna", "punycode", "unicode_escape", "raw_unicode_escape"})
 _MOST_HEADER_CHARS = 10_000
 _MOST_SOURCE_CHARS = 500_000
@@ -79,18 +81,17 @@ def date_of(message: Mapping[str, Any]) -> str:
 
 def body_of(message: Mapping[str, Any], *, quotes: bool, sight: Sight | None = None) -> tuple[str, Removed, int]:
     """(text, what was removed, folded lines). Raises RecursionError for styles that nest without end."""
-    texts = [(kind, text[:_MOST_SOURCE_CHARS]) for kind, text in _texts(message.get("payload") or {})]
-    html = [text for kind, text in texts if kind == "text/html"]
     removed = Removed()
     found = []
-    for kind, one in texts:
-        if kind == ("text/html" if html else "text/plain"):
-            text, gone = flowing(one, QUOTE, sight) if html else plain(one)
-            found.append(text.strip())
-            removed.update(gone)
-    whole = "\n\n".join(part for part in found if part)
-    folded, count = (whole, 0) if quotes else fold(whole, QUOTE if html else "> ", headed=not html)
-    return folded.replace(QUOTE, "> "), removed, count
+    folded = 0
+    for kind, text in _shown(message.get("payload") or {}):
+        html = kind == "text/html"
+        words, gone = flowing(text[:_MOST_SOURCE_CHARS], QUOTE, sight) if html else plain(text[:_MOST_SOURCE_CHARS])
+        removed.update(gone)
+        words, count = (words, 0) if quotes else fold(words.strip(), QUOTE if html else "> ", headed=not html)
+        found.append(words.replace(QUOTE, "> ").strip())
+        folded += count
+    return "\n\n".join(part for part in found if part), removed, folded
 
 
 def attachments(message: Mapping[str, Any]) -> list[Attached]:
@@ -142,31 +143,48 @@ def _said(text: str) -> bool:
     return bool(_WROTE.match(text.strip())) and ("@" in text or any(one.isdigit() for one in text))
 
 
-def _texts(part: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _shown(part: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(kind, text) of each part that a mail program shows, in order."""
     kind = str(part.get("mimeType", "")).lower()
-    if kind == "message/rfc822":
-        return  # a mail within: listed as what is attached
+    if kind == "message/rfc822" or part.get("filename") or _attachment(part):
+        return []  # listed as what is attached
+    children = part.get("parts") or ()
+    if kind == "multipart/alternative":
+        shown = [_shown(child) for child in children]
+        html = [texts for texts in shown if any(one == "text/html" for one, _ in texts)]
+        return next(reversed(html or [texts for texts in shown if texts]), [])
+    if kind == "multipart/related":
+        return _shown(_root(part, children))
     body = part.get("body") or {}
-    if kind in ("text/plain", "text/html") and body.get("data") and not part.get("filename"):
-        yield kind, as_text(decode(str(body["data"])), _content_type(part))
-    for child in part.get("parts") or ():
-        yield from _texts(child)
+    if kind in ("text/plain", "text/html") and body.get("data"):
+        return [(kind, as_text(decode(str(body["data"])), _field(part, "content-type")))]
+    return [text for child in children for text in _shown(child)]
+
+
+def _root(part: Mapping[str, Any], children: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    named = _START.search(_field(part, "content-type"))
+    first = children[0] if children else {}
+    return next((one for one in children if named and _field(one, "content-id") == named[1].lower()), first)
 
 
 def _attached(part: Mapping[str, Any]) -> Iterator[Attached]:
     body = part.get("body") or {}
-    if body.get("attachmentId"):
+    unnamed = body.get("data") and _attachment(part)
+    if body.get("attachmentId") or unnamed:
         name = decoded_words(str(part.get("filename") or "")) or "without a name"
         yield Attached(
-            attachment=str(body["attachmentId"]), name=name[:200], kind=str(part.get("mimeType", "")),
+            attachment=str(body.get("attachmentId") or ""), name=name[:200], kind=str(part.get("mimeType", "")),
             bytes=int(body.get("size") or 0),
         )  # fmt: skip
     for child in part.get("parts") or ():
         yield from _attached(child)
 
 
-def _content_type(part: Mapping[str, Any]) -> str:
-    return next(
-        (str(one.get("value")) for one in part.get("headers") or () if str(one.get("name")).lower() == "content-type"),
-        "",
-    )
+def _attachment(part: Mapping[str, Any]) -> bool:
+    return _field(part, "content-disposition").startswith("attachment")
+
+
+def _field(part: Mapping[str, Any], name: str) -> str:
+    """A part's own header in small letters; empty where it lacks."""
+    found = (str(one.get("value")) for one in part.get("headers") or () if str(one.get("name")).lower() == name)
+    return next(found, "").strip().lower()
