@@ -45,6 +45,8 @@ def judged(tool: str, taint: Taint, *mine: Rule, target: str = "docs.example", p
         ("search.search", replace(CLEAN, foreign=True), "allow", "nothing-private"),
         ("search.search", replace(CLEAN, private=True), "allow", "known-words"),
         ("search.search", replace(CLEAN, private=True, foreign=True), "ask", "foreign-words"),
+        ("search.search", replace(CLEAN, private=True, frequent=True), "ask", "frequent-words"),
+        ("search.search", replace(CLEAN, private=True, frequent=True, foreign=True), "ask", "foreign-words"),
         ("search.fetch", CLEAN, "ask", "made-up"),
         ("search.fetch", replace(CLEAN, named=True), "allow", "named"),
         ("search.fetch", replace(CLEAN, hit=True), "allow", "named"),

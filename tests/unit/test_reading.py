@@ -16,7 +16,8 @@ from variet.assistant.broker.reading import Asker, Read, Reading
 from variet.assistant.broker.store import Store
 from variet.assistant.problems import ToolProblem
 from variet.assistant.search.addresses import target
-from variet.policy.assistant import MOST_VISITS, MOST_VISITS_OF_ALL
+from variet.policy.action import Action
+from variet.policy.assistant import MOST_VISITS, MOST_VISITS_OF_ALL, judge, sink
 
 SECRET = "vermilion-otter-4471"
 MAIL = f"""Dear Ada, your appointment with Dr. Brauner at Klinik Floridsdorf is on Tuesday at 14:30. The entry code is
@@ -43,7 +44,7 @@ async def conversation(reading: Reading) -> Asker:
 
 def free(reading: Reading, asker: Asker, query: str) -> bool:
     taint = reading.taint(asker, "search", query)
-    return not taint.private or not taint.foreign
+    return judge(Action("search.search", sink("search.search"), "ask"), taint, None).answer == "allow"
 
 
 @pytest.mark.parametrize(
@@ -92,6 +93,22 @@ async def test_how_a_query_is_written_says_nothing(reading: Reading) -> None:
     ways = ["Weather VIENNA", "weather  vienna", "weather, vienna!", "weather weather vienna", "the weather of vienna",
             "wEaThEr   (vienna)?", "weather.vienna", "vienna weather"]  # fmt: skip
     assert {reading.plain(asker, query) for query in ways} == {"vienna weather"}
+
+
+@pytest.mark.parametrize(
+    ("query", "sent"),
+    [
+        ("C++ and c# weather", "c# c++ weather"),
+        ("learn c", "c learn"),
+        ("c++17", "17 c++"),
+        ("C+ weather", "c weather"),
+    ],
+)
+async def test_signs_that_make_another_word_stay(reading: Reading, query: str, sent: str) -> None:
+    asker = reading.asker("variet", reading.mint("variet", 0))
+    await reading.add(asker, Read(typed="learn C++ and C#, 17 weather"))
+    await reading.add(asker, Read(private=(MAIL,)))
+    assert free(reading, asker, query) and reading.plain(asker, query) == sent
 
 
 async def test_public_words_count_from_before_alone(reading: Reading) -> None:

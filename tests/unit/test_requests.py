@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.unit.test_config import minimal
 from variet.engine import apis, config, config_file, conversation, shaping
-from variet.engine.dialects.chat import folded
+from variet.engine.dialects.chat import folded, whole_object
 from variet.engine.names import Names, UnknownName
 from variet.engine.problems import Problem
 
@@ -227,3 +227,23 @@ def test_a_later_system_message_tears_nothing_apart() -> None:
     assert _roles(("system", "a"), user, assistant, ("tool", "1"), ("system", "s")) == [
         ("system", "a"), user, assistant, ("tool", "1"), ("user", "<s>"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ('{"a": 1}', '{"a": 1}'), ('{"a": NaN, "b": "x"}', '{"a": null, "b": "x"}'),
+        ('{"a": [1e400, -Infinity, 2.5]}', '{"a": [null, null, 2.5]}'),
+        ('{"a": "\\ud800 ä"}', '{"a": "? ä"}'), ('{"a": ', "{}"), ("[1]", "{}"), ('"a"', "{}"), ("", "{}"),
+        ("[" * 50_000, "{}"),
+    ],
+)  # fmt: skip
+def test_arguments_are_an_object_that_every_parser_takes(written: str, sent: str) -> None:
+    assert whole_object(written) == sent
+    assert isinstance(orjson.loads(whole_object(written)), dict)
+
+
+@given(st.dictionaries(st.text(), st.floats() | st.text(st.characters(codec=None)), max_size=4))
+def test_arguments_as_python_writes_them_lose_no_key(value: dict[str, Any]) -> None:
+    told = orjson.loads(whole_object(json.dumps(value)))
+    assert len(told) >= len(value) - sum(any("\ud800" <= one <= "\udfff" for one in key) for key in value)

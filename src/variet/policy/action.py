@@ -69,7 +69,8 @@ class Taint:
     read; `hit`, a search engine gave it; `host_before`, one gave its host before anything private was read; `typed`,
     the person wrote it; `hit_before`, a search gave it before anything private was read; `visits`, pages of its site,
     and `visits_of_all`, pages at all, that were asked for since. Of a query: `foreign`, it has a word that the person
-    did not type in this conversation, and that stood in no public text from before.
+    did not type in this conversation, and that stood in no public text from before; `frequent`, its words are only ones
+    that every text has.
     """
 
     private: bool = True
@@ -81,6 +82,7 @@ class Taint:
     visits: int = 1_000
     visits_of_all: int = 1_000
     foreign: bool = True
+    frequent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

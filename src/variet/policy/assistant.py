@@ -80,6 +80,10 @@ def _search(taint: Taint, allowing: Rule | None) -> Verdict:
         return Verdict(
             "ask", "foreign-words", "your mail or calendar was read: words that you did not type would go out"
         )
+    if taint.frequent:
+        return Verdict(
+            "ask", "frequent-words", "your mail or calendar was read, and how frequent words are put can tell of it"
+        )
     return Verdict("allow", "known-words", "you typed each of its words, or they stood in public text from before")
 
 

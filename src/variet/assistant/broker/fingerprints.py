@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from functools import cache
 
 _PART = r"(?:[^\W_]|\x00.)+"
-_WORD = re.compile(rf"{_PART}(?:[.@+'’-]{_PART})*", re.DOTALL)
-_INNER = re.compile(r"[.@+'’-]")
+_WORD = re.compile(rf"{_PART}(?:[.@+'’-]{_PART})*(?:\+\+|#)?", re.DOTALL)  # C++ and C# are words
+_INNER = re.compile(r"[.@+'’#-]")
 _MOST_CHARS = 400_000  # of a text; words behind them are not known
 _LANGUAGES = ("English", "German", "French", "Spanish", "Italian", "Dutch", "Portuguese")
 
@@ -31,7 +31,7 @@ def query_words(query: str) -> Iterator[str]:
 
 def pieces(word: str) -> list[str]:
     """What a word is made of that has dots, dashes or the like within."""
-    return _INNER.split(word)
+    return [part for part in _INNER.split(word) if part]
 
 
 def frequent(word: str) -> bool:

@@ -88,7 +88,7 @@ class Reading:
         private = self._store.private(asker.client, asker.conversation)
         if kind == "search":
             known, foreign = self._sorted(asker, target)
-            return Taint(private=private, foreign=bool(foreign) or not known)
+            return Taint(private=private, foreign=bool(foreign), frequent=not known and not foreign)
         address = _bare(target)
         return Taint(
             private=private, named=self._known(asker, "address", address), hit=self._known(asker, "hit", address),

@@ -6,6 +6,8 @@ same in each of them.
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -114,11 +116,26 @@ def _mended(call: Any) -> Any:
 
 
 def whole_object(arguments: Any) -> str:
-    """A call's arguments if they are an object in JSON, else an empty one."""
+    """A call's arguments as an object in JSON that every parser takes; an empty one where they are none. Models write
+    NaN, numbers without end and halves of a character, too: these become null and `?`."""
     try:
         return arguments if isinstance(orjson.loads(arguments), dict) else "{}"
     except ValueError:
+        return _strict(arguments)
+
+
+def _strict(arguments: Any) -> str:
+    try:
+        told = json.loads(arguments, parse_constant=lambda _: None, parse_float=_finite)
+        text = json.dumps(told, ensure_ascii=False) if isinstance(told, dict) else "{}"
+    except (ValueError, TypeError, RecursionError):
         return "{}"
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None
 
 
 def choice_among(choice: Any, tools: list[Event]) -> tuple[str | None, list[Event]]:
