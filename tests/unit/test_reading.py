@@ -106,7 +106,7 @@ async def test_how_a_query_is_written_says_nothing(reading: Reading) -> None:
 )
 async def test_signs_that_make_another_word_stay(reading: Reading, query: str, sent: str) -> None:
     asker = reading.asker("variet", reading.mint("variet", 0))
-    await reading.add(asker, Read(typed="learn C++ and C#, 17 weather"))
+    await reading.add(asker, Read(typed="learn C++ and C#, 17 weather vienna"))
     await reading.add(asker, Read(private=(MAIL,)))
     assert free(reading, asker, query) and reading.plain(asker, query) == sent
 
