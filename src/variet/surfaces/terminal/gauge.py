@@ -26,7 +26,8 @@ class Gauge:
         self.limit_tokens = event.limit or self.limit_tokens
         self.cached_share = event.cached / event.prompt if event.prompt else None
 
-    def line(self) -> str:
+    def state(self) -> str:
+        """Who answers, what it may do, how full its context is."""
         parts = [self.tier, f"mode {self.mode}"]
         if self.limit_tokens:
             share = self.used_tokens / self.limit_tokens
@@ -35,11 +36,14 @@ class Gauge:
             parts.append(f"context {self.used_tokens:,} tokens")
         if self.cached_share is not None:
             parts.append(f"{self.cached_share:.0%} read before")
-        if self.progress is not None:
-            parts.append(waiting(self.progress))
-        elif self.working_on or self.command:
-            parts.append(f"{self.working_on or self.command} (Ctrl-C stops)")
         return " · ".join(parts)
+
+    def line(self) -> str:
+        """What goes on stands first: a narrow screen shows no more."""
+        if self.progress is not None:
+            return f"{waiting(self.progress)} · {self.state()}"
+        now = self.working_on or self.command
+        return f"{now} (Ctrl-C stops) · {self.state()}" if now else self.state()
 
 
 def waiting(event: Progress) -> str:

@@ -8,6 +8,18 @@ from dataclasses import dataclass, field
 _FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})(.*)$")
 
 
+def code_of(block: str) -> tuple[str, str] | None:
+    """(language, code) of a block that is a fence, also of one that never ended; None of other blocks."""
+    first, *lines = block.split("\n")
+    mark = _FENCE.match(first)
+    if mark is None:
+        return None
+    last = _FENCE.match(lines[-1]) if lines else None
+    closed = last is not None and last[1].startswith(mark[1]) and not last[2].strip()
+    language = mark[2].split()[0] if mark[2].strip() else ""
+    return language, "\n".join(lines[:-1] if closed else lines)
+
+
 @dataclass
 class Blocks:
     """Cuts a stream of text behind whole blocks: at blank lines, and at both ends of a fence."""

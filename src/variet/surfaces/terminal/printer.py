@@ -8,6 +8,8 @@ from typing import IO
 
 from rich.console import Console
 from rich.markdown import Markdown
+from rich.syntax import Syntax
+from rich.table import Table
 from rich.text import Text
 
 from variet.agent.events import (
@@ -26,7 +28,7 @@ from variet.agent.events import (
     UsageTold,
 )  # fmt: skip
 from variet.surfaces.terminal.gauge import waiting
-from variet.surfaces.terminal.markdown import Blocks
+from variet.surfaces.terminal.markdown import Blocks, code_of
 from variet.surfaces.terminal.question import Line
 from variet.surfaces.terminal.safe import safe
 
@@ -91,11 +93,11 @@ class Printer:
             self._last = event
         elif isinstance(event, TierChanged):
             self._end_line()
-            self._tell(safe(event.words), "bold")
+            self._prose(event.words, "bold")
         elif isinstance(event, Notice):
             self._end_line()
             colour = {"error": "red", "warning": "yellow"}.get(event.level, "")
-            self._tell(f"{event.level}: {safe(event.text)}" + (f" {event.next}" if event.next else ""), colour)
+            self._prose(f"{event.level}: {event.text}" + (f" {event.next}" if event.next else ""), colour)
         elif isinstance(event, ApprovalRequested) and event.approval.sink == "write":
             self._previewed.add(event.approval.id)  # the surface asks, and shows the change
         elif isinstance(event, TurnEnded):
@@ -104,7 +106,17 @@ class Printer:
     def say(self, text: str, style: str = "") -> None:
         """Words of the surface itself."""
         self._end_line()
-        self._tell(safe(text), style)
+        self._prose(text, style)
+
+    def pairs(self, rows: Iterable[tuple[str, str]]) -> None:
+        """Names, and beside each what it is."""
+        self._end_line()
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.add_column(no_wrap=True)
+        grid.add_column(overflow="fold")
+        for name, words in rows:
+            grid.add_row(Text(name), Text(safe(words)))
+        self._done.print(grid, soft_wrap=False)
 
     def lines(self, lines: Iterable[Line]) -> None:
         """Of a question."""
@@ -119,7 +131,16 @@ class Printer:
 
     def _draw(self, blocks: list[str]) -> None:
         for block in blocks:
-            self._said.print(Markdown(safe(block), code_theme="ansi_dark", hyperlinks=False))
+            fence = code_of(safe(block))
+            if fence is None:
+                drawn = Markdown(safe(block), code_theme="ansi_dark", hyperlinks=False)
+                for line in self._said.render_lines(drawn, pad=False):
+                    text = Text.assemble(*((one.text, one.style or "") for one in line))
+                    text.rstrip()  # blanks to the edge of the screen would be copied, and fold when it gets narrower
+                    self._said.print(text)
+            else:  # to be copied: a line that is too long is folded by the terminal alone
+                language, code = fence
+                self._said.print("", Syntax("", language, theme="ansi_dark").highlight(code), sep="\n")
 
     def _of_helper(self, event: EventBase) -> None:
         """What a helper does, in a line each; its report comes as the result of the call that sent it."""
@@ -165,7 +186,7 @@ class Printer:
             alone = self._blocks is None
             on, undo = (f'{self._go_on} "..."', "variet sessions undo") if alone else ("say how", "/undo")
             back = f"; to take back what changed: {undo}" if self._undoes else ""
-            self._tell(f"to go on: {on} (a stronger tier may manage){back}", "dim")
+            self._prose(f"to go on: {on} (a stronger tier may manage){back}", "dim")
         elif event.reason == "cancelled":
             self._tell("interrupted", "yellow")
         usage = event.usage
@@ -175,5 +196,10 @@ class Printer:
             gauge = f"context {full:,} of {self._last.limit:,} tokens" if self._last.limit else f"{full:,} tokens"
             self._tell(f"{self._last.tier}: {gauge}{share}; {usage.output:,} written", "dim")
 
+    def _prose(self, text: str, style: str) -> None:
+        """In a conversation folded between words; what is piped elsewhere is folded there."""
+        self._done.print(Text(safe(text), style=style), soft_wrap=self._blocks is None)
+
     def _tell(self, line: str, style: str) -> None:
+        """A line that people copy: a terminal folds it, and knows that it is one."""
         self._done.print(Text(line, style=style))

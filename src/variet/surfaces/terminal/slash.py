@@ -56,12 +56,9 @@ def names() -> Sequence[str]:
 
 
 def _help(here: Conversation, _: str) -> None:
-    width = max(map(len, HELP))
-    lines = [f"/{name:<{width}}  {what}" for name, what in HELP.items()]
-    keys = ["", "Enter      send; while the agent works: tell it something more", "Alt-Enter  a new line",
-            "Tab        complete /commands and @files", "Shift-Tab  the next mode", "Ctrl-C     stop the agent",
-            "Ctrl-D     leave"]  # fmt: skip
-    here.printer.say("\n".join(lines + keys))
+    here.printer.pairs((f"/{name}", what) for name, what in HELP.items())
+    here.printer.say("")
+    here.printer.pairs(_KEYS)
 
 
 async def _tier(here: Conversation, name: str) -> None:
@@ -146,7 +143,7 @@ def _compact(here: Conversation, _: str) -> None:
 
 def _context(here: Conversation, _: str) -> None:
     kit = here.opened.kit
-    here.printer.say(here.gauge.line())
+    here.printer.say(here.gauge.state())
     here.printer.say(f"session {here.opened.session.header.id}, {len(kit.rendering.messages)} messages, "
                      f"model {kit.facts.model}, profile {kit.profile}", "dim")  # fmt: skip
     for name, tool in sorted(here.opened.equipment.servers.tools.items()):
@@ -193,4 +190,9 @@ _ACTS: dict[str, tuple[str, Act]] = {
     "quit": ("leave", _quit),
 }
 HELP = {name: what for name, (what, _) in _ACTS.items()}
+_KEYS = (
+    ("Enter", "send; while the agent works: tell it something more"), ("Alt-Enter", "a new line"),
+    ("Tab", "complete /commands and @files"), ("Shift-Tab", "the next mode"), ("Ctrl-C", "stop the agent"),
+    ("Ctrl-D", "leave"),
+)  # fmt: skip
 _WAIT = frozenset({"tier", "undo", "resume", "new", "compact"})
