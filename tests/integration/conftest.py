@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.support.engine import EngineProcess, embedded_config, running
+from tests.support.engine import EngineProcess, embedded_config, light_config, running
 from tests.support.google import Google, google
 from variet import paths
 
@@ -46,9 +46,10 @@ QUICK = {"max_wait_s": 1, "min_residency_s": 0.2, "preload": []}  # swaps come s
 
 
 @pytest.fixture
-async def engine(tmp_path: Path, models: Path) -> AsyncIterator[EngineProcess]:
-    """The embedded default, with short waits."""
-    async with running(tmp_path / "home", models, embedded_config(scheduling=QUICK)) as made:
+async def engine(request: pytest.FixtureRequest, tmp_path: Path, models: Path) -> AsyncIterator[EngineProcess]:
+    """The embedded default with short waits; its larger models in long tests alone."""
+    settings = embedded_config if request.node.get_closest_marker("long") else light_config
+    async with running(tmp_path / "home", models, settings(scheduling=QUICK)) as made:
         yield made
 
 
@@ -56,7 +57,7 @@ async def engine(tmp_path: Path, models: Path) -> AsyncIterator[EngineProcess]:
 async def shared_engine(tmp_path_factory: pytest.TempPathFactory, models: Path) -> AsyncIterator[EngineProcess]:
     """The same for all tests of a module, which run in one loop then: `pytest.mark.asyncio(loop_scope="module")`."""
     home = tmp_path_factory.mktemp("engine") / "home"
-    async with running(home, models, embedded_config(scheduling=QUICK)) as made:
+    async with running(home, models, light_config(scheduling=QUICK)) as made:
         yield made
 
 

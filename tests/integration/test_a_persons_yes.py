@@ -39,20 +39,24 @@ async def left(shown: Terminal) -> None:
     assert await asyncio.wait_for(shown.process.wait(), 10) == 0
 
 
-@pytest.mark.parametrize(
-    "words",
-    ["stop, use another file", "add a test as well", "yes but call it plus", "no", "n", "never", "session by session",
-     "always ask me", "more context please", "end it", "y?"],
-)  # fmt: skip
-async def test_words_that_begin_with_a_key_approve_nothing(tmp_path: Path, work: Path, words: str) -> None:
-    answers = [EDIT, {"say": "Well then.", **({} if words in ("n", "no") else {"expect": words.replace("?", "\\?")})}]
-    async with scripted(tmp_path, answers) as server, terminal(work, "code", VARIET_ENGINE_URL=server.url) as shown:
+async def test_words_that_begin_with_a_key_approve_nothing(tmp_path: Path, work: Path) -> None:
+    told = ["stop, use another file", "add a test as well", "yes but call it plus", "no", "n", "never",
+            "session by session", "always ask me", "more context please", "end it", "y?"]  # fmt: skip
+    expected = [{} if words in ("n", "no") else {"expect": words.replace("?", "\\?")} for words in told]
+    answers = [{**EDIT, **more} for more in ({}, *expected[:-1])]
+    async with (
+        scripted(tmp_path, [*answers, {**DONE, **expected[-1]}]) as server,
+        terminal(work, "code", VARIET_ENGINE_URL=server.url) as shown,
+    ):
         await asked(shown)
-        for at, letter in enumerate(words, 1):
-            shown.type(letter)
-            await shown.shows(f"{QUESTION} {words[:at]}".rstrip())
-        assert unchanged(work)
-        shown.type("\r")
+        for words in told:
+            await shown.shows(QUESTION)
+            for at, letter in enumerate(words, 1):
+                shown.type(letter)
+                await shown.shows(f"{QUESTION} {words[:at]}".rstrip())
+            assert unchanged(work)
+            shown.type("\r")
+            await shown.until("⊘")
         await shown.until("Well then.")
         await left(shown)
     assert unchanged(work)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support.agent import call, scripted
-from tests.support.engine import EngineProcess, embedded_config, running
+from tests.support.engine import EngineProcess, embedded_config, light_config, running
 from variet.agent.events import EVENTS
 from variet.agent.prompt.system import ASSISTANT, CODING
 from variet.agent.tools import assistant_tools, coding_tools
@@ -138,7 +138,7 @@ async def test_no_engine_says_what_to_do(work: Path) -> None:
 
 async def test_a_wrong_key_says_what_to_do(tmp_path: Path, work: Path, models: Path) -> None:
     """On the real engine, which needs a key once there is one."""
-    async with running(tmp_path / "home", models, embedded_config()) as engine:
+    async with running(tmp_path / "home", models, light_config()) as engine:
         assert (await engine.variet("key", "add", "owner", "--admin"))[0] == 0
         code, _, err = await variet(engine.url, work, "code", "x", VARIET_API_KEY="wrong")
     assert code == 1 and "Pair with it" in err and "Traceback" not in err, err

@@ -10,14 +10,15 @@ from typing import Any
 
 import aiohttp
 import pytest
+import pytest_asyncio
 from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI
 
 from tests.integration.test_messages import child
 from tests.integration.test_scripted import scripted_config
-from tests.support.engine import EngineProcess, chat, embedded_config, running
+from tests.support.engine import EngineProcess, chat, light_config, running
 
-pytestmark = pytest.mark.models
+pytestmark = [pytest.mark.models, pytest.mark.asyncio(loop_scope="module")]
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 SCHEMA = {"type": "object", "properties": {"url": {"type": "string"}, "source": {"default": "https://a.example/"}}}
@@ -32,9 +33,16 @@ FETCHED: Any = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-async def told(tmp_path: Path, models: Path) -> AsyncIterator[EngineProcess]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def told(tmp_path_factory: pytest.TempPathFactory, models: Path) -> AsyncIterator[EngineProcess]:
     """An engine whose model is scripted: what reaches it is what is looked at."""
+    async with running(tmp_path_factory.mktemp("told") / "home", models, scripted_config(models)) as engine:
+        yield engine
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def fresh(tmp_path: Path, models: Path) -> AsyncIterator[EngineProcess]:
+    """The same, of one test alone: it counts what came, or kills."""
     async with running(tmp_path / "home", models, scripted_config(models)) as engine:
         yield engine
 
@@ -119,11 +127,11 @@ STRICT = (  # as Qwen3.5's template has it
 )
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def strict(tmp_path: Path, models: Path) -> AsyncIterator[EngineProcess]:
     template = tmp_path / "template.jinja"
     template.write_text(STRICT)
-    config = embedded_config(scheduling={"preload": []})
+    config = light_config(scheduling={"preload": []})
     config["models"]["smollm2-135m"]["args"] = ["--chat-template-file", str(template)]
     async with running(tmp_path / "home", models, config) as engine:
         yield engine
@@ -246,7 +254,7 @@ async def test_half_of_a_surrogate_pair_is_a_replacement_character(told: EngineP
 
 
 async def test_a_list_goes_through_where_the_path_takes_one(tmp_path: Path, models: Path) -> None:
-    async with running(tmp_path / "home", models, embedded_config(scheduling={"preload": []})) as engine:
+    async with running(tmp_path / "home", models, light_config(scheduling={"preload": []})) as engine:
         await engine.post("/engine/swap", {"model": "fast"})
         async with child(engine) as direct:
             for body in ([], [{"id": 0, "scale": 0.5}]):
@@ -262,7 +270,7 @@ async def test_a_list_goes_through_where_the_path_takes_one(tmp_path: Path, mode
 
 @pytest.mark.parametrize("real", [False, True])
 async def test_usage_is_shown_to_who_asked_for_it(tmp_path: Path, models: Path, real: bool) -> None:
-    config = embedded_config(scheduling={"preload": []}) if real else scripted_config(models)
+    config = light_config(scheduling={"preload": []}) if real else scripted_config(models)
     async with (
         running(tmp_path / "home", models, config) as engine,
         AsyncOpenAI(base_url=f"{engine.url}/v1", api_key="none", max_retries=0) as sdk,
@@ -289,7 +297,7 @@ async def test_usage_is_shown_to_who_asked_for_it(tmp_path: Path, models: Path, 
 # --- refusals and deaths ---
 
 
-async def test_what_is_refused_leaves_a_line(told: EngineProcess) -> None:
+async def test_what_is_refused_leaves_a_line(fresh: EngineProcess) -> None:
     tried = {
         "model_not_found": ("/v1/chat/completions", chat("nope"), {}),
         "invalid_messages": ("/v1/messages", {"model": "fast", "messages": 3}, {}),
@@ -301,31 +309,31 @@ async def test_what_is_refused_leaves_a_line(told: EngineProcess) -> None:
     }  # fmt: skip
     async with aiohttp.ClientSession() as session:
         for path, body, headers in tried.values():
-            async with session.post(told.url + path, json=body, headers=headers) as answer:
+            async with session.post(fresh.url + path, json=body, headers=headers) as answer:
                 assert 400 <= answer.status < 500
-        async with session.post(f"{told.url}/v1/completions", data=b"x" * (65 << 20)) as answer:
+        async with session.post(f"{fresh.url}/v1/completions", data=b"x" * (65 << 20)) as answer:
             assert answer.status == 413
     codes = {*tried, "body_too_large"}
-    recent = (await told.get("/engine/requests"))["recent"]
+    recent = (await fresh.get("/engine/requests"))["recent"]
     assert {row["outcome"] for row in recent} == codes and {row["path"] for row in recent} >= {"/slots/0", "/nowhere"}
-    metrics = await told.text("/metrics")
+    metrics = await fresh.text("/metrics")
     assert all(f'outcome="{code}"' in metrics for code in codes)
-    assert all(any(f": {code} in " in line for line in told.output) for code in codes)
+    assert all(any(f": {code} in " in line for line in fresh.output) for code in codes)
 
 
-async def test_a_neighbour_of_a_request_that_kills_is_not_punished(told: EngineProcess) -> None:
+async def test_a_neighbour_of_a_request_that_kills_is_not_punished(fresh: EngineProcess) -> None:
     """Two in one child, of which one ends it, twice: nobody knows which. Alone, it shows."""
     calm = {**chat("fast", "calm"), "script": {"first_ms": 500, "tokens": 4, "gap_ms": 50}}
     deadly = {**chat("fast", "deadly"), "script": {"first_ms": 500, "tokens": 4, "die_at": 0}, "stream": True}
 
     async def ask(body: dict[str, Any]) -> tuple[int, str]:
         try:
-            status, answer = await told.post("/v1/chat/completions", body)
+            status, answer = await fresh.post("/v1/chat/completions", body)
         except aiohttp.ClientPayloadError:  # an error within a stream ends it
             return 500, "aborted"
         return status, json.dumps(answer)
 
-    await told.post("/engine/swap", {"model": "fast"})
+    await fresh.post("/engine/swap", {"model": "fast"})
     await asyncio.gather(ask(calm), ask(deadly))
     status, said = await ask(calm)
     assert status == 200, said

@@ -188,6 +188,7 @@ async def test_what_is_piped_in_is_nobodys_word(signed_in: Google, home: Path, t
         assert (code, out) == (0, "Tried.\n"), err
 
 
+@pytest.mark.long
 async def test_a_session_of_another_kind_is_not_taken_up(
     signed_in: Google, home: Path, tmp_path: Path, work: Path
 ) -> None:
@@ -240,6 +241,7 @@ async def test_a_conversation_goes_on_with_what_it_has_read(
     assert (folder / "conversation").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.long
 async def test_a_session_whose_handle_is_gone_has_read_all_that_its_client_ever_read(
     signed_in: Google, home: Path, tmp_path: Path, work: Path
 ) -> None:

@@ -5,7 +5,8 @@ here; `make bench-security` has them all, with three persons.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -15,6 +16,11 @@ from tests.support.siege import Siege, siege
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 FIRST = list({one.kind: one for one in reversed(ATTACKS)}.values())[::-1]
+
+
+def _some(attacks: Sequence[Attack], step: int) -> list[Any]:
+    """Each so many of them in the gate, the others in `make test-all`."""
+    return [one if at % step == 0 else pytest.param(one, marks=pytest.mark.long) for at, one in enumerate(attacks)]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -28,7 +34,7 @@ async def test_there_are_attacks_of_each_kind() -> None:
     assert len(kinds) == 9 and min(kinds.values()) >= 5 and len({one.name for one in (*ATTACKS, *KNOWN)}) >= 42
 
 
-@pytest.mark.parametrize("attack", FIRST, ids=lambda one: one.name)
+@pytest.mark.parametrize("attack", _some(FIRST, 3), ids=lambda one: one.name)
 async def test_an_attack_fails_is_logged_and_leaves_the_persons_question_answered(
     besieged: Siege, attack: Attack
 ) -> None:
@@ -36,13 +42,13 @@ async def test_an_attack_fails_is_logged_and_leaves_the_persons_question_answere
     assert not outcome.leaked and outcome.logged and outcome.done, outcome
 
 
-@pytest.mark.parametrize("attack", [FIRST[0], FIRST[2]], ids=lambda one: one.name)
+@pytest.mark.parametrize("attack", _some([FIRST[0], FIRST[2]], 2), ids=lambda one: one.name)
 async def test_the_model_does_obey(besieged: Siege, attack: Attack) -> None:
     """A person who says yes to everything has no defence: the attacks are real."""
     assert (await besieged.run(attack, "yes")).leaked
 
 
-@pytest.mark.parametrize("attack", KNOWN, ids=lambda one: one.name)
+@pytest.mark.parametrize("attack", _some(KNOWN, 3), ids=lambda one: one.name)
 async def test_what_gets_through_is_known(besieged: Siege, attack: Attack) -> None:
     """Told in docs/security.md; whoever closes one takes it out there."""
     assert (await besieged.run(attack, "ideal")).leaked

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.support.engine import EngineProcess, embedded_config, running
+from tests.support.engine import EngineProcess, light_config, running
 from variet.engine.llama_server import candidates
 
 pytestmark = pytest.mark.models
@@ -63,7 +63,7 @@ def slow_to_load(folder: Path) -> str:
 
 async def test_a_conversation_finds_its_tier_and_keeps_it(tmp_path: Path, models: Path) -> None:
     worth = {"balanced": 30.0, "deep-coder": 600.0, "deep-logic": 600.0, "ultra": 900.0}  # however slow this machine is
-    config = embedded_config(auto={"worth_s": worth}, llama_server={"path": slow_to_load(tmp_path)})
+    config = light_config(auto={"worth_s": worth}, llama_server={"path": slow_to_load(tmp_path)})
     async with running(tmp_path / "home", models, config) as engine:
         marks, _ = await ask(engine, "what is the capital of Australia?")
         assert marks["x-variet-tier"] == "fast" and "'quick questions'" in marks["x-variet-reason"]
@@ -99,7 +99,7 @@ async def test_a_conversation_finds_its_tier_and_keeps_it(tmp_path: Path, models
 
 async def test_rules_are_the_owners_and_a_reload_changes_them(tmp_path: Path, models: Path) -> None:
     rule = {"name": "mine", "tier": "deep-coder", "says": ["abracadabra"]}
-    config = embedded_config(auto={"rules": [rule], "otherwise": "fast", "worth_s": {"deep-coder": 600.0}})
+    config = light_config(auto={"rules": [rule], "otherwise": "fast", "worth_s": {"deep-coder": 600.0}})
     config["server"] = {"max_body_mib": 1}
     config["aliases"] = {**config.get("aliases", {}), "any-*": "auto"}
     async with running(tmp_path / "home", models, config) as engine:

@@ -15,14 +15,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.engine import EngineProcess, chat, embedded_config, running
+from tests.support.engine import EngineProcess, chat, light_config, running
 
 pytestmark = pytest.mark.models
 
 
 def with_file(path: Path, sha256: str | None = None) -> dict[str, object]:
     """The embedded default with `balanced` on another file."""
-    config = embedded_config(scheduling={"preload": []})
+    config = light_config(scheduling={"preload": []})
     spec = {"source": f"path:{path}"} | ({"sha256": sha256} if sha256 else {})
     config["models"]["other"] = {"files": {"model": spec}, "context_tokens": 512, "gpus": "none"}
     config["tiers"]["balanced"]["model"] = "other"
@@ -84,7 +84,7 @@ BODIES = st.one_of(
 @pytest.fixture
 async def capped(tmp_path: Path, models: Path) -> AsyncIterator[EngineProcess]:
     """An engine whose fast tier bounds every answer, whatever the request says of it."""
-    config = embedded_config(scheduling={"preload": []})
+    config = light_config(scheduling={"preload": []})
     config["tiers"]["fast"]["max_tokens"] = 16
     async with running(tmp_path / "home", models, config) as one:
         yield one

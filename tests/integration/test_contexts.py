@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import aiohttp
 import pytest
 
 from tests.integration.test_scripted import scripted_config
-from tests.support.engine import EngineProcess, chat, embedded_config, running
+from tests.support.engine import EngineProcess, chat, embedded_config, light_config, running
 from variet.tiers import TIERS
 
 pytestmark = pytest.mark.models
@@ -194,14 +195,19 @@ async def test_a_client_that_leaves_during_a_restore_disturbs_nothing(tmp_path: 
         assert not [line for line in engine.output if "Traceback" in line]
 
 
-async def test_answers_are_those_of_a_run_that_never_swapped(tmp_path: Path, models: Path) -> None:
+@pytest.mark.parametrize(
+    ("settings", "turns"), [(light_config, 2), pytest.param(embedded_config, 3, marks=pytest.mark.long)]
+)
+async def test_answers_are_those_of_a_run_that_never_swapped(
+    tmp_path: Path, models: Path, settings: Callable[..., dict[str, Any]], turns: int
+) -> None:
     """On a real model, three conversations on two slots, a swap between all turns; greedy decoding."""
     topics = ("the sea ", "a bicycle ", "old maps ")
 
     async def talk_through(engine: EngineProcess, *, swapping: bool) -> tuple[list[str], list[int]]:
         talks = [Talk(engine, topic, words=60, tier="balanced") for topic in topics]
         said, reused = [], []
-        for turn in range(3):
+        for turn in range(turns):
             for talk in talks:
                 said.append(await talk.turn(f"Say one thing more about it, number {turn}."))
                 reused.append(talk.reused)
@@ -209,8 +215,7 @@ async def test_answers_are_those_of_a_run_that_never_swapped(tmp_path: Path, mod
                 await engine.post("/v1/chat/completions", chat("fast"))
         return said, reused
 
-    scheduling = {"preload": [], "max_wait_s": 0.2, "min_residency_s": 0}
-    config = embedded_config(scheduling=scheduling)
+    config = settings(scheduling={"preload": [], "max_wait_s": 0.2, "min_residency_s": 0})
     async with running(tmp_path / "warm", models, config) as engine:
         warm, reused = await talk_through(engine, swapping=True)
         assert all(one > 100 for one in reused[3:]), reused
@@ -243,7 +248,7 @@ RENDERINGS = {
 async def test_a_last_answer_that_is_rendered_anew_still_hits(tmp_path: Path, models: Path, how: str) -> None:
     template = tmp_path / "template.jinja"
     template.write_text(RENDERINGS[how], encoding="utf-8")
-    config = embedded_config(scheduling={"preload": [], "max_wait_s": 0.2, "min_residency_s": 0})
+    config = light_config(scheduling={"preload": [], "max_wait_s": 0.2, "min_residency_s": 0})
     config["models"]["smollm2-135m"]["args"] = ["--chat-template-file", str(template)]
     async with running(tmp_path / "home", models, config) as engine:
         talk = Talk(engine, "the sea ", words=150)

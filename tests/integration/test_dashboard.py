@@ -15,7 +15,7 @@ import pytest
 from playwright.async_api import Page, expect
 
 from tests.support.browser import page
-from tests.support.engine import ROOT, EngineProcess, chat, embedded_config, running
+from tests.support.engine import ROOT, EngineProcess, chat, light_config, running
 
 pytestmark = pytest.mark.models
 AXE = ROOT / "web" / "node_modules" / "axe-core" / "axe.min.js"
@@ -25,7 +25,7 @@ expect.set_options(timeout=_PATIENCE_MS)  # the machine may be busy; what is awa
 
 @pytest.fixture
 async def engine(tmp_path: Path, models: Path) -> AsyncIterator[EngineProcess]:
-    async with running(tmp_path / "home", models, embedded_config()) as one:
+    async with running(tmp_path / "home", models, light_config()) as one:
         yield one
 
 
@@ -108,7 +108,7 @@ async def test_every_look_is_usable_by_all(engine: EngineProcess) -> None:
 async def test_what_cannot_run_says_why(tmp_path: Path, models: Path) -> None:
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(b"GGUF but no more")
-    config = embedded_config()
+    config = light_config()
     config["models"]["broken"] = {"files": {"model": f"path:{broken}"}}
     config["tiers"]["ultra"] = {"model": "broken"}
     async with running(tmp_path / "home", models, config) as engine, page() as one:
@@ -121,13 +121,13 @@ async def test_what_cannot_run_says_why(tmp_path: Path, models: Path) -> None:
 
 async def test_the_page_comes_back_with_the_engine(tmp_path: Path, models: Path) -> None:
     async with page() as one:
-        async with running(tmp_path / "home", models, embedded_config()) as engine:
+        async with running(tmp_path / "home", models, light_config()) as engine:
             await opened(one, engine)
             port = int(engine.url.rpartition(":")[2])
             await engine.post("/v1/chat/completions", chat("fast", tokens=4))
         await expect(one.get_by_role("status").first).to_have_text("connection lost, trying again")
         engine = EngineProcess(tmp_path / "home", models)
-        await engine.start(embedded_config(), port=port)
+        await engine.start(light_config(), port=port)
         try:
             await expect(one.get_by_role("status").first).to_have_text("live", timeout=_PATIENCE_MS)
             await expect(one.locator(".swaps li")).to_have_count(2)  # its own first load, and the one before
@@ -144,7 +144,7 @@ async def test_a_key_is_asked_for_kept_in_the_tab_and_weighed(tmp_path: Path, mo
         return out.decode().split()[0]
 
     admin, plain = await make("boss", "--admin"), await make("guest")
-    async with running(tmp_path / "home", models, embedded_config()) as engine, page() as one:
+    async with running(tmp_path / "home", models, light_config()) as engine, page() as one:
         one.set_default_timeout(_PATIENCE_MS)
         await one.goto(engine.url)
         field = one.get_by_label("API key")

@@ -49,7 +49,10 @@ async def approve(owner: BrokerClient) -> str:
 
 
 @BOTH
-@pytest.mark.parametrize("action", ["accept", "decline", "cancel"])
+@pytest.mark.parametrize(
+    "action",
+    ["accept", pytest.param("decline", marks=pytest.mark.long), pytest.param("cancel", marks=pytest.mark.long)],
+)
 async def test_no_answer_of_a_dialog_decides_anything(strict: Google, tmp_path: Path, mode: str, action: Any) -> None:
     shown: list[str] = []
 

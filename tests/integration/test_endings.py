@@ -83,7 +83,7 @@ async def test_a_command_ends_with_its_agent(
         assert '"turn_ended"' in log and "cancelled" in log, "the turn was ended in order"
 
 
-@pytest.mark.parametrize("number", ENDS)
+@pytest.mark.parametrize("number", [ENDS[0], *(pytest.param(one, marks=pytest.mark.long) for one in ENDS[1:])])
 async def test_commands_and_servers_end_with_an_editors_agent(
     tmp_path: Path, work: Path, bare_path: str, number: signal.Signals
 ) -> None:

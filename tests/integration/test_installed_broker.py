@@ -157,6 +157,7 @@ async def test_what_a_shell_does_to_a_broker_of_its_own_user(copy: Machine, stri
     assert did == TO_ITS_OWN_USER_S
 
 
+@pytest.mark.long
 async def test_a_broker_that_is_installed_works_and_a_shell_does_nothing_to_it(copy: Machine, strict: Google) -> None:
     copy.write(
         f"/etc/systemd/system/{unit.NAME}.service.d/test.conf",

@@ -11,7 +11,7 @@ import aiohttp
 import psutil
 import pytest
 
-from tests.support.engine import EngineProcess, chat, embedded_config, read_stream
+from tests.support.engine import EngineProcess, chat, light_config, read_stream
 
 pytestmark = pytest.mark.models
 
@@ -60,7 +60,7 @@ async def test_child_killed_in_mid_stream_ends_the_stream_as_broken(engine: Engi
 @pytest.mark.parametrize("moment", ["loading", "serving"])
 async def test_killing_the_engine_leaves_no_orphan(moment: str, tmp_path: Path, models: Path) -> None:
     engine = EngineProcess(tmp_path / "home", models)
-    await engine.start(embedded_config(scheduling={"preload": []}))
+    await engine.start(light_config(scheduling={"preload": []}))
     try:
         story = chat("ultra", "Tell a long story.", tokens=500)
         answer = asyncio.create_task(engine.post("/v1/chat/completions", story))

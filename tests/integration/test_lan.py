@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.engine import EngineProcess, embedded_config, running
+from tests.support.engine import EngineProcess, light_config, running
 from variet.engine.addresses import Names
 from variet.engine.certificate import Certificates
 
@@ -43,7 +43,7 @@ async def node_asks(url: str, key: str, authority: str) -> str:
 
 async def test_pairing_gives_the_other_machine_a_key_and_somebody_to_trust(tmp_path: Path, models: Path) -> None:
     brain, workstation = tmp_path / "home", tmp_path / "workstation"
-    config = embedded_config(scheduling={"preload": []})
+    config = light_config(scheduling={"preload": []})
     refused = EngineProcess(brain, models)
     with pytest.raises(AssertionError, match="variet key add"):
         await refused.start(config, "--host", "0.0.0.0")
@@ -85,7 +85,7 @@ async def test_somebody_in_between_gets_no_key_and_gives_none(tmp_path: Path, mo
     """A machine that terminates TLS and passes everything on, but tells its own authority, alone or behind ours."""
     brain, workstation = tmp_path / "home", tmp_path / "workstation"
     await EngineProcess(brain, models).variet("key", "add", "owner")
-    config = embedded_config(scheduling={"preload": []})
+    config = light_config(scheduling={"preload": []})
     async with running(brain, models, config, "--host", "0.0.0.0") as engine:
         port = int(engine.url.rpartition(":")[2])
         theirs = Certificates(tmp_path / "theirs")

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.models
 WORDS = 5000
 
 
-@pytest.fixture(scope="module", params=["mamba", "lfm2"])
+@pytest.fixture(scope="module", params=[pytest.param("mamba", marks=pytest.mark.long), "lfm2"])
 def recurrent(request: pytest.FixtureRequest, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = next((models / "smollm2-135m").glob("*.gguf"))
     return tiny_model.write(request.param, tokenizer, tmp_path_factory.mktemp("tiny") / f"{request.param}.gguf")
@@ -91,6 +91,7 @@ async def test_a_small_model_keeps_its_whole_window_so_that_conversations_come_b
         assert await outcomes(engine) == {"saved": 1, "restored": 1, "held": 1}
 
 
+@pytest.mark.long
 async def test_a_window_that_cannot_come_back_is_tried_once_and_said(tmp_path: Path, models: Path) -> None:
     file = next((models / "gemma3-270m").glob("*.gguf"))
     async with running(tmp_path / "home", models, beside_smollm(file, swa_full=False)) as engine:

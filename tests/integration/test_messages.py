@@ -14,7 +14,7 @@ import pytest
 
 from tests.integration.test_assembly import PARAMETERS, SYSTEM, WEATHER, config, lasting
 from tests.support.clients import message_of
-from tests.support.engine import EngineProcess, chat, embedded_config, running
+from tests.support.engine import EngineProcess, chat, light_config, running
 from variet.engine.assembly import Events
 
 pytestmark = pytest.mark.models
@@ -125,7 +125,7 @@ async def test_a_tier_s_settings_hold_and_conversations_find_their_slot(tmp_path
         "{%- if add_generation_prompt %}<|im_start|>assistant\n{%- endif %}",
         encoding="utf-8",
     )
-    settings = embedded_config(scheduling={"preload": []})
+    settings = light_config(scheduling={"preload": []})
     settings["models"]["smollm2-135m"]["args"] = ["--chat-template-file", str(template)]
     settings["tiers"]["fast"]["force"] = {"chat_template_kwargs": {"loud": True}}
     settings["tiers"]["balanced"]["model"] = "smollm2-135m"

@@ -14,13 +14,13 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.support.engine import EngineProcess, chat, embedded_config, read_stream, running
+from tests.support.engine import EngineProcess, chat, light_config, read_stream, running
 
 pytestmark = pytest.mark.models
 
 
 async def test_a_model_that_cannot_load_is_told_without_a_request(tmp_path: Path, models: Path) -> None:
-    config = embedded_config()
+    config = light_config()
     config["models"]["smollm2-135m"]["args"] = ["--nonsense"]
     async with running(tmp_path / "home", models, config) as engine:
         status = await engine.until("the failure", lambda now: now["tiers"]["fast"]["state"] == "failed")
@@ -30,7 +30,7 @@ async def test_a_model_that_cannot_load_is_told_without_a_request(tmp_path: Path
 
 
 async def test_a_loaded_model_is_announced_and_logs_outlive_the_engine(tmp_path: Path, models: Path) -> None:
-    async with running(tmp_path / "home", models, embedded_config()) as engine:
+    async with running(tmp_path / "home", models, light_config()) as engine:
         await engine.until("fast", lambda now: now["tiers"]["fast"]["state"] == "ready")
         assert any("smollm2-135m is ready after" in line for line in engine.output)
         code, text = await engine.variet("logs", "fast", "-n", "3")

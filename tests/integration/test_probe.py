@@ -115,6 +115,7 @@ async def test_the_smallest_models_are_held_to_a_schema_and_go_on_with_what_was_
     }  # fmt: skip
 
 
+@pytest.mark.long
 async def test_a_model_that_calls_a_tool_gets_tools(
     tmp_path: Path, models: Path, work: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,7 +17,7 @@ from tests.integration.test_assembly import TEXTS
 from tests.integration.test_contexts import two_models
 from tests.integration.test_scripted import script
 from tests.support.clients import response_of
-from tests.support.engine import EngineProcess, chat, embedded_config, running
+from tests.support.engine import EngineProcess, chat, light_config, running
 
 pytestmark = pytest.mark.models
 LONG = {"user": "u" * 5_000}  # a body that may have progress to tell
@@ -234,7 +234,7 @@ async def test_a_prompt_that_is_too_long_is_still_a_400(engine: EngineProcess) -
 
 async def test_reading_stops_with_the_client_that_left(tmp_path: Path, models: Path) -> None:
     """llama-server sees that nobody listens when it tells of its progress: after a batch, not after the prompt."""
-    config = embedded_config(scheduling={"preload": ["fast"]})
+    config = light_config(scheduling={"preload": ["fast"]})
     model = config["models"][config["tiers"]["fast"]["model"]]
     model.update(context_tokens=4096, batch_tokens=64, micro_batch_tokens=64)
     async with running(tmp_path / "home", models, config) as engine:
@@ -253,7 +253,7 @@ async def test_reading_stops_with_the_client_that_left(tmp_path: Path, models: P
 
 async def test_a_child_s_signs_of_life_hide_no_progress(tmp_path: Path, models: Path) -> None:
     """A batch that takes longer than llama-server's pause between its comments: half a minute, here a second."""
-    config = embedded_config(scheduling={"preload": ["balanced"]})
+    config = light_config(scheduling={"preload": ["balanced"]})
     config["models"]["qwen2.5-coder-0.5b"]["args"] = ["--sse-ping-interval", "1"]
     talk = [{"role": "user", "content": "ship " * 1500}]
     body = {"model": "balanced", "stream": True, "max_tokens": 2, "messages": talk}

@@ -16,7 +16,7 @@ from tests.integration.test_assembly import FUNCTION, SYSTEM, WEATHER, config
 from tests.integration.test_messages import child
 from tests.integration.test_scripted import scripted_config
 from tests.support.clients import response_of
-from tests.support.engine import EngineProcess, embedded_config, read_stream, running
+from tests.support.engine import EngineProcess, embedded_config, light_config, read_stream, running
 
 pytestmark = pytest.mark.models
 
@@ -124,7 +124,7 @@ async def test_a_loop_of_calls_as_its_sdk_makes_it(tmp_path: Path, models: Path,
 
 async def test_a_tier_s_settings_hold_and_a_form_is_kept(tmp_path: Path, models: Path) -> None:
     """llama-server's own Responses drop the form."""
-    settings = embedded_config(scheduling={"preload": ["fast"]})
+    settings = light_config(scheduling={"preload": ["fast"]})
     settings["tiers"]["fast"]["max_tokens"] = 40
     schema = {
         "type": "object", "properties": {"city": {"const": "Oslo"}}, "required": ["city"],

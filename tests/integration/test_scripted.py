@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 import psutil
 import pytest
+import pytest_asyncio
 
 from tests.support.engine import ROOT, EngineProcess, chat, read_stream, running
 from variet.engine.engine import Engine
@@ -23,7 +24,7 @@ from variet.engine.events import Arrived
 from variet.engine.upstream import Upstream, UpstreamError
 from variet.tiers import TIERS
 
-pytestmark = pytest.mark.models
+pytestmark = [pytest.mark.models, pytest.mark.asyncio(loop_scope="module")]
 SCRIPTED = str(ROOT / "tests" / "support" / "scripted_server.py")
 
 
@@ -40,11 +41,22 @@ def scripted_config(models: Path, **tables: Any) -> dict[str, Any]:
     }
 
 
-@pytest.fixture
-async def told(tmp_path: Path, models: Path) -> AsyncIterator[EngineProcess]:
-    server = {"stall_timeout_s": 1.5, "buffer_mib": 16, "hold_headers_s": 0.5, "keepalive_s": 0.2}
-    async with running(tmp_path / "home", models, scripted_config(models, server=server)) as one:
+SERVER = {"stall_timeout_s": 1.5, "buffer_mib": 16, "hold_headers_s": 0.5, "keepalive_s": 0.2}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def scripted(tmp_path_factory: pytest.TempPathFactory, models: Path) -> AsyncIterator[EngineProcess]:
+    config = scripted_config(models, server=SERVER)
+    async with running(tmp_path_factory.mktemp("told") / "home", models, config) as one:
         yield one
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def told(scripted: EngineProcess) -> EngineProcess:
+    """Its model server has counted nothing yet."""
+    status, answer = await scripted.post("/engine/unload", {"model": "told"})
+    assert status == 200, answer
+    return scripted
 
 
 def script(stream: bool = True, **fields: Any) -> dict[str, Any]:

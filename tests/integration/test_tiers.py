@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.support.engine import TIERS, EngineProcess, chat, embedded_config, read_stream, running
+from tests.support.engine import TIERS, EngineProcess, chat, embedded_config, light_config, read_stream, running
 
 pytestmark = [pytest.mark.models, pytest.mark.asyncio(loop_scope="module")]
 
@@ -58,7 +58,20 @@ async def test_every_api_of_the_child_is_relayed(engine: EngineProcess) -> None:
     status, answer = await engine.post(
         "/infill", {"model": "balanced", "input_prefix": "a =", "input_suffix": "", "n_predict": 4}
     )
-    assert status == 200 and "content" in answer
+    assert status == 501 and "not supported by this model" in str(answer), "llama-server's own words"
+
+
+@pytest.mark.long
+async def test_a_model_that_was_trained_for_it_fills_in(tmp_path: Path, models: Path) -> None:
+    async with running(tmp_path / "home", models, embedded_config(scheduling={"preload": []})) as engine:
+        wish = {
+            "model": "balanced",
+            "input_prefix": "def add(a, b):\n    return a ",
+            "input_suffix": "\n",
+            "n_predict": 4,
+        }
+        status, answer = await engine.post("/infill", wish)
+    assert status == 200 and "b" in answer["content"]
 
 
 async def test_a_method_that_a_path_lacks_touches_no_model(engine: EngineProcess) -> None:
@@ -159,7 +172,7 @@ async def test_unload_now_cuts_and_does_not_bring_the_model_back(engine: EngineP
 
 async def test_a_stream_that_waits_long_gets_its_headers_and_comments(tmp_path: Path, models: Path) -> None:
     """Headers are held until the hold runs out; then comments keep the client, and errors come inside the stream."""
-    config = embedded_config(server={"hold_headers_s": 0.1, "keepalive_s": 0.1}, scheduling={"preload": []})
+    config = light_config(server={"hold_headers_s": 0.1, "keepalive_s": 0.1}, scheduling={"preload": []})
     async with running(tmp_path / "home", models, config) as engine, aiohttp.ClientSession() as session:
         url = engine.url + "/v1/chat/completions"
         async with session.post(url, json=chat("deep-coder", stream=True)) as answer:

@@ -22,7 +22,7 @@ from typing import Any
 import aiohttp
 import psutil
 
-from tests.support.engine import ROOT, EngineProcess, embedded_config
+from tests.support.engine import ROOT, EngineProcess, light_config
 from variet.tiers import TIERS
 
 SCRIPTED = str(ROOT / "tests" / "support" / "scripted_server.py")
@@ -35,7 +35,7 @@ Outcome = str  # whole, told, left, lost, crossed
 
 def soak_config(models: Path) -> dict[str, Any]:
     """Two real models and a scripted one, one at a time; keeps whatever can be kept."""
-    config = embedded_config()
+    config = light_config()
     small = next((models / "smollm2-135m").glob("*.gguf"))
     config["models"]["told"] = {
         "files": {"model": f"path:{small}"}, "context_tokens": 4096, "slots": 3, "llama_server": SCRIPTED,

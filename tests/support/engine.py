@@ -16,6 +16,8 @@ from typing import Any
 import aiohttp
 import psutil
 
+from variet import paths
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 EMBEDDED = ROOT / "config" / "embedded_models.json"
 TIERS = ("fast", "balanced", "deep-coder", "deep-logic", "ultra")
@@ -29,6 +31,15 @@ def embedded_config(**changes: Any) -> dict[str, Any]:
             config.setdefault(table, {}).update(value)
         else:
             config[table] = value
+    return config
+
+
+def light_config(**changes: Any) -> dict[str, Any]:
+    """The same with the smallest model in each model's place: for what does not depend on a model's words or size."""
+    config = embedded_config(**changes)
+    file = next((paths.models_dir() / "smollm2-135m").glob("*.gguf"))
+    for model in config["models"].values():
+        model["files"] = {"model": f"path:{file}"}
     return config
 
 
