@@ -83,9 +83,10 @@ bench/clients/.ready: bench/clients/package-lock.json bench/clients/aider.txt | 
 	$(BIN)/uv pip install -q --python bench/clients/.aider/bin/python --require-hashes -r bench/clients/aider.txt
 	@touch $@
 
-# Two workers; what takes minutes of a real model, and other people's clients, is in `make test-all`.
+# Three workers on two cores, as many tests wait; what takes minutes of a real model, and other people's clients, is in
+# `make test-all`.
 test: setup-dev models test-tools searxng
-	$(BIN)/pytest tests -m "not clients and not long" -n 2 --dist worksteal --durations 10
+	$(BIN)/pytest tests -m "not clients and not long" -n 3 --dist worksteal --durations 10
 
 # Everything: what a release needs. Other people's clients are shut in: they see loopback alone.
 test-all: test clients

@@ -6,10 +6,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import gguf
 import pytest
 
-from tests.support.engine import TIERS, EngineProcess, running
+from tests.support.engine import TIERS, EngineProcess, running, template_of
 
 pytestmark = pytest.mark.models
 
@@ -78,6 +77,13 @@ def config(model: Path, *args: str) -> dict[str, Any]:
     }
 
 
+def written(folder: Path, model: Path) -> tuple[str, ...]:
+    """Arguments for a model's template with words of its own for calls."""
+    template = folder / "template.jinja"
+    template.write_text(template_of(model).replace("tool_call>", "callit>"), encoding="utf-8")
+    return "--chat-template-file", str(template)
+
+
 async def test_texts(tmp_path: Path, models: Path) -> None:
     async with running(tmp_path / "home", models, config(models / "smollm2-135m")) as engine:
         for path, body in TEXTS:
@@ -88,12 +94,7 @@ async def test_texts(tmp_path: Path, models: Path) -> None:
 async def test_calls_of_tools(tmp_path: Path, models: Path, name: str) -> None:
     """The embedded models write their calls as plain text; by a template with words of its own they are parsed ones."""
     model = models / name
-    field = gguf.GGUFReader(next(model.glob("*.gguf"))).get_field("tokenizer.chat_template")
-    assert field is not None
-    template = tmp_path / "template.jinja"
-    template.write_text(str(field.contents()).replace("tool_call>", "callit>"), encoding="utf-8")
-    args = ("--chat-template-file", str(template))
-    async with running(tmp_path / "home", models, config(model, *args)) as engine:
+    async with running(tmp_path / "home", models, config(model, *written(tmp_path, model))) as engine:
         for path, body in CALLS:
             said = await compare(engine, path, body)
             assert "get_weather" in said and "callit" not in said, "a call that was parsed"

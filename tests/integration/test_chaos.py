@@ -14,7 +14,7 @@ _MORE_MIB = 80  # a Python process with its caches filled; what leaks grows with
 _MORE_DESCRIPTORS = 12
 
 
-@pytest.mark.parametrize("seconds", [12, pytest.param(120, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seconds", [5, pytest.param(120, marks=pytest.mark.long)])
 async def test_chaos(tmp_path: Path, models: Path, seconds: int) -> None:
     async with running(tmp_path / "home", models, soak_config(models)) as engine:
         report = await Soak(engine, models, seed=1).run(seconds)

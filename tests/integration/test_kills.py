@@ -28,7 +28,7 @@ async def test_child_killed_while_loading_is_started_again(engine: EngineProcess
 
 async def test_child_killed_before_the_first_byte_costs_only_time(engine: EngineProcess) -> None:
     await engine.post("/engine/swap", {"model": "balanced"})
-    long_prompt = chat("balanced", "count these words: " + "word " * 1_200, tokens=4, stream=True)
+    long_prompt = chat("balanced", "count these words: " + "word " * 400, tokens=4, stream=True)
     answer = asyncio.create_task(read_stream(engine.url, "/v1/chat/completions", long_prompt))
     await engine.until("a prefill", lambda status: any(one["leases"] for one in status["instances"]))
     await asyncio.sleep(0.3)

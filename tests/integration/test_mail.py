@@ -82,6 +82,7 @@ async def test_clocks_that_differ_keep_nobody_from_their_mail(strict: Google, tm
         assert len(renewed) == 3, "signed in once, and renewed when Google said that it is over"
 
 
+@pytest.mark.long
 async def test_a_large_thread_is_read_part_by_part(strict: Google, tmp_path: Path) -> None:
     """Text of 33 MB in 12 mails, which is more than one answer may have, and a film of 20 MB."""
     thread = ""

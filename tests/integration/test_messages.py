@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-import gguf
 import psutil
 import pytest
 
 from tests.integration.test_assembly import PARAMETERS, SYSTEM, WEATHER, config, lasting
 from tests.support.clients import message_of
-from tests.support.engine import EngineProcess, chat, light_config, running
+from tests.support.engine import EngineProcess, chat, light_config, running, template_of
 from variet.engine.assembly import Events
 
 pytestmark = pytest.mark.models
@@ -84,10 +83,8 @@ async def test_it_says_what_llama_server_says(
     tmp_path: Path, models: Path, name: str, cases: dict[str, dict[str, Any]]
 ) -> None:
     model = models / name
-    field = gguf.GGUFReader(next(model.glob("*.gguf"))).get_field("tokenizer.chat_template")
-    assert field is not None
     template = tmp_path / "template.jinja"
-    template.write_text(str(field.contents()).replace("tool_call>", "callit>"), encoding="utf-8")
+    template.write_text(template_of(model).replace("tool_call>", "callit>"), encoding="utf-8")
     one_slot_and_two = config(model, "--chat-template-file", str(template))
     one_slot_and_two["scheduling"]["max_resident"] = 1
     async with running(tmp_path / "home", models, one_slot_and_two) as engine:

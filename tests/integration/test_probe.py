@@ -79,15 +79,16 @@ async def asked(one: Opened, words: str) -> list[Any]:
         await one.close()
 
 
+@pytest.mark.parametrize("tried", [("fast", "deep-coder"), pytest.param(TIERS, marks=pytest.mark.long)])
 async def test_what_templates_do_with_reasoning_decides_how_it_is_replayed(
-    tmp_path: Path, models: Path, work: Path
+    tmp_path: Path, models: Path, work: Path, tried: tuple[str, ...]
 ) -> None:
     async with running(tmp_path / "engine", models, config(tmp_path, models)) as engine:
         rows = {row["id"]: row for row in (await engine.get("/v1/models"))["data"]}
         assert all(100e6 < rows[tier]["parameters"] < 200e6 and rows[tier]["trained_as"] for tier in TIERS)
         assert rows["auto"]["parameters"] == rows["resident"]["parameters"] == 0, "they stand for no one model"
         assert len({rows[tier]["configured"] for tier in TIERS}) == len(TIERS)
-        for tier in TIERS:
+        for tier in tried:
             wanted = TEMPLATES[tier][3]
             one = await opened(engine.url, work, tier)
             events = await asked(one, "hello")

@@ -255,9 +255,9 @@ async def test_a_child_s_signs_of_life_hide_no_progress(tmp_path: Path, models: 
     """A batch that takes longer than llama-server's pause between its comments: half a minute, here a second."""
     config = light_config(scheduling={"preload": ["balanced"]})
     config["models"]["qwen2.5-coder-0.5b"]["args"] = ["--sse-ping-interval", "1"]
-    talk = [{"role": "user", "content": "ship " * 1500}]
+    talk = [{"role": "user", "content": "ship " * 900}]
     body = {"model": "balanced", "stream": True, "max_tokens": 2, "messages": talk}
     async with running(tmp_path / "home", models, config) as engine, asked(engine, body) as answer:
         raw = await answer.read()
-        assert int(answer.headers["x-variet-prompt-tokens"]) > 1500, "headers waited for the end of the reading"
+        assert int(answer.headers["x-variet-prompt-tokens"]) > 900, "headers waited for the end of the reading"
         assert b"prompt_progress" not in raw and b"\n:" not in raw[: raw.index(b'"content":"')]

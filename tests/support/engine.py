@@ -17,6 +17,7 @@ import aiohttp
 import psutil
 
 from variet import paths
+from variet.engine import gguf_facts
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 EMBEDDED = ROOT / "config" / "embedded_models.json"
@@ -41,6 +42,13 @@ def light_config(**changes: Any) -> dict[str, Any]:
     for model in config["models"].values():
         model["files"] = {"model": f"path:{file}"}
     return config
+
+
+def template_of(folder: Path) -> str:
+    """The chat template of the model in a folder."""
+    file = next(folder.glob("*.gguf"))
+    with file.open("rb") as stream:
+        return str(gguf_facts.read_header(stream, str(file)).metadata["tokenizer.chat_template"])
 
 
 class EngineProcess:
