@@ -1,26 +1,28 @@
-"""Every property of Chromium with many values, in many surroundings: where the assistant's reader of styles shows words
-that the assistant's browser does not see.
+"""Every property of Chromium with many values, in many surroundings: where the assistant's reader of styles and the
+picture that Chromium paints differ.
 
   python -m bench.sweep --every 20       each twentieth declaration: some minutes
   python -m bench.sweep --only margin    properties whose name has this, all of their values
 
-Each line is a declaration, its surroundings, and LEAKED (the reader keeps words that nobody sees) or lost (it takes
-words away that stand there). A leak is looked at once more on a page of its own: a neighbour may lie over it.
+Each line is LEAKED (the reader keeps words that nobody sees) or lost (it takes words away of which something is seen),
+the surroundings, and the declaration. A leak is looked at once more, on a page of its own: a neighbour may lie over it.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
+from playwright.async_api import Page
 from tests.support import hidden
 
-from variet.assistant.sanitize.sight import Sight, sight_for
 from variet.assistant.sanitize.text import readable
 
 # `{d}` is the declaration, `{w}` the words.
@@ -61,7 +63,8 @@ multiply exclusion isolate ellipsis disc square inside outside underline line-th
 solid from-font under over alternate filled preserve-3d flat back-face manual reverse paused forwards infinite
 0px_0px_0px_999px_white 0_0_white 9px_solid_white 999px_solid 1px_solid 0_0_0_0 100%_0 0_100%
 """
-BATCH = 60
+BATCH = 100
+_HIGH_PX = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,30 +95,63 @@ async def declarations(only: str) -> list[str]:
 
 
 def word_of(number: int) -> str:
-    """One that stands in no other sample, of letters that a reader of pictures cannot take for others."""
+    """One that stands in no other sample."""
     return "MIHN" + "".join("HIMNUTEL"[number >> shift & 7] for shift in (9, 6, 3, 0))
 
 
-def told(samples: Sequence[Sample], sight: Sight | None) -> list[bool]:
-    """Of each, whether its words are read from a page that has them all."""
-    rows = (
-        f'<section style="height:120px">{one.html(word_of(at))}</section><br style="clear:both">'
-        for at, one in enumerate(samples)
-    )
-    text = readable("<!doctype html><body>" + "\n".join(rows), sight=sight).text
-    return [word_of(at) in text for at in range(len(samples))]
+def read(samples: Sequence[Sample]) -> list[bool]:
+    """Of each, whether the reader of styles keeps its words."""
+    words = [word_of(at) for at in range(len(samples))]
+    text = readable("\n".join(map(Sample.html, samples, words))).text
+    return [word in text for word in words]
 
 
-def differing(samples: Sequence[Sample], sight: Sight) -> Iterator[tuple[Sample, bool]]:
-    """(sample, whether the reader leaks it), where the reader and the browser differ."""
-    for at in range(0, len(samples), BATCH):
-        batch = samples[at : at + BATCH]
-        for one, read, seen in zip(batch, told(batch, None), told(batch, sight), strict=True):
-            if read == seen:
-                continue
-            if told([one], None)[0] != told([one], sight)[0]:
-                yield one, read
-        print(f"{min(at + BATCH, len(samples)):,} of {len(samples):,}", end="\r", file=sys.stderr, flush=True)
+async def painted(page: Page, samples: Sequence[Sample]) -> list[bool]:
+    """Of each, whether other words in all of them would look otherwise where it stands."""
+    height = len(samples) * _HIGH_PX
+    pictures = []
+    for word in hidden.PAIRS[0]:
+        rows = (
+            f'<section style="position:absolute;top:{at * _HIGH_PX}px;height:{_HIGH_PX}px;left:0;right:0">'
+            f"{one.html(word)}</section>"
+            for at, one in enumerate(samples)
+        )
+        await page.set_content(f"<!doctype html><body style='margin:0;height:{height}px'>" + "\n".join(rows))
+        clip: Any = {"x": 0, "y": 0, "width": 800, "height": height}
+        pictures.append(base64.b64encode(await page.screenshot(full_page=True, clip=clip)).decode())
+    found: list[bool] = await page.evaluate(_DIFFER, [pictures, _HIGH_PX])
+    return found
+
+
+_DIFFER = """async ([pictures, high]) => {
+  const [one, other] = await Promise.all(pictures.map(async text => {
+    const bytes = Uint8Array.from(atob(text), letter => letter.charCodeAt(0));
+    const picture = await createImageBitmap(new Blob([bytes]));
+    const context = new OffscreenCanvas(picture.width, picture.height).getContext('2d', {willReadFrequently: true});
+    context.drawImage(picture, 0, 0);
+    return context.getImageData(0, 0, picture.width, picture.height);
+  }));
+  const row = 4 * one.width * high;
+  return Array.from({length: one.height / high}, (_, number) => {
+    for (let at = number * row; at < (number + 1) * row; at++) {
+      if (Math.abs(one.data[at] - other.data[at]) > 2) return true;
+    }
+    return false;
+  });
+}"""
+
+
+async def differing(samples: Sequence[Sample]) -> AsyncIterator[tuple[Sample, bool]]:
+    """(sample, whether the reader leaks it), where the reader and Chromium differ."""
+    async with hidden.open_page() as page:
+        for at in range(0, len(samples), BATCH):
+            batch = samples[at : at + BATCH]
+            for one, keeps, shows in zip(batch, read(batch), await painted(page, batch), strict=True):
+                if keeps and not shows and read([one])[0] and not await hidden.seen(page, one.html("{word}")):
+                    yield one, True
+                elif shows and not keeps and not read([one])[0]:
+                    yield one, False
+            print(f"{min(at + BATCH, len(samples)):,} of {len(samples):,}", end="\r", file=sys.stderr, flush=True)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -127,22 +163,20 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--around", choices=AROUND, action="append", help="in these surroundings; by default in all")
     parser.add_argument("--leaks", action="store_true", help="print no lost words")
     given = parser.parse_args(words)
-    sight = sight_for()
-    if sight is None:
-        sys.exit("there is no Chromium: make test-tools")
-    try:
-        found = asyncio.run(declarations(given.only))[given.offset :: given.every]
-        samples = [Sample(one, around) for around in given.around or AROUND for one in found]
-        counted: Counter[str] = Counter()
-        for sample, leaked in differing(samples, sight):
-            what = "LEAKED" if leaked else "lost"
-            counted[what] += 1
-            if leaked or not given.leaks:
-                print(f"{what:<8}{sample.around:<20}{sample.declaration}", flush=True)
-    finally:
-        sight.close()
-    print(f"{len(samples):,} samples, {counted['LEAKED']} leaked, {counted['lost']} lost")
+    asyncio.run(sweep(given))
     return 0
+
+
+async def sweep(given: argparse.Namespace) -> None:
+    found = (await declarations(given.only))[given.offset :: given.every]
+    samples = [Sample(one, around) for around in given.around or AROUND for one in found]
+    counted: Counter[str] = Counter()
+    async for sample, leaked in differing(samples):
+        what = "LEAKED" if leaked else "lost"
+        counted[what] += 1
+        if leaked or not given.leaks:
+            print(f"{what:<8}{sample.around:<20}{sample.declaration}", flush=True)
+    print(f"{len(samples):,} samples, {counted['LEAKED']} leaked, {counted['lost']} lost")
 
 
 if __name__ == "__main__":
