@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 import tinycss2
 
+from variet.assistant.sanitize.styles import own_name
 from variet.assistant.sanitize.values import parts_of
 
 Declarations = tuple[tuple[str, str], ...]
@@ -81,11 +82,11 @@ def data_sheet(url: str) -> str:
 
 
 def declared(nodes: Iterable[Any]) -> Iterator[tuple[str, str]]:
-    """(name, value) of each declaration, in small letters. What a browser may not understand counts as well."""
+    """(name, value) of each declaration, in small letters. A value that a browser may not understand counts as well."""
     for node in nodes:
         if node.type == "declaration":
             value = tinycss2.serialize(node.value).strip().lower()
-            yield node.lower_name, f"{value} !important" if node.important else value
+            yield own_name(node.lower_name), f"{value} !important" if node.important else value
 
 
 def _gather(nodes: Iterable[Any], found: Sheets, around: str, *, certain: bool) -> None:

@@ -97,6 +97,23 @@ def matters(name: str) -> bool:
     return name in _HARMLESS or name in _COLOURS or name in _SIZES
 
 
+def own_name(name: str) -> str:
+    """The name of a property, of which Chromium knows `-webkit-` names from before it had one: those of the same end
+    (`-webkit-opacity`), and those of sides (`-webkit-margin-before`, `-webkit-logical-height`)."""
+    if not name.startswith("-webkit-") or matters(name):
+        return name
+    found = name.removeprefix("-webkit-")
+    for old, new in _OLD_SIDES.items():
+        found = re.sub(rf"(^|-){old}($|-)", rf"\g<1>{new}\g<2>", found)
+    return found if matters(found) else name
+
+
+_OLD_SIDES = {
+    "before": "block-start", "after": "block-end", "(?<!inline-)(?<!block-)start": "inline-start",
+    "(?<!inline-)(?<!block-)end": "inline-end", "logical-width": "inline-size", "logical-height": "block-size",
+}  # fmt: skip
+
+
 def unreadable(mine: Look) -> bool:
     """Whether letters with such a look may not be seen."""
     if mine.gone or mine.invisible or mine.opacity < _FAINT or not _LEAST_LETTER_PX <= mine.font_px <= _MOST_LETTER_PX:
@@ -215,6 +232,8 @@ _OFFSET = _each(-_OUT_PX, VIEW_PX / 2)
 _PLACED = _each(-_OUT_PX / 2, VIEW_PX / 2)  # of a box out of the flow
 _SIDES = ("top", "left", "right", "bottom", "inset", "inset-inline", "inset-block", "inset-inline-start",
           "inset-inline-end", "inset-block-start", "inset-block-end")  # fmt: skip
+_BORDERS = ("left", "right", "top", "bottom", "inline", "inline-start", "inline-end", "block", "block-start",
+            "block-end")  # fmt: skip
 _HARMLESS: dict[str, _Harmless] = {
     "display": _display, "visibility": lambda *_: True, "content-visibility": _is("visible", "auto"),
     "content": _is("normal", "none"),
@@ -233,15 +252,16 @@ _HARMLESS: dict[str, _Harmless] = {
                      "clip-path", "-webkit-clip-path", "mask", "mask-image", "-webkit-mask", "-webkit-mask-image",
                      "mask-border", "-webkit-mask-box-image", "mask-size", "-webkit-mask-size", "position-try"),
                     _is("none", "auto", "normal")),
-    "clip": _is("auto"), "filter": _filters, "-webkit-filter": _filters, "backdrop-filter": lambda *_: True,
+    "clip": _is("auto"), "filter": _filters, "-webkit-filter": _filters,
+    "backdrop-filter": lambda value, _: bool(re.fullmatch(r"none|(?:(?:blur|saturate)\([^()]*\)\s*)+", value)),
     **dict.fromkeys(
         ("padding", "padding-left", "padding-right", "padding-top", "padding-bottom", "padding-inline", "padding-block",
          "padding-inline-start", "padding-inline-end", "padding-block-start", "padding-block-end", "gap", "row-gap",
-         "column-gap", "grid-gap", "border-spacing", "border-width", "border-left-width", "border-top-width",
-         "border-right-width", "border-bottom-width"), _each(0, VIEW_PX / 2)),
+         "column-gap", "grid-gap", "border-spacing", "border-width", *(f"border-{side}-width" for side in _BORDERS)),
+        _each(0, VIEW_PX / 2)),
     **dict.fromkeys(("min-height", "min-width", "min-block-size", "min-inline-size"), _each(0, 3 * VIEW_PX)),
     "-webkit-border-horizontal-spacing": _each(0, 99), "-webkit-border-vertical-spacing": _each(0, 99),
-    "border": _border, "border-left": _border, "border-right": _border, "border-top": _border, "border-bottom": _border,
+    "border": _border, **{f"border-{side}": _border for side in _BORDERS},
     "-webkit-mask-box-image-source": _is("none"), "border-shape": _is("none"), "column-height": _is("auto"),
     "overflow-clip-margin": _each(0, 999), "initial-letter": _is("normal", "2", "3", "4"), "tab-size": _each(0, 40),
     "vertical-align": lambda value, mine: value.isalpha() or value in AS_BEFORE or ("-" in value and value.replace(

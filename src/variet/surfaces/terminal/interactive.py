@@ -94,6 +94,7 @@ class Conversation:
             self.printer.say(f"Variet in {self.opened.kit.workspace.root}. /help lists commands, Ctrl-D leaves.", "dim")
             for note in self.opened.notes:
                 self.printer.say(f"note: {note}", "yellow")
+            await self._above.printed()  # before the first line that was typed ahead
             taking = asyncio.create_task(self._take_lines())
             try:
                 while not self.left:
