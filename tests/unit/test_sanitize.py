@@ -32,7 +32,7 @@ def text(html: str, **more: object) -> str:
         f'<p style="-webkit-margin-start:-9999px">{BAD}</p>',
         f'<p style="-webkit-border-start:999px solid">{BAD}</p>',
         f'<p style="-webkit-max-logical-height:0;overflow:hidden">{BAD}</p>',
-        f"<style>p {{ -webkit-logical-width:0; overflow:hidden }}</style><p>{BAD}</p>",
+        f"<style>b {{ display:block; -webkit-logical-width:0; overflow:hidden }}</style><b>{BAD}</b>",
         f'<p style="backdrop-filter:invert(1)">{BAD}</p>',
         f'<p style="opacity:0">{BAD}</p>',
         f'<div style="opacity:.2"><p style="opacity:20%">{BAD}</p></div>',
