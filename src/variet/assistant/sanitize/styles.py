@@ -31,6 +31,7 @@ from variet.assistant.sanitize.values import (
 Values = Mapping[str, Sequence[str]]  # by property: each value that may count
 
 _OUT_PX = 60.0  # so far an element may be moved
+_MOST_BESIDE_PX = 0.4 * VIEW_PX  # of one side: what two of them leave is a column of words
 _LEAST_LETTER_PX, _MOST_LETTER_PX = 4.0, 400.0
 _FAINT = 0.15  # opacity
 _FLAT, _HIGH = 0.4, 12.0  # of a font's size: a lower line is none, and a higher one pushes its words away
@@ -70,8 +71,8 @@ def look(values: Values, around: Look, properties: Mapping[str, Sequence[str]], 
     if any(line > _HIGH for line in lines):
         return replace(mine, gone=True)
     if any(value in ("absolute", "fixed") for value in given.get("position", [])):
-        place = [value for name in _SIDES for value in given.get(name, [])]
-        if not all(_PLACED(value, mine) for value in place):
+        place = [(name, value) for name in _SIDES for value in given.get(name, [])]
+        if not all((_PULLED if name in _ENDS else _PLACED)(value, mine) for name, value in place):
             return replace(mine, gone=True)
     if any(not _HARMLESS[name](value, mine) for name in given.keys() & _HARMLESS.keys() for value in given[name]):
         return replace(mine, gone=True)
@@ -234,11 +235,13 @@ _SIDES = ("top", "left", "right", "bottom", "inset", "inset-inline", "inset-bloc
           "inset-inline-end", "inset-block-start", "inset-block-end")  # fmt: skip
 _BORDERS = ("left", "right", "top", "bottom", "inline", "inline-start", "inline-end", "block", "block-start",
             "block-end")  # fmt: skip
+_ENDS = ("bottom", "right", "inset-block-end", "inset-inline-end")
+_PULLED = _each(-_OUT_PX / 2, 100)  # up or to the left, out of a page's beginning
 _HARMLESS: dict[str, _Harmless] = {
     "display": _display, "visibility": lambda *_: True, "content-visibility": _is("visible", "auto"),
     "content": _is("normal", "none"),
     "opacity": lambda *_: True,
-    **{f"margin{side}": _each(-2 * _OUT_PX, VIEW_PX / 2) for side in (
+    **{f"margin{side}": _each(-2 * _OUT_PX, _MOST_BESIDE_PX) for side in (
         "", "-left", "-right", "-top", "-bottom", "-inline", "-block", "-inline-start", "-inline-end", "-block-start",
         "-block-end")},
     **dict.fromkeys(_SIDES, _OFFSET),
@@ -258,7 +261,7 @@ _HARMLESS: dict[str, _Harmless] = {
         ("padding", "padding-left", "padding-right", "padding-top", "padding-bottom", "padding-inline", "padding-block",
          "padding-inline-start", "padding-inline-end", "padding-block-start", "padding-block-end", "gap", "row-gap",
          "column-gap", "grid-gap", "border-spacing", "border-width", *(f"border-{side}-width" for side in _BORDERS)),
-        _each(0, VIEW_PX / 2)),
+        _each(0, _MOST_BESIDE_PX)),
     **dict.fromkeys(("min-height", "min-width", "min-block-size", "min-inline-size"), _each(0, 3 * VIEW_PX)),
     "-webkit-border-horizontal-spacing": _each(0, 99), "-webkit-border-vertical-spacing": _each(0, 99),
     "border": _border, **{f"border-{side}": _border for side in _BORDERS},
