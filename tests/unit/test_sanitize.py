@@ -34,6 +34,7 @@ def text(html: str, **more: object) -> str:
         f'<p style="-webkit-max-logical-height:0;overflow:hidden">{BAD}</p>',
         f"<style>b {{ display:block; -webkit-logical-width:0; overflow:hidden }}</style><b>{BAD}</b>",
         f'<p style="backdrop-filter:invert(1)">{BAD}</p>',
+        f'<div style="display:flex;column-rule:999px solid"><p>{BAD}</p></div>',
         f'<p style="opacity:0">{BAD}</p>',
         f'<div style="opacity:.2"><p style="opacity:20%">{BAD}</p></div>',
         f'<p style="filter:opacity(0)">{BAD}</p>',

@@ -265,6 +265,8 @@ _HARMLESS: dict[str, _Harmless] = {
     **dict.fromkeys(("min-height", "min-width", "min-block-size", "min-inline-size"), _each(0, 3 * VIEW_PX)),
     "-webkit-border-horizontal-spacing": _each(0, 99), "-webkit-border-vertical-spacing": _each(0, 99),
     "border": _border, **{f"border-{side}": _border for side in _BORDERS},
+    **{name: _border for name in ("rule", "column-rule", "row-rule")},
+    **{f"{name}-width": _each(0, 40) for name in ("rule", "column-rule", "row-rule")},
     "-webkit-mask-box-image-source": _is("none"), "border-shape": _is("none"), "column-height": _is("auto"),
     "overflow-clip-margin": _each(0, 999), "initial-letter": _is("normal", "2", "3", "4"), "tab-size": _each(0, 40),
     "vertical-align": lambda value, mine: value.isalpha() or value in AS_BEFORE or ("-" in value and value.replace(

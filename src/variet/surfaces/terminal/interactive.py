@@ -136,18 +136,26 @@ class Conversation:
                     self._command, self.gauge.command = None, ""
                     self._draw()
             else:
-                self._take(text)
+                try:
+                    self._take(text)
+                except Exception as error:  # noqa: BLE001 - the next line is taken all the same
+                    self._tell_error("this line", error)
 
     async def _run(self, command: str) -> None:
         try:
             await slash.run(command, self)
         except asyncio.CancelledError:
             self.printer.say(f"{command} was stopped", "yellow")
-        except VarietError as error:
+        except Exception as error:  # noqa: BLE001 - the next line is taken all the same
+            self._tell_error(command, error)
+
+    def _tell_error(self, what: str, error: Exception) -> None:
+        """An error that has no words for people is a defect."""
+        if isinstance(error, VarietError):
             self.printer.say(str(error), "red")
-        except Exception as error:
-            log.exception("a command ended by a defect")
-            self.printer.say(f"a defect of Variet ended {command}: {type(error).__name__}: {error}", "red")
+        else:
+            log.error("%s ended by a defect", what, exc_info=error)
+            self.printer.say(f"a defect of Variet ended {what}: {type(error).__name__}: {error}", "red")
 
     async def _stop_command(self) -> None:
         if self._command is not None and not self._command.done():
@@ -181,7 +189,8 @@ class Conversation:
         await self.finish()
         await self.opened.close()
         self.opened = opened
-        self.gauge = self._fresh_gauge()
+        self.gauge, command = self._fresh_gauge(), self.gauge.command
+        self.gauge.command = command
         for note in opened.notes:
             self.printer.say(f"note: {note}", "yellow")
 
@@ -204,11 +213,8 @@ class Conversation:
             async with contextlib.aclosing(events):
                 async for event in events:
                     self._see(event)
-        except VarietError as error:
-            self.printer.say(str(error), "red")
-        except Exception as error:
-            log.exception("a turn ended by a defect")
-            self.printer.say(f"a defect of Variet ended this turn: {type(error).__name__}: {error}", "red")
+        except Exception as error:  # noqa: BLE001 - the conversation goes on
+            self._tell_error("this turn", error)
         finally:
             self._no_question()
             self.gauge.working_on, self.gauge.progress = "", None
