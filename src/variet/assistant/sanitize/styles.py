@@ -265,7 +265,7 @@ _HARMLESS: dict[str, _Harmless] = {
     **dict.fromkeys(("min-height", "min-width", "min-block-size", "min-inline-size"), _each(0, 3 * VIEW_PX)),
     "-webkit-border-horizontal-spacing": _each(0, 99), "-webkit-border-vertical-spacing": _each(0, 99),
     "border": _border, **{f"border-{side}": _border for side in _BORDERS},
-    **{name: _border for name in ("rule", "column-rule", "row-rule")},
+    **dict.fromkeys(("rule", "column-rule", "row-rule"), _border),
     **{f"{name}-width": _each(0, 40) for name in ("rule", "column-rule", "row-rule")},
     "-webkit-mask-box-image-source": _is("none"), "border-shape": _is("none"), "column-height": _is("auto"),
     "overflow-clip-margin": _each(0, 999), "initial-letter": _is("normal", "2", "3", "4"), "tab-size": _each(0, 40),
