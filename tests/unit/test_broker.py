@@ -287,6 +287,19 @@ async def test_a_client_sees_its_own_actions_alone() -> None:
             await made.broker.propose(ME, "mail.send", {})
 
 
+async def test_a_question_says_whose_reading_it_is_for() -> None:
+    with desk() as made:
+        await made.broker.reading.add(Asker(""), Read(private=("a letter",)))
+        judged = made.broker.judge(ME, "search.search", "weather")
+        assert judged.approval is not None
+        assert judged.approval.reason.endswith("(an unnamed client did that, and may be this one)")
+        await made.broker.reading.add(ME, Read(private=("a letter",)))
+        judged = made.broker.judge(ME, "search.search", "snow")
+        assert judged.approval is not None and "unnamed" not in judged.approval.reason
+        judged = made.broker.judge(Asker(""), "search.search", "rain")
+        assert judged.approval is not None and "unnamed" not in judged.approval.reason
+
+
 async def test_an_approved_page_is_read_once() -> None:
     with desk() as made:
         judged = made.broker.judge(ME, "search.fetch", "https://a.example/x")

@@ -21,7 +21,7 @@ from variet.approval import Approval, Decision, State
 from variet.assistant.audit.flood import Flood
 from variet.assistant.audit.log import AuditLog
 from variet.assistant.broker.carriers import Carrier, Outcome, Uncertain
-from variet.assistant.broker.reading import Asker, Reading, host_of
+from variet.assistant.broker.reading import UNNAMED, Asker, Reading, host_of
 from variet.assistant.broker.store import Kept, Store
 from variet.assistant.problems import ToolProblem
 from variet.policy.action import Action, Facts, Rule, Verdict
@@ -117,13 +117,16 @@ class Broker:
                 self.reading.visited(asker, target)
             plain = self.reading.plain(asker, target) if verdict.rule_id == "known-words" else ""
             return Judged(verdict, plain=plain)
+        reason = verdict.reason
+        if self.reading.private_elsewhere(asker):
+            reason += f" ({UNNAMED} did that, and may be this one)"
         payload = _canonical({"tool": tool, "target": target})
         what = "Read the page" if kind == "page" else "Search the web for"
         foreign = self.reading.foreign(asker, target) if verdict.rule_id == "foreign-words" else []
         marked = f"\n\nnot typed by you, and in no public text from before: {', '.join(foreign)}" if foreign else ""
         approval = self._waits(
             asker, tool, kind, payload, payload, summary=f"{what} {target}", preview=f"{target}{marked}",
-            reason=verdict.reason,
+            reason=reason,
             expires_ms=_WORDS_EXPIRE_MS, targets=(shown,) if shown else (),
         )  # fmt: skip
         return Judged(verdict, approval)

@@ -16,6 +16,7 @@ from variet.policy.action import Taint
 from variet.policy.assistant import MOST_VISITS, MOST_VISITS_OF_ALL
 from variet.visible import one_line
 
+UNNAMED = "an unnamed client"
 _MOST_CHARS = 1_000_000
 
 
@@ -29,7 +30,7 @@ class Asker:
 
     @property
     def name(self) -> str:
-        return self.client or "an unnamed client"
+        return self.client or UNNAMED
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +99,11 @@ class Reading:
             visits_of_all=self._visits(asker, "", MOST_VISITS_OF_ALL),
             typed=bool(asker.conversation) and self._known(asker, "typed", address),
         )  # fmt: skip
+
+    def private_elsewhere(self, asker: Asker) -> bool:
+        """Whether private text was read by an unnamed client alone, which may have been this one."""
+        own = self._store.private_own(asker.client, asker.conversation)
+        return bool(asker.client) and not own and self._store.private(asker.client, asker.conversation)
 
     def plain(self, asker: Asker, query: str) -> str:
         """What of a query goes to an engine once private text was read: its known words, each once, in small letters,

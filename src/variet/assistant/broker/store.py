@@ -244,6 +244,14 @@ class Store:
     def private(self, client: str, conversation: str) -> bool:
         return self._private_at(client, conversation) is not None
 
+    def private_own(self, client: str, conversation: str) -> bool:
+        """The same, without what an unnamed client has read."""
+        where, values = _within(client, conversation)
+        row = self._db.execute(
+            f"SELECT 1 FROM reading WHERE {where} AND client=? AND private_at IS NOT NULL", (*values, client)
+        ).fetchone()
+        return row is not None
+
     def known(self, client: str, conversation: str, kind: str, prints: Iterable[bytes], *, before: bool = False
     ) -> set[bytes]:  # fmt: skip
         """Which of these were read. `before`: before anything private was."""
