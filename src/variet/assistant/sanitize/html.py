@@ -7,7 +7,7 @@ the tree is lxml's, and `styles.py` tells what hides an element.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from urllib.parse import urljoin, urlsplit
@@ -20,7 +20,7 @@ from lxml.html import HtmlElement
 
 from variet.assistant.sanitize.characters import seen
 from variet.assistant.sanitize.report import Removed
-from variet.assistant.sanitize.sheets import Declarations, Sheets, data_sheet, declared, read, specificity
+from variet.assistant.sanitize.sheets import DOUBTFUL, Declarations, Sheets, data_sheet, declared, read, specificity
 from variet.assistant.sanitize.sight import Sight
 from variet.assistant.sanitize.styles import Look, Values, look, matters, unreadable
 from variet.assistant.sanitize.values import length
@@ -29,10 +29,11 @@ _NEVER_SHOWN = frozenset(
     {
         "script", "style", "template", "noscript", "head", "iframe", "frame", "object", "embed", "applet", "audio",
         "video", "canvas", "svg", "math", "map", "area", "link", "meta", "base", "param", "source", "track", "datalist",
-        "dialog", "rp",
+        "dialog", "rp", "annotation", "annotation-xml",
         "title", "noframes", "noembed", "portal", "slot", "input", "select", "textarea", "option", "progress", "meter",
     }
 )  # fmt: skip
+_SIZED = frozenset({"table", "td", "th", "tr", "col", "colgroup", "hr"})
 _KEPT_ATTRIBUTES = frozenset({"href", "colspan", "rowspan", "start", "lang"})
 _TITLE_CHARS = 300
 # A host as people write it in a link's text.
@@ -43,12 +44,16 @@ _DEEPEST = 200  # elements: further in, others' parsers would overrun their stac
 _MARK = re.compile(r"--v(\d+)\b")
 _MODERN = re.compile(r"\s*(?:<!--.*?-->\s*)*<!doctype\s+html\s*>", re.IGNORECASE | re.DOTALL)
 _OWN = "data-variet-style"
+# Shown by no browser; css-inline takes HTML in it for HTML behind it.
+_ANNOTATION = re.compile(r"<annotation-xml\b.*?(?:</annotation-xml\s*>|\Z)", re.IGNORECASE | re.DOTALL)
 _PUSHES = re.compile(r"(?:margin|padding|height|min-height|border|border-width|inset|top|block-size|min-block-size)"
                      r"(?:-(?:top|bottom|block|block-start|block-end|width))*")  # fmt: skip
 _PUSHED_PX = 40.0
 _BOXES = frozenset({"overflow", "overflow-x", "overflow-y", "overflow-block", "overflow-inline", "contain", "height",
                     "max-height", "block-size", "max-block-size", "width", "max-width", "inline-size",
                     "max-inline-size"})  # fmt: skip
+_PAINTED = frozenset({"img", "svg", "canvas", "video", "iframe", "object", "embed", "picture", "input"})
+_WIDE_SHADOW_PX = 40.0
 _LEAST_ROOT_PX = 8.0  # of the root's letters: a `rem` is read as 16 pixels
 
 
@@ -75,7 +80,9 @@ def cleaned(
     if body is None:
         body = lxml.html.fromstring("<body></body>")
     around = styles.look(root, Look(), quiet=True)
-    _prune(body, around if around.font_px >= _LEAST_ROOT_PX else Look(gone=True), styles, removed)
+    if around.font_px < _LEAST_ROOT_PX or any("hidden" in one.attrib for one in (root, body)):
+        around = Look(gone=True)
+    _prune(body, around, styles, removed)
     _tell_links(body, url, removed)
     for element in body.iter():
         if not _NAME.fullmatch(element.tag):
@@ -120,6 +127,7 @@ def _tree(html: str) -> HtmlElement:
 def _styled(html: str, sheets: Mapping[str, str]) -> tuple[HtmlElement, _Styles]:
     """A tree as browsers build it, and the styles of its elements. css-inline (html5ever) parses, and finds the
     elements of each rule: a property of the rule's own number is put into their `style`."""
+    html = _ANNOTATION.sub("", html)
     tree = _tree(html)
     if _depth(tree) < _DEEPEST:
         plain = css_inline.CSSInliner(inline_style_tags=False, keep_style_tags=True, keep_link_tags=True,
@@ -158,6 +166,13 @@ def _inlined(inliner: css_inline.CSSInliner, html: str) -> str:
         raise RecursionError("its styles cannot be read") from error
 
 
+def _is_small(element: HtmlElement, given: Mapping[str, str]) -> bool:
+    sizes = [
+        length(given.get(name) or f"{element.get(name, '?').removesuffix('px')}px") for name in ("width", "height")
+    ]
+    return all(size is not None and size <= 60 for size in sizes)
+
+
 def _covers(declarations: Declarations) -> bool:
     """Whether a generated box may lie over the words of its element. A small one is a bullet, or a badge."""
     given = dict(declarations)
@@ -177,12 +192,24 @@ def _depth(tree: HtmlElement) -> int:
 
 
 def _own_sheets(tree: HtmlElement) -> Iterator[str]:
+    """A sheet that may not count undoes nothing: one in a template, an alternate one, and each with a title but the
+    first."""
+    titles: list[str] = []
     for element in tree.iter("style", "link"):
+        words = element.get("rel", "").lower().split()
         if element.tag == "style":
-            if element.get("type", "").strip().lower() in ("", "text/css"):
-                yield f"@media {element.get('media') or 'all'} {{{element.text or ''}\n}}"
-        elif "stylesheet" in element.get("rel", "").lower().split():
-            yield data_sheet(element.get("href", ""))
+            if element.get("type", "").strip().lower() not in ("", "text/css"):
+                continue
+            text = f"@media {element.get('media') or 'all'} {{{element.text or ''}\n}}"
+        elif "stylesheet" in words:
+            text = data_sheet(element.get("href", ""))
+        else:
+            continue
+        title = element.get("title", "")
+        titles += [title] * bool(title)
+        inert = next(element.iterancestors("template"), None) is not None
+        doubtful = inert or "alternate" in words or (title and title != titles[0])
+        yield f"{DOUBTFUL} {{{text}\n}}" if doubtful else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +243,7 @@ class _Styles:
             black = ((0.0, 0.0, 0.0), 1.0)
             around = replace(around, colours=(*(one for one in around.colours if one != black), black))
         found = look(merged, around, self.sheets.properties, chars)
-        return found if not self._pushed(element, merged) else Look(gone=True)
+        return Look(gone=True) if self._pushed(element, merged) or self._overflows(element, merged) else found
 
     def _lies_over(self, element: HtmlElement) -> bool:
         """Whether an element is as large as the element around it, and lies over that."""
@@ -225,6 +252,46 @@ class _Styles:
             return False
         whole = all("100" in given.get(name, "") for name in ("width", "height"))
         return whole or "inset" in given or given.keys() >= {"top", "left", "right", "bottom"}
+
+    def covered(self, children: Sequence[HtmlElement]) -> set[int]:
+        """Which of an element's children lie under a later one: in the same cell of a grid, or right before one whose
+        shadow or outline is wide, or before a picture that was moved from its place."""
+        found: set[int] = set()
+        cells: dict[str, int] = {}
+        for at, child in enumerate(children):
+            if not isinstance(child.tag, str):
+                continue
+            given = {name: " ".join(values) for name, values in self.values(child).items()}
+            cell = given.get("grid-area", "") or "/".join(
+                given.get(f"grid-{side}") or given.get(f"grid-{side}-start", "auto") for side in ("row", "column")
+            )
+            if cell in cells:
+                found.add(cells[cell])
+            if "auto" not in cell and "span" not in cell:
+                cells[cell] = at
+            wide = any((size := length(part)) is not None and size > _WIDE_SHADOW_PX
+                       for part in given.get("box-shadow", "").split())  # fmt: skip
+            moved = child.tag in _PAINTED and any(one in given.get("position", "") for one in ("absolute", "fixed"))
+            if wide or (moved and not _is_small(child, given)):
+                found |= {one for one in (at - 1, at if moved else at - 1) if one >= 0}
+        return found
+
+    def _overflows(self, element: HtmlElement, values: Values) -> bool:
+        """Whether a row of boxes goes on where its box cuts it off."""
+        given = {name: " ".join(found) for name, found in values.items()}
+        cuts = any(re.search("hidden|clip", given.get(name, "")) for name in ("overflow", "overflow-x", "contain"))
+        if (
+            not cuts
+            or "flex" not in given.get("display", "")
+            or not any(name in given for name in ("width", "max-width"))
+        ):
+            return False
+        return any(
+            ((size := length(part)) is not None and size >= 100) or (part.endswith("%") and part not in ("0%", "100%"))
+            for inner in list(element)[1:] if isinstance(inner.tag, str)
+            for name, found in self.values(inner).items() if name in ("flex", "flex-basis", "width", "min-width")
+            for value in found for part in value.split()
+        )  # fmt: skip
 
     def _pushed(self, element: HtmlElement, values: Values) -> bool:
         """Whether what is in a box that cuts off may be moved out of it by what stands before it."""
@@ -279,18 +346,32 @@ def _prune(body: HtmlElement, around: Look, styles: _Styles, removed: Removed) -
         if blind and element.text and element.text.strip():
             removed["hidden"] += 1
             element.text = ""
-        shut = element.tag == "details" and "open" not in element.attrib
-        for child in list(element):
+        shut = element.tag == "details" and _is_shut(element)
+        children = list(element)
+        covered = styles.covered(children)
+        if 0 in covered and element.text and element.text.strip():
+            removed["hidden"] += 1
+            element.text = " "
+        for at, child in enumerate(children):
             if (blind or shut) and child.tail and child.tail.strip():
                 removed["hidden"] += 1
                 child.tail = " "
             inner = styles.look(child, mine) if isinstance(child.tag, str) else mine
-            if shut and child.tag != "summary":
+            if at in covered or (shut and child.tag != "summary"):
                 inner = Look(gone=True)
             if _stays(child, inner, styles, removed):
                 waiting.append((child, inner))
             else:
                 child.drop_tree()
+
+
+def _is_shut(details: HtmlElement) -> bool:
+    """Of those with one name no more than the first is open."""
+    if "open" not in details.attrib:
+        return True
+    name = details.get("name", "")
+    before = details.xpath("preceding::details[@open][@name=$name] | ancestor::details[@open][@name=$name]", name=name)
+    return bool(name and before)
 
 
 def _stays(element: HtmlElement, mine: Look, styles: _Styles, removed: Removed) -> bool:
@@ -318,6 +399,12 @@ def _by_attributes(element: HtmlElement) -> dict[str, list[str]]:
         if value and (tags is None or element.tag in tags):
             value = value.strip().lower()
             found[name] = [f"#{value}" if re.fullmatch(r"[0-9a-f]{6}|[0-9a-f]{3}", value) else value]
+    for side in ("width", "height"):
+        size = element.get(side, "").strip().removesuffix("px")
+        if size and element.tag in _SIZED:
+            found[side] = [size if size.endswith("%") else f"{size}px"]
+    if element.get("dir", "").strip().lower() in ("rtl", "ltr"):
+        found["direction"] = [element.get("dir", "").strip().lower()]
     if background := element.get("background"):
         found["background-image"] = [f"url({background})"]
     if element.tag == "a" and "href" in element.attrib:

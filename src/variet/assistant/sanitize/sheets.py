@@ -56,6 +56,9 @@ class Sheets:
     properties: dict[str, list[str]] = field(default_factory=dict)
 
 
+DOUBTFUL = "@supports (doubtful: yes)"  # around what may not count
+
+
 def read(texts: Iterable[str]) -> Sheets:
     """Raises RecursionError for sheets that nest without end, or have too many rules."""
     found = Sheets()
@@ -269,6 +272,9 @@ def _selector(tokens: list[Any], around: str) -> tuple[str, bool, bool] | None:
             names = [one for one in inner if one.type == "ident"]
             if not names:
                 return None
+            if names[0].lower_value == "style":  # is looked for in a tree that has none: each element may have it
+                exact = False
+                continue
             words.append(f"[{_name(names[0].value)}]")
             exact, empty = exact and len(inner) == 1, False
         else:

@@ -42,17 +42,26 @@ _WIDE_LETTER, _HIGH_LINE = 0.6, 1.5  # of a font's size
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What an element hands on to those in it. `colours`: (colour, alpha) that its letters may have; `backgrounds`:
-    colours that may be behind them."""
+    """What an element hands on to those in it. `colours`: (colour, alpha) that `color` may be; `backgrounds`: colours
+    that may be behind its letters."""
 
     font_px: float = 16.0
     colours: tuple[tuple[Rgb, float], ...] = ((BLACK, 1.0),)
+    fills: tuple[tuple[Rgb, float] | None, ...] = (None,)  # by `-webkit-text-fill-color`; None: the colour itself
     backgrounds: tuple[Rgb, ...] = (WHITE,)
     under: tuple[Rgb, ...] = (WHITE,)  # all that is behind all around
     opacity: float = 1.0
     invisible: bool = False  # by `visibility`, which those in it may undo
     flat: bool = False  # by `line-height`: lines lie on each other
+    rtl: bool = False  # by `direction`
+    high_px: float = math.inf  # as it says itself, not those in it
+    lays_out: bool = False  # by flex or grid, which share out what room there is
     gone: bool = False  # with all that is in it
+
+    @property
+    def letters(self) -> tuple[tuple[Rgb, float], ...]:
+        """The colours that its letters may have."""
+        return tuple(one for fill in self.fills for one in (self.colours if fill is None else (fill,)))
 
 
 def look(values: Values, around: Look, properties: Mapping[str, Sequence[str]], chars: int = 0) -> Look:
@@ -66,19 +75,26 @@ def look(values: Values, around: Look, properties: Mapping[str, Sequence[str]], 
               for value in given.get("visibility", [])]  # fmt: skip
     lines = [_line(value, font_px) for value in given.get("line-height", [])]
     flat = [line < _FLAT for line in lines]
+    turned = [value == "rtl" or (value in AS_BEFORE and around.rtl) for value in given.get("direction", [])]
     mine = replace(around, font_px=font_px, opacity=opacity, invisible=any(hidden) if hidden else around.invisible,
-                   flat=any(flat) if flat else around.flat)  # fmt: skip
+                   flat=any(flat) if flat else around.flat, rtl=any(turned) if turned else around.rtl)  # fmt: skip
+    mine = replace(mine, high_px=_box(given, mine, around)[0],
+                   lays_out=any("flex" in value or "grid" in value for value in given.get("display", [])))  # fmt: skip
     if any(line > _HIGH for line in lines):
         return replace(mine, gone=True)
     if any(value in ("absolute", "fixed") for value in given.get("position", [])):
+        if mine.rtl:  # from its right end on, which may be the page's left one
+            return replace(mine, gone=True)
         place = [(name, value) for name in _SIDES for value in given.get(name, [])]
         if not all((_PULLED if name in _ENDS else _PLACED)(value, mine) for name, value in place):
             return replace(mine, gone=True)
     if any(not _HARMLESS[name](value, mine) for name in given.keys() & _HARMLESS.keys() for value in given[name]):
         return replace(mine, gone=True)
-    if _cut_off(given, mine, chars):
+    if mine.rtl and _box(given, mine, around)[1] < 60:
         return replace(mine, gone=True)
-    return _coloured(given, mine, chars)
+    if _cut_off(given, mine, around, chars):
+        return replace(mine, gone=True)
+    return _coloured(given, mine, around, chars)
 
 
 _COLOURS = frozenset(
@@ -121,7 +137,7 @@ def unreadable(mine: Look) -> bool:
         return True
     return any(
         alpha < _FAINT or far(colour, behind) * alpha < _CLOSE
-        for colour, alpha in mine.colours for behind in mine.backgrounds
+        for colour, alpha in mine.letters for behind in mine.backgrounds
     )  # fmt: skip
 
 
@@ -210,15 +226,22 @@ def _display(value: str, _: Look) -> bool:
     return value in AS_BEFORE or value in _SHOWN
 
 
-def _border(value: str, mine: Look) -> bool:
-    """A line as thick as lines are."""
-    for token in tinycss2.parse_component_value_list(value, skip_comments=True):
-        if token.type in ("dimension", "percentage") or (token.type == "function" and token.lower_name in (
-                "calc", "min", "max", "clamp")):  # fmt: skip
-            found = measure(token, mine.font_px, mine.font_px)
-            if found is None or not 0 <= found <= 100:
-                return False
-    return True
+def _line_of(most_px: float) -> _Harmless:
+    """A line that is no thicker than so."""
+
+    def check(value: str, mine: Look) -> bool:
+        for token in tinycss2.parse_component_value_list(value, skip_comments=True):
+            if token.type in ("dimension", "percentage") or (token.type == "function" and token.lower_name in (
+                    "calc", "min", "max", "clamp")):  # fmt: skip
+                found = measure(token, mine.font_px, mine.font_px)
+                if found is None or not 0 <= found <= most_px:
+                    return False
+        return True
+
+    return check
+
+
+_border, _thin = _line_of(100), _line_of(9)
 
 
 def _tracks(value: str, _: Look) -> bool:
@@ -271,13 +294,15 @@ _HARMLESS: dict[str, _Harmless] = {
     "overflow-clip-margin": _each(0, 999), "initial-letter": _is("normal", "2", "3", "4"), "tab-size": _each(0, 40),
     "vertical-align": lambda value, mine: value.isalpha() or value in AS_BEFORE or ("-" in value and value.replace(
         "-", "").isalpha()) or _OFFSET(value, mine), "baseline-shift": _each(-20, 20),
-    "text-decoration": _border, "text-decoration-thickness": lambda value, mine: value in ("auto", "from-font")
+    "direction": lambda *_: True, "grid-area": lambda *_: True, "grid-row": lambda *_: True,
+    "grid-row-start": lambda *_: True, "grid-column": lambda *_: True, "grid-column-start": lambda *_: True,
+    "text-decoration": _thin, "text-decoration-thickness": lambda value, mine: value in ("auto", "from-font")
     or _each(0, 9)(value, mine), "background-blend-mode": _is("normal"),
     "mix-blend-mode": _is("normal"), "isolation": lambda *_: True, "-webkit-text-security": _is("none"),
     "-webkit-text-stroke": _is("0", "none"), "-webkit-text-stroke-width": _is("0", "0px"),
     "-webkit-text-stroke-color": lambda *_: True, "text-stroke": _is("0"),
     "outline-offset": _each(-3, 100),
-    "outline": lambda value, mine: not re.search(r"\d{2,}", value) or value in AS_BEFORE,
+    "outline": _thin,
     "outline-width": _each(0, 9),
     "z-index": lambda value, _: value in AS_BEFORE or bool(re.fullmatch(r"auto|\d+", value)),
     "-webkit-line-clamp": _is("none"), "line-clamp": _is("none"), "font-size-adjust": _is("none"),
@@ -310,7 +335,7 @@ _HEIGHTS = ("height", "max-height", "block-size", "max-block-size")
 _WIDTHS = ("width", "max-width", "inline-size", "max-inline-size")
 
 
-def _cut_off(given: Mapping[str, list[str]], mine: Look, chars: int) -> bool:
+def _cut_off(given: Mapping[str, list[str]], mine: Look, around: Look, chars: int) -> bool:
     """Whether a box is too small for its words, and cuts off what lies outside, or hardly scrolls."""
     overflow = [value for name in ("overflow", "overflow-x", "overflow-y", "overflow-block", "overflow-inline")
                 for value in given.get(name, [])]  # fmt: skip
@@ -323,27 +348,27 @@ def _cut_off(given: Mapping[str, list[str]], mine: Look, chars: int) -> bool:
         return True
     if not cuts and not scrolls:
         return any(value not in AS_BEFORE and value not in ("visible",) for value in overflow)
-    high, wide = _box(given, mine)
-    if high < 20 or wide < 20 or "aspect-ratio" in given:
+    high, wide = _box(given, mine, around)
+    if high < 20 or wide < 20 or "aspect-ratio" in given or (around.lays_out and around.high_px < math.inf):
         return True
-    return cuts and (mine.flat or _too_small(given, mine, chars))
+    return cuts and (mine.flat or _too_small(given, mine, around, chars))
 
 
 def _shapes(given: Mapping[str, list[str]]) -> set[str]:
     return {name for name, names in (("high", _HEIGHTS), ("wide", _WIDTHS)) if any(one in given for one in names)}
 
 
-def _box(given: Mapping[str, list[str]], mine: Look) -> tuple[float, float]:
+def _box(given: Mapping[str, list[str]], mine: Look, around: Look) -> tuple[float, float]:
     high, wide = (
         min([_size(value, mine, whole) for name in names for value in given.get(name, [])], default=math.inf)
-        for names, whole in ((_HEIGHTS, HIGH_PX), (_WIDTHS, VIEW_PX))
+        for names, whole in ((_HEIGHTS, min(HIGH_PX, around.high_px)), (_WIDTHS, VIEW_PX))
     )
     return high, wide
 
 
-def _too_small(given: Mapping[str, list[str]], mine: Look, chars: int) -> bool:
+def _too_small(given: Mapping[str, list[str]], mine: Look, around: Look, chars: int) -> bool:
     """Whether words may stand outside of their box."""
-    high, wide = _box(given, mine)
+    high, wide = _box(given, mine, around)
     if any("nowrap" in value or value == "pre" for value in given.get("white-space", [])):
         return chars * mine.font_px * 0.5 > min(wide, VIEW_PX)
     lines = math.ceil(chars * mine.font_px * _WIDE_LETTER / max(20.0, min(wide, VIEW_PX * 0.6)))
@@ -360,7 +385,10 @@ def _size(value: str, mine: Look, whole: float) -> float:
 # --- colours ---
 
 
-def _coloured(given: Mapping[str, list[str]], mine: Look, chars: int) -> Look:
+_TEXT = re.compile(r"(?<![\w-])text(?![\w-])")  # as a word: `LinkText` is a colour
+
+
+def _coloured(given: Mapping[str, list[str]], mine: Look, around: Look, chars: int) -> Look:
     backgrounds = list(mine.backgrounds)
     painted = [value for name in ("background", "background-color", "background-image", "border-image-source",
                                   "border-image") for value in given.get(name, [])]  # fmt: skip
@@ -374,37 +402,56 @@ def _coloured(given: Mapping[str, list[str]], mine: Look, chars: int) -> Look:
         if found is None:
             return replace(mine, gone=True)
         behind += found
-    clipped = any("text" in value for name in ("background-clip", "-webkit-background-clip", "background")
+    clipped = any(_TEXT.search(value) for name in ("background-clip", "-webkit-background-clip", "background")
                   for value in given.get(name, []))  # fmt: skip
-    colours = list(mine.colours)
-    for name in ("color", "-webkit-text-fill-color"):
-        if name not in given:
-            continue
-        colours = []
-        for value in given[name]:
-            if value in ("inherit", "unset", "currentcolor"):
-                colours += mine.colours
-            elif value in ("initial", "revert"):
-                colours.append((BLACK, 1.0))
-            elif (colour := colour_of(value)) is not None:
-                colours.append(colour)
-            else:
-                return replace(mine, gone=True)
+    colours: list[tuple[Rgb, float]] = [] if "color" in given else list(mine.colours)
+    for value in given.get("color", []):
+        if value in ("inherit", "unset", "currentcolor"):
+            colours += mine.colours
+        elif value in ("initial", "revert"):
+            colours.append((BLACK, 1.0))
+        elif (colour := colour_of(value)) is not None:
+            colours.append(colour)
+        else:
+            return replace(mine, gone=True)
+    fills: list[tuple[Rgb, float] | None] = [] if "-webkit-text-fill-color" in given else list(mine.fills)
+    for value in given.get("-webkit-text-fill-color", []):
+        if value in ("inherit", "unset"):
+            fills += mine.fills
+        elif value in ("initial", "revert", "currentcolor"):
+            fills.append(None)
+        elif (colour := colour_of(value)) is not None:
+            fills.append(colour)
+        else:
+            return replace(mine, gone=True)
     if clipped and behind:  # the letters are cut out of the background
-        return replace(mine, colours=tuple((one, 1.0) for one in behind)[:_MOST_COLOURS])
+        return replace(mine, colours=tuple((one, 1.0) for one in behind)[:_MOST_COLOURS], fills=(None,))
     if clipped:
         return replace(mine, gone=True)
     if behind and "contents" not in given.get("display", []) and not mine.invisible:
-        small = _too_small(given, mine, chars)
+        small = _too_small(given, mine, around, chars)
         moved = any(name in given for name in ("background-size", "background-position", "background-repeat"))
         backgrounds = [*behind, *(mine.backgrounds if small or (moved and "gradient" in " ".join(painted)) else ())]
     beside = any(name in given for name in ("float", "transform", "translate", *_SIDES)) or any(
         "-" in value for name in given if name.startswith("margin") for value in given[name])  # fmt: skip
     out = any(value in ("absolute", "fixed") for value in given.get("position", []))
-    if beside or out or mine.flat or ("high" in _shapes(given) and _too_small(given, mine, chars)):
+    if beside or out or mine.flat or ("high" in _shapes(given) and _too_small(given, mine, around, chars)):
         backgrounds += mine.under  # it may stand beside the box around it
-    if len(colours) > _MOST_COLOURS or len(backgrounds) > _MOST_COLOURS:
+    if min(_box(given, mine, around)) < 20:  # those in it may stand over its border
+        backgrounds += _borders(given, mine)
+    if len(colours) * len(fills) > _MOST_COLOURS or len(backgrounds) > _MOST_COLOURS:
         return replace(mine, gone=True)
     behind_it = tuple(dict.fromkeys(backgrounds))
     under = tuple(dict.fromkeys((*mine.under, *behind_it)))[:_MOST_COLOURS]
-    return replace(mine, colours=tuple(dict.fromkeys(colours)), backgrounds=behind_it, under=under)
+    return replace(
+        mine, colours=tuple(dict.fromkeys(colours)), fills=tuple(dict.fromkeys(fills)), backgrounds=behind_it,
+        under=under,
+    )  # fmt: skip
+
+
+def _borders(given: Mapping[str, list[str]], mine: Look) -> list[Rgb]:
+    """The colours of its borders."""
+    values = [value for name, found in given.items() if name.startswith("border") for value in found]
+    tokens = [one.serialize() for value in values for one in tinycss2.parse_component_value_list(value)]
+    found = [colour for one in tokens if (colour := colour_of(one)) is not None]
+    return [over(colour, WHITE) for colour in found] or [colour for colour, _ in mine.colours]
