@@ -339,6 +339,10 @@ class _Styles:
 
 def _prune(body: HtmlElement, around: Look, styles: _Styles, removed: Removed) -> None:
     """Takes out the words that nobody sees. No recursion: pages may be deep on purpose."""
+    opened: dict[str, HtmlElement] = {}  # of `details` with one name no more than the first is open
+    for one in body.iter("details"):
+        if one.get("name") and "open" in one.attrib:
+            opened.setdefault(one.get("name", ""), one)
     waiting = [(body, styles.look(body, around, quiet=True))]
     while waiting:
         element, mine = waiting.pop()
@@ -346,7 +350,9 @@ def _prune(body: HtmlElement, around: Look, styles: _Styles, removed: Removed) -
         if blind and element.text and element.text.strip():
             removed["hidden"] += 1
             element.text = ""
-        shut = element.tag == "details" and _is_shut(element)
+        shut = element.tag == "details" and (
+            "open" not in element.attrib or opened.get(element.get("name", ""), element) is not element
+        )
         children = list(element)
         covered = styles.covered(children)
         if 0 in covered and element.text and element.text.strip():
@@ -363,15 +369,6 @@ def _prune(body: HtmlElement, around: Look, styles: _Styles, removed: Removed) -
                 waiting.append((child, inner))
             else:
                 child.drop_tree()
-
-
-def _is_shut(details: HtmlElement) -> bool:
-    """Of those with one name no more than the first is open."""
-    if "open" not in details.attrib:
-        return True
-    name = details.get("name", "")
-    before = details.xpath("preceding::details[@open][@name=$name] | ancestor::details[@open][@name=$name]", name=name)
-    return bool(name and before)
 
 
 def _stays(element: HtmlElement, mine: Look, styles: _Styles, removed: Removed) -> bool:
