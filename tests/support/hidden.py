@@ -50,6 +50,10 @@ class Vector:
     html: str
 
 
+def files() -> list[Path]:
+    return sorted(FIXTURES.glob("*.json"))
+
+
 def load(path: Path) -> list[Vector]:
     vectors = [Vector(**one) for one in json.loads(path.read_text(encoding="utf-8"))]
     names = [one.name for one in vectors]

@@ -12,6 +12,7 @@ import unicodedata
 _PLAIN = re.compile(
     "[\n\t\x20-\x7e\xa0-\xac\xae-\u02ff\u0400-\u052f\u3041-\u3096\u30a0-\u30ff\u4e00-\u9ffc\uac00-\ud7a3]+"
 )
+_BLANKS = re.compile("[\xa0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 _JOINERS = "\u200c\u200d"
 _KEPT = "\n\t"
 _SELECTORS = range(0xFE00, 0xFE10)
@@ -25,8 +26,10 @@ _FLAGS = tuple(
 
 
 def seen(text: str) -> tuple[str, int]:
-    """The text without them, and how many there were. Line ends become line feeds."""
+    """The text without them, and how many there were. Line ends become line feeds, and blanks of all widths become one
+    kind: at the end of a line nobody sees which they are."""
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u2028", "\n").replace("\u2029", "\n")
+    text = _BLANKS.sub(" ", text)
     kept: list[str] = []
     at = 0
     while at < len(text):

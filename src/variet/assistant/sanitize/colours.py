@@ -51,6 +51,12 @@ def far(one: Rgb, other: Rgb) -> float:
     return sum(abs(first - second) for first, second in zip(one, other, strict=True))
 
 
+def far_in_light(one: Rgb, other: Rgb) -> float:
+    """How far two colours are once they are grey, in the sum of their channels."""
+    lights = [0.2126 * red + 0.7152 * green + 0.0722 * blue for red, green, blue in (one, other)]
+    return 3 * abs(lights[0] - lights[1])
+
+
 def colour_of(text: str) -> tuple[Rgb, float] | None:
     """(red, green, blue from 0 to 255, alpha); None for what is none, or is not understood."""
     text = _SYSTEM.get(text.strip(), text.strip())

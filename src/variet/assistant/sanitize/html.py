@@ -19,10 +19,11 @@ import tinycss2
 from lxml.html import HtmlElement
 
 from variet.assistant.sanitize.characters import seen
+from variet.assistant.sanitize.colours import WHITE
 from variet.assistant.sanitize.report import Removed
 from variet.assistant.sanitize.sheets import DOUBTFUL, Declarations, Sheets, data_sheet, declared, read, specificity
 from variet.assistant.sanitize.sight import Sight
-from variet.assistant.sanitize.styles import Look, Values, look, matters, unreadable
+from variet.assistant.sanitize.styles import SIDES, Look, Values, look, matters, unreadable
 from variet.assistant.sanitize.values import length
 
 _NEVER_SHOWN = frozenset(
@@ -52,8 +53,12 @@ _PUSHED_PX = 40.0
 _BOXES = frozenset({"overflow", "overflow-x", "overflow-y", "overflow-block", "overflow-inline", "contain", "height",
                     "max-height", "block-size", "max-block-size", "width", "max-width", "inline-size",
                     "max-inline-size"})  # fmt: skip
-_PAINTED = frozenset({"img", "svg", "canvas", "video", "iframe", "object", "embed", "picture", "input"})
-_WIDE_SHADOW_PX = 40.0
+_DARK = (18.0, 18.0, 18.0)  # of Chromium's dark pages
+_PAINTED = frozenset({"img", "svg", "canvas", "video", "iframe", "object", "embed", "picture", "input",
+                      "textarea", "select", "button"})  # fmt: skip
+_PAINTS = ("background", "background-color", "background-image", "backdrop-filter", "border-image")
+_COVERING, _BEYOND = "a box over it", "a box beside it"
+_REACH_PX, _PULLED_PX = 40.0, 10.0
 _LEAST_ROOT_PX = 8.0  # of the root's letters: a `rem` is read as 16 pixels
 
 
@@ -80,6 +85,8 @@ def cleaned(
     if body is None:
         body = lxml.html.fromstring("<body></body>")
     around = styles.look(root, Look(), quiet=True)
+    if around.dark:
+        around = styles.look(root, Look(colours=((WHITE, 1.0),), backgrounds=(_DARK,), under=(_DARK,)), quiet=True)
     if around.font_px < _LEAST_ROOT_PX or any("hidden" in one.attrib for one in (root, body)):
         around = Look(gone=True)
     _prune(body, around, styles, removed)
@@ -90,8 +97,8 @@ def cleaned(
         for part in ("text", "tail"):
             if text := getattr(element, part):
                 kept, unseen_characters = seen(text)
-                if unseen_characters:
-                    removed["unseen"] += unseen_characters
+                removed["unseen"] += unseen_characters
+                if kept != text:
                     setattr(element, part, kept)
         held = {name: seen(value)[0] for name, value in element.attrib.items() if name in _KEPT_ATTRIBUTES}
         element.attrib.clear()  # one by one would not do: a parser takes names that no library takes again
@@ -164,6 +171,14 @@ def _inlined(inliner: css_inline.CSSInliner, html: str) -> str:
         return inliner.inline(html)
     except css_inline.InlineError as error:
         raise RecursionError("its styles cannot be read") from error
+
+
+def _reaches_out(given: Mapping[str, str]) -> bool:
+    """Whether something is painted far around a box."""
+    parts = [*given.get("box-shadow", "").split(), *given.get("outline", "").split(),
+             *given.get("outline-width", "").split(), *re.split(r"[\s/]+", given.get("border-image", "")),
+             *given.get("border-image-outset", "").split()]  # fmt: skip
+    return any((size := length(part)) is not None and size > _REACH_PX for part in parts)
 
 
 def _is_small(element: HtmlElement, given: Mapping[str, str]) -> bool:
@@ -254,10 +269,11 @@ class _Styles:
         return whole or "inset" in given or given.keys() >= {"top", "left", "right", "bottom"}
 
     def covered(self, children: Sequence[HtmlElement]) -> set[int]:
-        """Which of an element's children lie under a later one: in the same cell of a grid, or right before one whose
-        shadow or outline is wide, or before a picture that was moved from its place."""
+        """Which of an element's children may lie under another of them. Where boxes end is not known: only what is
+        right before or behind, and what stands in the same cell of a grid."""
         found: set[int] = set()
         cells: dict[str, int] = {}
+        before: dict[str, str] = {}
         for at, child in enumerate(children):
             if not isinstance(child.tag, str):
                 continue
@@ -269,12 +285,29 @@ class _Styles:
                 found.add(cells[cell])
             if "auto" not in cell and "span" not in cell:
                 cells[cell] = at
-            wide = any((size := length(part)) is not None and size > _WIDE_SHADOW_PX
-                       for part in given.get("box-shadow", "").split())  # fmt: skip
-            moved = child.tag in _PAINTED and any(one in given.get("position", "") for one in ("absolute", "fixed"))
-            if wide or (moved and not _is_small(child, given)):
-                found |= {one for one in (at - 1, at if moved else at - 1) if one >= 0}
-        return found
+            paints = child.tag in _PAINTED or any(name in given for name in _PAINTS)
+            placed = any(one in given.get("position", "") for one in ("absolute", "fixed"))
+            pulled = any((size := length(part)) is not None and size < -_PULLED_PX
+                         for name in ("margin", "margin-top", "margin-block", "margin-block-start")
+                         for part in given.get(name, "").split())  # fmt: skip
+            if child.tag == "dialog" and "open" in child.attrib:
+                found |= set(range(len(children)))
+            if pulled and before.get("position", "static") != "static" and "position" not in given:
+                found.add(at)
+            if _reaches_out(given) or (pulled and paints):
+                found.add(at - 1)
+            shows = given.get("opacity") != "0" and given.get("visibility") != "hidden"
+            if (
+                placed
+                and shows
+                and (child.tag in _PAINTED or "border" in " ".join(given))
+                and not _is_small(child, given)
+            ):
+                found |= {at - 1, 0}
+            if _BEYOND in given.get("content", ""):
+                found |= {at - 1, at + 1}
+            before = given
+        return {one for one in found if 0 <= one < len(children)}
 
     def _overflows(self, element: HtmlElement, values: Values) -> bool:
         """Whether a row of boxes goes on where its box cuts it off."""
@@ -317,7 +350,9 @@ class _Styles:
             rule = self.sheets.rules[int(number)]
             if rule.generated:
                 if _covers(rule.declarations):
-                    found["content"] = ["a box over it"]
+                    found["content"] = [_COVERING]
+                    beyond = any(name in SIDES and length(value) != 0 for name, value in rule.declarations)
+                    found["content"] += [_BEYOND] * beyond
                 continue
             entries.append(((0, specificity(rule.selector), int(number)), rule.declarations, rule.certain))
         if own := element.get(_OWN):

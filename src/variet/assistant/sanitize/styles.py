@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import tinycss2
 
-from variet.assistant.sanitize.colours import BLACK, WHITE, Rgb, colour_of, far, over, painted_by
+from variet.assistant.sanitize.colours import BLACK, WHITE, Rgb, colour_of, far, far_in_light, over, painted_by
 from variet.assistant.sanitize.values import (
     AS_BEFORE,
     HIGH_PX,
@@ -54,6 +54,8 @@ class Look:
     invisible: bool = False  # by `visibility`, which those in it may undo
     flat: bool = False  # by `line-height`: lines lie on each other
     rtl: bool = False  # by `direction`
+    grey: bool = False  # by a filter: colours that differ may look alike
+    dark: bool = False  # by `color-scheme`: colours of the system are others
     high_px: float = math.inf  # as it says itself, not those in it
     lays_out: bool = False  # by flex or grid, which share out what room there is
     gone: bool = False  # with all that is in it
@@ -67,6 +69,9 @@ class Look:
 def look(values: Values, around: Look, properties: Mapping[str, Sequence[str]], chars: int = 0) -> Look:
     """Of an element with these values. `properties`: the values of custom properties; `chars`: of the text in it."""
     given = {name: expanded(found, properties) for name, found in values.items() if not name.startswith("--")}
+    for value in given.get("all", ()):  # which of them wins is not looked at: either may
+        for name in _INHERITED:
+            given.setdefault(name, []).append(value)
     sizes = [font_px_of(value, around.font_px) for value in given.get("font-size", [])]
     sizes += [font_px_of_shorthand(value, around.font_px) for value in given.get("font", [])]
     font_px = min(sizes, default=around.font_px)
@@ -75,26 +80,36 @@ def look(values: Values, around: Look, properties: Mapping[str, Sequence[str]], 
               for value in given.get("visibility", [])]  # fmt: skip
     lines = [_line(value, font_px) for value in given.get("line-height", [])]
     flat = [line < _FLAT for line in lines]
+    schemes = given.get("color-scheme", [])
+    grey = around.grey or any(value not in AS_BEFORE and value != "none" for name in ("filter", "-webkit-filter")
+                              for value in given.get(name, []))  # fmt: skip
     turned = [value == "rtl" or (value in AS_BEFORE and around.rtl) for value in given.get("direction", [])]
     mine = replace(around, font_px=font_px, opacity=opacity, invisible=any(hidden) if hidden else around.invisible,
-                   flat=any(flat) if flat else around.flat, rtl=any(turned) if turned else around.rtl)  # fmt: skip
+                   flat=any(flat) if flat else around.flat, rtl=any(turned) if turned else around.rtl, grey=grey,
+                   dark=any("dark" in one and "light" not in one for one in schemes) if schemes else around.dark,
+    )  # fmt: skip
     mine = replace(mine, high_px=_box(given, mine, around)[0],
                    lays_out=any("flex" in value or "grid" in value for value in given.get("display", [])))  # fmt: skip
     if any(line > _HIGH for line in lines):
         return replace(mine, gone=True)
-    if any(value in ("absolute", "fixed") for value in given.get("position", [])):
-        if mine.rtl:  # from its right end on, which may be the page's left one
-            return replace(mine, gone=True)
-        place = [(name, value) for name in _SIDES for value in given.get(name, [])]
-        if not all((_PULLED if name in _ENDS else _PLACED)(value, mine) for name, value in place):
-            return replace(mine, gone=True)
-    if any(not _HARMLESS[name](value, mine) for name in given.keys() & _HARMLESS.keys() for value in given[name]):
+    if _led_out(given, mine, around):
         return replace(mine, gone=True)
-    if mine.rtl and _box(given, mine, around)[1] < 60:
+    if any(not _HARMLESS[name](value, mine) for name in given.keys() & _HARMLESS.keys() for value in given[name]):
         return replace(mine, gone=True)
     if _cut_off(given, mine, around, chars):
         return replace(mine, gone=True)
     return _coloured(given, mine, around, chars)
+
+
+def _led_out(given: Mapping[str, list[str]], mine: Look, around: Look) -> bool:
+    """Whether its words may stand before the page's beginning, where nobody can scroll."""
+    if any(value in ("absolute", "fixed") for value in given.get("position", [])):
+        place = [(name, value) for name in SIDES for value in given.get(name, [])]
+        if mine.rtl or not all((_PULLED if name in _ENDS else _PLACED)(value, mine) for name, value in place):
+            return True
+    high, wide = _box(given, mine, around)
+    turned = any("reverse" in value for name in ("flex-direction", "flex-flow") for value in given.get(name, []))
+    return (turned and min(high, wide) < math.inf) or (mine.rtl and wide < 60)
 
 
 _COLOURS = frozenset(
@@ -105,7 +120,7 @@ _SIZES = frozenset(
     {"position", "font", "font-size", "font-family", "line-height", "white-space", "overflow", "overflow-x",
      "overflow-y", "overflow-block", "overflow-inline", "height", "max-height", "block-size", "max-block-size",
      "width", "max-width", "inline-size", "max-inline-size", "float", "background-size", "background-position",
-     "background-repeat"}
+     "background-repeat", "background-origin"}
 )  # fmt: skip
 
 
@@ -135,8 +150,9 @@ def unreadable(mine: Look) -> bool:
     """Whether letters with such a look may not be seen."""
     if mine.gone or mine.invisible or mine.opacity < _FAINT or not _LEAST_LETTER_PX <= mine.font_px <= _MOST_LETTER_PX:
         return True
+    between = far_in_light if mine.grey else far
     return any(
-        alpha < _FAINT or far(colour, behind) * alpha < _CLOSE
+        alpha < _FAINT or between(colour, behind) * alpha < _CLOSE
         for colour, alpha in mine.letters for behind in mine.backgrounds
     )  # fmt: skip
 
@@ -254,12 +270,13 @@ def _flexes(value: str, _: Look) -> bool:
 
 _OFFSET = _each(-_OUT_PX, VIEW_PX / 2)
 _PLACED = _each(-_OUT_PX / 2, VIEW_PX / 2)  # of a box out of the flow
-_SIDES = ("top", "left", "right", "bottom", "inset", "inset-inline", "inset-block", "inset-inline-start",
+SIDES = ("top", "left", "right", "bottom", "inset", "inset-inline", "inset-block", "inset-inline-start",
           "inset-inline-end", "inset-block-start", "inset-block-end")  # fmt: skip
 _BORDERS = ("left", "right", "top", "bottom", "inline", "inline-start", "inline-end", "block", "block-start",
             "block-end")  # fmt: skip
 _ENDS = ("bottom", "right", "inset-block-end", "inset-inline-end")
 _PULLED = _each(-_OUT_PX / 2, 100)  # up or to the left, out of a page's beginning
+_INHERITED = ("color", "-webkit-text-fill-color", "font-size", "line-height", "visibility", "direction")
 _HARMLESS: dict[str, _Harmless] = {
     "display": _display, "visibility": lambda *_: True, "content-visibility": _is("visible", "auto"),
     "content": _is("normal", "none"),
@@ -267,7 +284,7 @@ _HARMLESS: dict[str, _Harmless] = {
     **{f"margin{side}": _each(-2 * _OUT_PX, _MOST_BESIDE_PX) for side in (
         "", "-left", "-right", "-top", "-bottom", "-inline", "-block", "-inline-start", "-inline-end", "-block-start",
         "-block-end")},
-    **dict.fromkeys(_SIDES, _OFFSET),
+    **dict.fromkeys(SIDES, _OFFSET),
     "text-indent": _each(-_OUT_PX, 3 * _OUT_PX), "word-spacing": _each(-4, 60),
     "letter-spacing": lambda value, mine: _each(-0.15 * mine.font_px, 30)(value, mine),
     "transform": _transforms, "-webkit-transform": _transforms, "scale": _scales, "zoom": _scales,
@@ -294,7 +311,9 @@ _HARMLESS: dict[str, _Harmless] = {
     "overflow-clip-margin": _each(0, 999), "initial-letter": _is("normal", "2", "3", "4"), "tab-size": _each(0, 40),
     "vertical-align": lambda value, mine: value.isalpha() or value in AS_BEFORE or ("-" in value and value.replace(
         "-", "").isalpha()) or _OFFSET(value, mine), "baseline-shift": _each(-20, 20),
-    "direction": lambda *_: True, "grid-area": lambda *_: True, "grid-row": lambda *_: True,
+    "direction": lambda *_: True, "color-scheme": lambda *_: True, "position-visibility": _is("always"),
+    "position-area": _is("none"), "flex-direction": lambda *_: True, "flex-flow": lambda *_: True,
+    "grid-area": lambda *_: True, "grid-row": lambda *_: True,
     "grid-row-start": lambda *_: True, "grid-column": lambda *_: True, "grid-column-start": lambda *_: True,
     "text-decoration": _thin, "text-decoration-thickness": lambda value, mine: value in ("auto", "from-font")
     or _each(0, 9)(value, mine), "background-blend-mode": _is("normal"),
@@ -303,7 +322,7 @@ _HARMLESS: dict[str, _Harmless] = {
     "-webkit-text-stroke-color": lambda *_: True, "text-stroke": _is("0"),
     "outline-offset": _each(-3, 100),
     "outline": _thin,
-    "outline-width": _each(0, 9),
+    "outline-width": _each(0, 9), "border-image-outset": _each(0, 40),
     "z-index": lambda value, _: value in AS_BEFORE or bool(re.fullmatch(r"auto|\d+", value)),
     "-webkit-line-clamp": _is("none"), "line-clamp": _is("none"), "font-size-adjust": _is("none"),
     "contain": _is("none", "layout", "paint", "style", "layout style", "content"),
@@ -385,6 +404,9 @@ def _size(value: str, mine: Look, whole: float) -> float:
 # --- colours ---
 
 
+_MOVES_GROUND = ("background-size", "background-position", "background-repeat", "background-origin")
+_OF_THE_SYSTEM = re.compile(r"light-dark\(|\b(?:canvas|canvastext|window|windowtext|linktext|field|fieldtext|mark|"
+                            r"marktext|graytext|buttonface|buttontext)\b")  # fmt: skip
 _TEXT = re.compile(r"(?<![\w-])text(?![\w-])")  # as a word: `LinkText` is a colour
 
 
@@ -402,6 +424,8 @@ def _coloured(given: Mapping[str, list[str]], mine: Look, around: Look, chars: i
         if found is None:
             return replace(mine, gone=True)
         behind += found
+    if mine.dark and any(_OF_THE_SYSTEM.search(value) for value in (*painted, *given.get("color", []))):
+        return replace(mine, gone=True)
     clipped = any(_TEXT.search(value) for name in ("background-clip", "-webkit-background-clip", "background")
                   for value in given.get(name, []))  # fmt: skip
     colours: list[tuple[Rgb, float]] = [] if "color" in given else list(mine.colours)
@@ -424,15 +448,20 @@ def _coloured(given: Mapping[str, list[str]], mine: Look, around: Look, chars: i
             fills.append(colour)
         else:
             return replace(mine, gone=True)
-    if clipped and behind:  # the letters are cut out of the background
+    if (
+        clipped
+        and behind
+        and not any(name in given for name in _MOVES_GROUND)
+        and not re.search(r"\b0\b", " ".join(given.get("background", [])))
+    ):  # the letters are cut out of the background
         return replace(mine, colours=tuple((one, 1.0) for one in behind)[:_MOST_COLOURS], fills=(None,))
     if clipped:
         return replace(mine, gone=True)
     if behind and "contents" not in given.get("display", []) and not mine.invisible:
         small = _too_small(given, mine, around, chars)
-        moved = any(name in given for name in ("background-size", "background-position", "background-repeat"))
+        moved = any(name in given for name in _MOVES_GROUND)
         backgrounds = [*behind, *(mine.backgrounds if small or (moved and "gradient" in " ".join(painted)) else ())]
-    beside = any(name in given for name in ("float", "transform", "translate", *_SIDES)) or any(
+    beside = any(name in given for name in ("float", "transform", "translate", *SIDES)) or any(
         "-" in value for name in given if name.startswith("margin") for value in given[name])  # fmt: skip
     out = any(value in ("absolute", "fixed") for value in given.get("position", []))
     if beside or out or mine.flat or ("high" in _shapes(given) and _too_small(given, mine, around, chars)):
