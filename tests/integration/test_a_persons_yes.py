@@ -139,7 +139,10 @@ async def test_a_slow_command_leaves_the_prompt_and_can_be_stopped(tmp_path: Pat
         shown.type("and now?\r")
         await shown.until("waits for /diff")
         shown.type("\x03")
+        await shown.until("dropped what waited: 1")
         await shown.until("/diff was stopped")
+        await shown.ready()
+        shown.type("and now?\r")
         await shown.until("Second.")
         hold.unlink()
         await left(shown)
@@ -159,6 +162,49 @@ async def test_keys_typed_while_text_is_printed_are_those_keys(tmp_path: Path, w
             await asyncio.sleep(0.002)
         assert "^A" not in shown.text, "the terminal itself echoes nothing"
         await left(shown)
+
+
+async def test_letters_of_a_search_in_earlier_prompts_answer_nothing(tmp_path: Path, work: Path) -> None:
+    slow = {**EDIT, "say": "thinking " * 30, "gap_ms": 40, "piece": 9}
+    async with (
+        scripted(tmp_path, [slow, DONE]) as server,
+        terminal(work, "code", VARIET_ENGINE_URL=server.url) as shown,
+    ):
+        await shown.ready()
+        shown.type("fix add\r")
+        await shown.shows("works (Ctrl-C stops)")
+        shown.type("\x12y")  # Ctrl-R
+        await shown.until("+    return a + b")
+        await asyncio.sleep(0.3)
+        shown.type("\r")
+        await asyncio.sleep(0.3)
+        assert unchanged(work)
+        shown.type("\x03")
+        await shown.until("interrupted")
+    assert unchanged(work)
+
+
+async def test_a_yes_typed_before_the_last_page_stands_there_counts_for_nothing(tmp_path: Path, work: Path) -> None:
+    lines = "".join(f"line {number}\n" for number in range(90))
+    write = {"calls": [{"name": "write", "arguments": {"path": "new.txt", "content": lines}}]}
+    async with (
+        scripted(tmp_path, [write, DONE]) as server,
+        terminal(work, "code", rows=24, VARIET_ENGINE_URL=server.url) as shown,
+    ):
+        await shown.ready()
+        shown.type("write it\r")
+        await shown.shows("[e]nd shows all")
+        shown.type("e\r")
+        await asyncio.sleep(0.01)
+        shown.type("y\r")
+        await shown.until("line 89")
+        await shown.shows(QUESTION)
+        await asyncio.sleep(0.3)
+        assert not (work / "new.txt").exists()
+        shown.type("y\r")
+        await shown.until("Well then.")
+        await left(shown)
+    assert (work / "new.txt").read_text() == lines
 
 
 async def test_always_is_confirmed_and_then_kept(tmp_path: Path, work: Path) -> None:

@@ -209,6 +209,7 @@ def group(kind: str, *children: dict[str, Any]) -> dict[str, Any]:
 
 PLAIN, FIRST, LAST = leaf("text/plain", "plain"), leaf("text/html", "<p>first</p>"), leaf("text/html", "<p>last</p>")
 NAMED = leaf("text/html", "<p>named</p>", ("Content-ID", "<Root@x>"))
+PICTURE = leaf("image/png", "x")
 ATTACHED = leaf("text/html", "<p>attached</p>", ("Content-Disposition", "Attachment"))
 
 
@@ -222,7 +223,14 @@ ATTACHED = leaf("text/html", "<p>attached</p>", ("Content-Disposition", "Attachm
         (group("alternative", PLAIN, group("related")), "plain"),
         (group("alternative"), ""), (group("related"), ""),
         (group("related", FIRST, LAST), "first"),
-        (group('related; start="<root@X>"', FIRST, NAMED), "named"),
+        (group('related; start="<Root@x>"', FIRST, NAMED), "named"),
+        (group("related; start=Root@x", FIRST, NAMED), "named"),
+        (group('related; boundary="start=<Root@x>"', FIRST, NAMED), "first"),
+        (group('related; x-restart="<Root@x>"', FIRST, NAMED), "first"),
+        (group('related; type="text/html; start=<Root@x>"', FIRST, NAMED), "first"),
+        (group("related", PICTURE, LAST), "last"),
+        ({**group("alternative", PLAIN, LAST), "filename": "x"}, "last"),
+        (group("mixed", PLAIN, {"mimeType": "message/global", "parts": [LAST], "filename": ""}), "plain"),
         (group('related; start="<nowhere@x>"', FIRST, NAMED), "first"),
         (group("mixed", FIRST, PLAIN), "first\n\nplain"), (group("mixed", PLAIN, LAST), "plain\n\nlast"),
         (group("mixed", PLAIN, ATTACHED), "plain"), (ATTACHED, ""),

@@ -235,7 +235,8 @@ def test_a_later_system_message_tears_nothing_apart() -> None:
         ('{"a": 1}', '{"a": 1}'), ('{"a": NaN, "b": "x"}', '{"a": null, "b": "x"}'),
         ('{"a": [1e400, -Infinity, 2.5]}', '{"a": [null, null, 2.5]}'),
         ('{"a": "\\ud800 ä"}', '{"a": "? ä"}'), ('{"a": ', "{}"), ("[1]", "{}"), ('"a"', "{}"), ("", "{}"),
-        ("[" * 50_000, "{}"),
+        ("[" * 50_000, "{}"), ('{"a": %s, "b": 1}' % ("9" * 400), '{"a": null, "b": 1}'),
+        ('{"a": %s, "b": 1}' % ("9" * 5_000), '{"a": null, "b": 1}'), ('{"a": "x\ny"}', '{"a": "x\\ny"}'),
     ],
 )  # fmt: skip
 def test_arguments_are_an_object_that_every_parser_takes(written: str, sent: str) -> None:

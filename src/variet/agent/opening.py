@@ -149,14 +149,20 @@ async def _equip(
     servers = Servers()
     connecting = asyncio.ensure_future(servers.connect({**brought, **given, **wanted.servers}, brokered))
     sandbox: Sandbox | None = None
-    if coding:
-        sandbox, why = await open_sandbox(root)
-        if sandbox is None:
-            notes.append(f"commands have no sandbox: {why}")
-        unread = [name for name in (*INSTRUCTIONS, ".mcp.json") if (root / name).is_file()]
-        if not trusted and unread:
-            notes.append(f"{' and '.join(unread)} of this folder count once you trust it (--trust)")
-    await connecting
+    try:
+        if coding:
+            sandbox, why = await open_sandbox(root)
+            if sandbox is None:
+                notes.append(f"commands have no sandbox: {why}")
+            unread = [name for name in (*INSTRUCTIONS, ".mcp.json") if (root / name).is_file()]
+            if not trusted and unread:
+                notes.append(f"{' and '.join(unread)} of this folder count once you trust it (--trust)")
+        await connecting
+    except BaseException:  # nobody waits for them any more
+        connecting.cancel()
+        await asyncio.gather(connecting, return_exceptions=True)
+        await servers.close()
+        raise
     notes += [f"MCP server {name}: Variet's own takes its place here" for name in brokered if name in wanted.servers]
     notes += [f"MCP server {name}: {problem}" for name, problem in servers.failed.items()]
     notes += [f"MCP server {name} still starts: its tools come as soon as it answers" for name in servers.joining

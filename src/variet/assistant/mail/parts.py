@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.errors import MessageError
 from email.header import decode_header, make_header
+from email.message import Message
 from email.utils import getaddresses, parsedate_to_datetime
 from typing import Any
 
@@ -26,7 +27,6 @@ from variet.assistant.sanitize.sight import Sight
 from variet.assistant.sanitize.text import plain
 
 _CHARSET = re.compile(r"""charset\s*=\s*["']?\s*([\w.:+-]+)""", re.IGNORECASE)
-_START = re.compile(r"""start\s*=\s*"?(<[^>"]*>)""", re.IGNORECASE)
 _NO_CHARSETS = frozenset({"idna", "punycode", "unicode_escape", "raw_unicode_escape"})
 _MOST_HEADER_CHARS = 10_000
 _MOST_SOURCE_CHARS = 500_000
@@ -146,15 +146,16 @@ def _said(text: str) -> bool:
 def _shown(part: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(kind, text) of each part that a mail program shows, in order."""
     kind = str(part.get("mimeType", "")).lower()
-    if kind == "message/rfc822" or part.get("filename") or _attachment(part):
-        return []  # listed as what is attached
     children = part.get("parts") or ()
+    if kind in ("message/rfc822", "message/global") or (not children and (part.get("filename") or _attachment(part))):
+        return []  # listed as what is attached
     if kind == "multipart/alternative":
         shown = [_shown(child) for child in children]
         html = [texts for texts in shown if any(one == "text/html" for one, _ in texts)]
         return next(reversed(html or [texts for texts in shown if texts]), [])
     if kind == "multipart/related":
-        return _shown(_root(part, children))
+        first = _shown(_root(part, children))
+        return first or next((found for child in children if (found := _shown(child))), [])
     body = part.get("body") or {}
     if kind in ("text/plain", "text/html") and body.get("data"):
         return [(kind, as_text(decode(str(body["data"])), _field(part, "content-type")))]
@@ -162,15 +163,17 @@ def _shown(part: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _root(part: Mapping[str, Any], children: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    named = _START.search(_field(part, "content-type"))
+    header = Message()
+    header["Content-Type"] = " ".join(_field(part, "content-type").split())
+    start = str(header.get_param("start") or "").strip(" <>")
     first = children[0] if children else {}
-    return next((one for one in children if named and _field(one, "content-id") == named[1].lower()), first)
+    return next((one for one in children if start and _field(one, "content-id").strip("<>") == start), first)
 
 
 def _attached(part: Mapping[str, Any]) -> Iterator[Attached]:
     body = part.get("body") or {}
-    unnamed = body.get("data") and _attachment(part)
-    if body.get("attachmentId") or unnamed:
+    inline = body.get("data") and (_attachment(part) or part.get("filename"))
+    if body.get("attachmentId") or inline:
         name = decoded_words(str(part.get("filename") or "")) or "without a name"
         yield Attached(
             attachment=str(body.get("attachmentId") or ""), name=name[:200], kind=str(part.get("mimeType", "")),
@@ -181,10 +184,10 @@ def _attached(part: Mapping[str, Any]) -> Iterator[Attached]:
 
 
 def _attachment(part: Mapping[str, Any]) -> bool:
-    return _field(part, "content-disposition").startswith("attachment")
+    return _field(part, "content-disposition").lower().startswith("attachment")
 
 
 def _field(part: Mapping[str, Any], name: str) -> str:
-    """A part's own header in small letters; empty where it lacks."""
+    """A part's own header; empty where it lacks."""
     found = (str(one.get("value")) for one in part.get("headers") or () if str(one.get("name")).lower() == name)
-    return next(found, "").strip().lower()
+    return next(found, "").strip()

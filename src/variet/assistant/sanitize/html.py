@@ -23,7 +23,7 @@ from variet.assistant.sanitize.colours import WHITE
 from variet.assistant.sanitize.report import Removed
 from variet.assistant.sanitize.sheets import DOUBTFUL, Declarations, Sheets, data_sheet, declared, read, specificity
 from variet.assistant.sanitize.sight import Sight
-from variet.assistant.sanitize.styles import SIDES, Look, Values, look, matters, unreadable
+from variet.assistant.sanitize.styles import SIDES, Look, Values, look, matters, own_name, unreadable
 from variet.assistant.sanitize.values import length
 
 _NEVER_SHOWN = frozenset(
@@ -363,8 +363,9 @@ class _Styles:
                     continue
                 important = text.endswith("!important")
                 value = text.removesuffix("!important").strip()
-                if not certain:
-                    found.setdefault(name, []).append(value)
+                own = own_name(name)
+                if not certain or own != name:  # which browser knows an old name is not looked at: it may hide, no more
+                    found.setdefault(own, []).append(value)
                 elif name not in sure or (important, *weight, at) >= sure[name][0]:
                     sure[name] = ((important, *weight, at), value)
         for name, (_, value) in sure.items():

@@ -16,7 +16,6 @@ from urllib.parse import unquote
 
 import tinycss2
 
-from variet.assistant.sanitize.styles import own_name
 from variet.assistant.sanitize.values import parts_of
 
 Declarations = tuple[tuple[str, str], ...]
@@ -89,7 +88,7 @@ def declared(nodes: Iterable[Any]) -> Iterator[tuple[str, str]]:
     for node in nodes:
         if node.type == "declaration":
             value = tinycss2.serialize(node.value).strip().lower()
-            yield own_name(node.lower_name), f"{value} !important" if node.important else value
+            yield node.lower_name, f"{value} !important" if node.important else value
 
 
 def _gather(nodes: Iterable[Any], found: Sheets, around: str, *, certain: bool) -> None:

@@ -126,18 +126,22 @@ _SIZES = frozenset(
 
 def matters(name: str) -> bool:
     """Whether a property may hide words."""
+    return _is_known(own_name(name))
+
+
+def _is_known(name: str) -> bool:
     return name in _HARMLESS or name in _COLOURS or name in _SIZES
 
 
 def own_name(name: str) -> str:
-    """The name of a property, of which Chromium knows `-webkit-` names from before it had one: those of the same end
+    """The name of a property, of which Chromium may know an older `-webkit-` name: those of the same end
     (`-webkit-opacity`), and those of sides (`-webkit-margin-before`, `-webkit-logical-height`)."""
-    if not name.startswith("-webkit-") or matters(name):
+    if not name.startswith("-webkit-") or _is_known(name):
         return name
     found = name.removeprefix("-webkit-")
     for old, new in _OLD_SIDES.items():
         found = re.sub(rf"(^|-){old}($|-)", rf"\g<1>{new}\g<2>", found)
-    return found if matters(found) else name
+    return found if _is_known(found) else name
 
 
 _OLD_SIDES = {
@@ -329,7 +333,8 @@ _HARMLESS: dict[str, _Harmless] = {
     "all": lambda value, _: value in ("initial", "unset", "revert"), "grid-template-rows": _tracks,
     "grid-template-columns": _tracks, "grid-template": _tracks, "grid": _tracks, "grid-auto-rows": _tracks,
     "flex": _flexes, "flex-basis": _flexes,
-    "interpolate-size": lambda *_: True, "text-combine-upright": _is("none"), "backface-visibility": _is("visible"),
+    "interpolate-size": lambda *_: True, "text-combine-upright": _is("none"),
+    "-webkit-text-combine": _is("none"), "backface-visibility": _is("visible"),
     "-webkit-backface-visibility": lambda *_: True, "animation": _is("none"), "animation-name": _is("none"),
     "-webkit-animation": _is("none"), "-webkit-animation-name": _is("none"), "font-palette": lambda *_: True,
     "overlay": lambda *_: True, "order": lambda *_: True, "reading-flow": lambda *_: True, "d": lambda *_: True,

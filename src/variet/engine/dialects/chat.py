@@ -117,7 +117,7 @@ def _mended(call: Any) -> Any:
 
 def whole_object(arguments: Any) -> str:
     """A call's arguments as an object in JSON that every parser takes; an empty one where they are none. Models write
-    NaN, numbers without end and halves of a character, too: these become null and `?`."""
+    NaN, numbers without end, halves of a character and line ends in a text, too: null, `?`, and an escape."""
     try:
         return arguments if isinstance(orjson.loads(arguments), dict) else "{}"
     except ValueError:
@@ -126,16 +126,20 @@ def whole_object(arguments: Any) -> str:
 
 def _strict(arguments: Any) -> str:
     try:
-        told = json.loads(arguments, parse_constant=lambda _: None, parse_float=_finite)
+        told = json.loads(
+            arguments, strict=False, parse_constant=lambda _: None, parse_float=_finite, parse_int=_finite
+        )
         text = json.dumps(told, ensure_ascii=False) if isinstance(told, dict) else "{}"
     except (ValueError, TypeError, RecursionError):
         return "{}"
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _finite(text: str) -> float | None:
+def _finite(text: str) -> float | int | None:
     number = float(text)
-    return number if math.isfinite(number) else None
+    if not math.isfinite(number):
+        return None
+    return int(text) if text.lstrip("-").isdigit() else number
 
 
 def choice_among(choice: Any, tools: list[Event]) -> tuple[str | None, list[Event]]:

@@ -14,13 +14,13 @@ import logging
 import os
 import shutil
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.buffer import Buffer
-from prompt_toolkit.filters import Condition
+from prompt_toolkit.filters import Condition, is_searching
 from prompt_toolkit.history import FileHistory, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import ColorDepth
@@ -47,7 +47,7 @@ from variet.surfaces.terminal.completion import Words
 from variet.surfaces.terminal.gauge import Gauge
 from variet.surfaces.terminal.keys import conversation_input
 from variet.surfaces.terminal.printer import Printer
-from variet.surfaces.terminal.question import Question, Show, decision_of
+from variet.surfaces.terminal.question import Line, Question, Show, decision_of
 from variet.tiers import TIERS
 
 log = logging.getLogger("variet.terminal")
@@ -90,25 +90,15 @@ class Conversation:
 
     async def run(self) -> int:
         """Until the person leaves. The exit code."""
-        with self._raw, patch_stdout(raw=True), ended_by_signals(self.leave):
+        with patch_stdout(raw=True), ended_by_signals(self.leave):
             self.printer.say(f"Variet in {self.opened.kit.workspace.root}. /help lists commands, Ctrl-D leaves.", "dim")
             for note in self.opened.notes:
                 self.printer.say(f"note: {note}", "yellow")
             await self._above.printed()  # before the first line that was typed ahead
             taking = asyncio.create_task(self._take_lines())
             try:
-                while not self.left:
-                    try:
-                        self._begun = False
-                        text = await self._prompt.prompt_async(self._message)
-                    except EOFError:
-                        break
-                    except KeyboardInterrupt:  # where the key binding does not reach: a signal
-                        self._stop()
-                        continue
-                    self._lines.put_nowait(text.strip())
-                    if self._command is not None and text.strip():
-                        self.printer.say(f"(waits for {self.gauge.command})", "dim")
+                with self._raw:  # not while it ends: then Ctrl-C ends it at once
+                    await self._read_lines()
             finally:
                 taking.cancel()
                 await self.finish()
@@ -116,6 +106,21 @@ class Conversation:
                 await self.opened.close()
                 await self._above.printed()
         return 0
+
+    async def _read_lines(self) -> None:
+        """Until the person leaves."""
+        while not self.left:
+            try:
+                self._begun = False
+                text = await self._prompt.prompt_async(self._message)
+            except EOFError:
+                break
+            except KeyboardInterrupt:  # where the key binding does not reach: a signal
+                self._stop()
+                continue
+            self._lines.put_nowait(text.strip())
+            if self._command is not None and text.strip():
+                self.printer.say(f"(waits for {self.gauge.command})", "dim")
 
     def leave(self) -> None:
         self.left = True
@@ -247,12 +252,16 @@ class Conversation:
         if self._waiting and self._asking is None:
             size = shutil.get_terminal_size()
             question = Question(self._waiting[0], size.columns, size.lines)
-            self._asking = asyncio.create_task(self._ask(question))
-            self._asking.add_done_callback(self._stopped_by)
+            self._put(question, question.head())
 
-    async def _ask(self, question: Question) -> None:
-        """From here on a line may answer it that was begun once all of it stood on the screen."""
-        self.printer.lines(question.head())
+    def _put(self, question: Question, lines: Iterable[Line]) -> None:
+        self._question = None
+        self._asking = asyncio.create_task(self._ask(question, lines))
+        self._asking.add_done_callback(self._stopped_by)
+
+    async def _ask(self, question: Question, lines: Iterable[Line]) -> None:
+        """A line may answer it that was begun once all of these stood on the screen."""
+        self.printer.lines(lines)
         await self._above.printed()
         while not self._prompt.app.is_running:  # between two prompts nothing reads keys
             await asyncio.sleep(0.01)
@@ -288,7 +297,7 @@ class Conversation:
         """A line that was begun under this question, and ended by Enter."""
         meant = question.answer(words)
         if isinstance(meant, Show):
-            self.printer.lines(meant.lines)
+            self._put(question, meant.lines)
             return
         self._question = None
         self.opened.agent.answer(decision_of(question.approval, meant))
@@ -301,6 +310,9 @@ class Conversation:
     def _stop(self) -> None:
         if self._command is not None:
             self._command.cancel()
+            dropped = sum(bool(self._lines.get_nowait()) for _ in range(self._lines.qsize()))
+            if dropped:  # they were meant for what would have been then
+                self.printer.say(f"(dropped what waited: {dropped} of your lines)", "yellow")
         if self.working:
             self.opened.agent.cancel()
 
@@ -326,7 +338,7 @@ class Conversation:
     def _keys(self) -> KeyBindings:
         keys = KeyBindings()
 
-        @keys.add("enter", filter=Condition(self._answers))
+        @keys.add("enter", filter=Condition(self._answers) & ~is_searching)
         def _(event: KeyPressEvent) -> None:
             words = event.current_buffer.text
             if event.key_processor.input_queue and words:  # more came with it: a paste is not typed to a question

@@ -7,7 +7,8 @@ one. A Ctrl-D typed in such a moment reaches the next prompt as a NUL, a Ctrl-C 
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from prompt_toolkit.input import Input, create_input
 
@@ -18,6 +19,9 @@ if sys.platform == "win32":
         return create_input(), nullcontext()
 
 else:
+    import asyncio
+    import signal
+
     from prompt_toolkit.input.vt100 import Vt100Input, raw_mode
 
     class _RawInput(Vt100Input):
@@ -27,8 +31,19 @@ else:
         def cooked_mode(self) -> AbstractContextManager[None]:
             return nullcontext()
 
+    @contextmanager
+    def _raw(fileno: int) -> Iterator[None]:
+        """Again raw, too, when a shell's `fg` brings it back."""
+        loop = asyncio.get_running_loop()
+        with raw_mode(fileno):
+            loop.add_signal_handler(signal.SIGCONT, lambda: raw_mode(fileno).__enter__())
+            try:
+                yield
+            finally:
+                loop.remove_signal_handler(signal.SIGCONT)
+
     def conversation_input() -> tuple[Input, AbstractContextManager[None]]:
         """(Input, the context in which its terminal is raw)."""
         if not sys.stdin.isatty():
             return create_input(), nullcontext()
-        return _RawInput(sys.stdin), raw_mode(sys.stdin.fileno())
+        return _RawInput(sys.stdin), _raw(sys.stdin.fileno())

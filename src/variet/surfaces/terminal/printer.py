@@ -135,7 +135,7 @@ class Printer:
             if fence is None:
                 drawn = Markdown(safe(block), code_theme="ansi_dark", hyperlinks=False)
                 for line in self._said.render_lines(drawn, pad=False):
-                    text = Text.assemble(*((one.text, one.style or "") for one in line))
+                    text = Text.assemble(*((safe(one.text), one.style or "") for one in line))  # of entities, too
                     text.rstrip()  # blanks to the edge of the screen would be copied, and fold when it gets narrower
                     self._said.print(text)
             else:  # to be copied: a line that is too long is folded by the terminal alone

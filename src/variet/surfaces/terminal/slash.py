@@ -130,7 +130,12 @@ async def _resume(here: Conversation, name: str) -> None:
 
 
 async def _new(here: Conversation, _: str) -> None:
-    await _whole(here.change(await here.reopen(None, here.gauge.mode)))
+    mode = here.gauge.mode
+    opened = await here.reopen(None, mode)
+    chosen = here.gauge.mode  # meanwhile
+    await _whole(here.change(opened))
+    if chosen != mode:
+        here.set_mode(chosen)
     here.printer.say("a new session begins")
 
 
