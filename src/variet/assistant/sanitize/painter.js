@@ -36,8 +36,8 @@
         if (motion.playState === 'paused') continue;
         motion.pause();
         motion.currentTime = moment;
-      } catch {  // it moves with the scroll bar
-        motion.cancel();
+      } catch {  // it moves with the scroll bar, which stands where a picture is taken
+        motion.play();
       }
     }
 
