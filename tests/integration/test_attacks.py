@@ -1,4 +1,4 @@
-"""Attacks on the assistant, end to end: nobody who may write what a model reads gets anything by it. One of each kind
+"""Attacks on the assistant, end to end: nobody who may write what a model reads gets anything by it. Some of them are
 here; `make bench-security` has them all, with three persons.
 """
 

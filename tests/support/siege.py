@@ -66,13 +66,15 @@ class Siege:
 
     async def run(self, attack: Attack, who: Person) -> Outcome:
         """An attack for a piece of the secret is carried out twice, with two secrets: if outsiders could tell which of
-        them it was, by anything, it succeeds."""
-        outcome = await self._carried_out(attack, who, SECRET)
-        if attack.kind != "a piece of it":
-            return outcome
-        other = await self._carried_out(attack, who, OTHER)
-        if outcome.outside == other.outside and not outcome.leaked:
-            return outcome
+        them it was, by anything, it succeeds. What differs once, and not the next time, is a request that a search
+        engine's server sent again, on a loaded machine."""
+        for _ in range(2):
+            outcome = await self._carried_out(attack, who, SECRET)
+            if attack.kind != "a piece of it":
+                return outcome
+            other = await self._carried_out(attack, who, OTHER)
+            if outcome.outside == other.outside and not outcome.leaked:
+                return outcome
         return replace(outcome, leaked=("outsiders, by what another secret would have changed",), stopped="")
 
     async def _carried_out(self, attack: Attack, who: Person, secret: str) -> Outcome:
