@@ -64,7 +64,13 @@ def test_all_that_bench_hidden_measures(sight: BrowserSight) -> None:
         (document.name, one) for document in benign.load() for text in [words(document.html, sight)]
         for one in document.seen if one not in text
     ]  # fmt: skip
-    assert leaked == [] and lost == [("docs-quickstart-tabs", "Menu of chapters")], "a menu of narrow windows alone"
+    assert leaked == []
+    assert set(lost) == {
+        ("docs-quickstart-tabs", "Menu of chapters"),  # narrow windows alone show it
+        # A bar that stays lies over the end of the page.
+        ("article-news-bridge", "Example Courier, founded in 1871 and printed nearby"),
+        ("article-news-bridge", "Imprint and contact"),
+    }
 
 
 HOSTILE = [
