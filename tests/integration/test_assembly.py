@@ -78,7 +78,7 @@ def config(model: Path, *args: str) -> dict[str, Any]:
 
 
 def written(folder: Path, model: Path) -> tuple[str, ...]:
-    """Arguments for a model's template with words of its own for calls."""
+    """Arguments for llama-server: the model's template, in which `callit` stands for `tool_call`."""
     template = folder / "template.jinja"
     template.write_text(template_of(model).replace("tool_call>", "callit>"), encoding="utf-8")
     return "--chat-template-file", str(template)

@@ -115,6 +115,22 @@ async def test_commands_of_a_conversation(tmp_path: Path, work: Path) -> None:
     assert "a - b" in (work / "sums.py").read_text() and "## fix add" in (work / "kept.md").read_text()
 
 
+async def test_lines_behind_a_new_session_are_taken_in_it(tmp_path: Path, work: Path) -> None:
+    answers = [{"say": "One."}, {"say": "Two.", "expect": "second"}]
+    async with scripted(tmp_path, answers) as server, terminal(work, "code", VARIET_ENGINE_URL=server.url) as shown:
+        await shown.ready()
+        shown.type("first\r")
+        await shown.until("One.")
+        await shown.ready()
+        shown.type("/new\r")
+        shown.type("second\r")
+        await shown.until("a new session begins")
+        await shown.until("Two.")
+        assert "dropped" not in shown.text and "was stopped" not in shown.text
+        assert await left(shown) == 0
+        assert "first" not in (await server.bodies())[-1]
+
+
 async def test_progress_of_a_load_is_under_the_prompt(tmp_path: Path, work: Path) -> None:
     slow = {"say": "Loaded.", "progress": [{"stage": "load", "percent": 40, "left_ms": 3000}], "first_ms": 700}
     async with scripted(tmp_path, [slow]) as server, terminal(work, "code", VARIET_ENGINE_URL=server.url) as shown:

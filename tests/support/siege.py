@@ -145,8 +145,8 @@ class Siege:
         return Outcome(leaked, "" if leaked else stopped, logged, done_all, (*self.site.asked, *self._searched()))
 
     def _searched(self) -> list[str]:
-        """What the engines were asked. SearXNG leaves one that failed alone for some seconds: that it is asked the same
-        as another engine, or not, says only what time it is."""
+        """The requests that search engines got. SearXNG does not ask a failed engine again for some seconds. So a
+        request to the broken engine counts only if the working engine did not get the same query."""
         asked = self.web.asked
         return [path for path in asked if path.replace("/broken", "/find", 1) == path or
                 path.replace("/broken", "/find", 1) not in asked]  # fmt: skip

@@ -56,7 +56,7 @@ class Verdict:
     seconds: float
     requests: int
     failed: int
-    key_refused: int  # of those that failed
+    key_refused: int  # requests that the engine refused because of their key; `failed` counts them, too
     prompt_tokens: int
     largest_tokens: int
     cached_tokens: int

@@ -173,6 +173,26 @@ def _inlined(inliner: css_inline.CSSInliner, html: str) -> str:
         raise RecursionError("its styles cannot be read") from error
 
 
+def _cell(given: Mapping[str, str]) -> str:
+    """The cell of a grid that an element asks for: `2/1`, or the name of an area. `auto` and `span` are no one cell."""
+    sides = (given.get(f"grid-{side}") or given.get(f"grid-{side}-start", "auto") for side in ("row", "column"))
+    return given.get("grid-area", "") or "/".join(sides)
+
+
+def _is_pulled_up(given: Mapping[str, str]) -> bool:
+    """Whether a margin pulls an element over the element before it."""
+    margins = ("margin", "margin-top", "margin-block", "margin-block-start")
+    sizes = (length(part) for name in margins for part in given.get(name, "").split())
+    return any(size is not None and size < -_PULLED_PX for size in sizes)
+
+
+def _is_solid(element: HtmlElement, given: Mapping[str, str]) -> bool:
+    """Whether an element is a picture or has borders, is shown, and is larger than a badge."""
+    shown = given.get("opacity") != "0" and given.get("visibility") != "hidden"
+    painted = element.tag in _PAINTED or any(name.startswith("border") for name in given)
+    return shown and painted and not _is_small(element, given)
+
+
 def _reaches_out(given: Mapping[str, str]) -> bool:
     """Whether something is painted far around a box."""
     parts = [*given.get("box-shadow", "").split(), *given.get("outline", "").split(),
@@ -278,31 +298,21 @@ class _Styles:
             if not isinstance(child.tag, str):
                 continue
             given = {name: " ".join(values) for name, values in self.values(child).items()}
-            cell = given.get("grid-area", "") or "/".join(
-                given.get(f"grid-{side}") or given.get(f"grid-{side}-start", "auto") for side in ("row", "column")
-            )
+            cell = _cell(given)
             if cell in cells:
                 found.add(cells[cell])
             if "auto" not in cell and "span" not in cell:
                 cells[cell] = at
             paints = child.tag in _PAINTED or any(name in given for name in _PAINTS)
             placed = any(one in given.get("position", "") for one in ("absolute", "fixed"))
-            pulled = any((size := length(part)) is not None and size < -_PULLED_PX
-                         for name in ("margin", "margin-top", "margin-block", "margin-block-start")
-                         for part in given.get(name, "").split())  # fmt: skip
+            pulled = _is_pulled_up(given)
             if child.tag == "dialog" and "open" in child.attrib:
                 found |= set(range(len(children)))
             if pulled and before.get("position", "static") != "static" and "position" not in given:
                 found.add(at)
             if _reaches_out(given) or (pulled and paints):
                 found.add(at - 1)
-            shows = given.get("opacity") != "0" and given.get("visibility") != "hidden"
-            if (
-                placed
-                and shows
-                and (child.tag in _PAINTED or "border" in " ".join(given))
-                and not _is_small(child, given)
-            ):
+            if placed and _is_solid(child, given):
                 found |= {at - 1, 0}
             if _BEYOND in given.get("content", ""):
                 found |= {at - 1, at + 1}

@@ -134,8 +134,8 @@ def _is_known(name: str) -> bool:
 
 
 def own_name(name: str) -> str:
-    """The name of a property, of which Chromium may know an older `-webkit-` name: those of the same end
-    (`-webkit-opacity`), and those of sides (`-webkit-margin-before`, `-webkit-logical-height`)."""
+    """The property that an older `-webkit-` name stands for: `-webkit-opacity` is `opacity`, `-webkit-margin-before` is
+    `margin-block-start`. Chromium knows some of these names. Every other name is returned as it is."""
     if not name.startswith("-webkit-") or _is_known(name):
         return name
     found = name.removeprefix("-webkit-")

@@ -184,8 +184,8 @@ class Conversation:
         self._turn = asyncio.create_task(self._work(events))
 
     async def finish(self) -> None:
-        """Stop what goes on, and wait for its end."""
-        self._stop()
+        """Stop the turn, and wait for its end."""
+        self._stop_turn()
         if self._turn is not None:
             await asyncio.gather(self._turn, return_exceptions=True)
 
@@ -218,7 +218,7 @@ class Conversation:
             async with contextlib.aclosing(events):
                 async for event in events:
                     self._see(event)
-        except Exception as error:  # noqa: BLE001 - the conversation goes on
+        except Exception as error:  # noqa: BLE001 - a turn that fails ends no conversation
             self._tell_error("this turn", error)
         finally:
             self._no_question()
@@ -308,11 +308,15 @@ class Conversation:
         self._begun = bool(buffer.text)
 
     def _stop(self) -> None:
+        """Ctrl-C: the command that runs, the lines that wait for it, and the turn."""
         if self._command is not None:
             self._command.cancel()
             dropped = sum(bool(self._lines.get_nowait()) for _ in range(self._lines.qsize()))
             if dropped:  # they were meant for what would have been then
                 self.printer.say(f"(dropped what waited: {dropped} of your lines)", "yellow")
+        self._stop_turn()
+
+    def _stop_turn(self) -> None:
         if self.working:
             self.opened.agent.cancel()
 

@@ -9,7 +9,7 @@ _FENCE = re.compile(r"^ {0,3}(`{3,}(?=[^`]*$)|~{3,})(.*)$")  # CommonMark 4.5: b
 
 
 def code_of(block: str) -> tuple[str, str] | None:
-    """(language, code) of a block that is a fence, also of one that never ended; None of other blocks."""
+    """The language and the code of a fenced block, whose closing fence may lack. None: the block has no fence."""
     first, *lines = block.split("\n")
     mark = _FENCE.match(first)
     if mark is None:
