@@ -196,8 +196,11 @@ _ACTS: dict[str, tuple[str, Act]] = {
 }
 HELP = {name: what for name, (what, _) in _ACTS.items()}
 _KEYS = (
-    ("Enter", "send; while the agent works: tell it something more"), ("Alt-Enter", "a new line"),
-    ("Tab", "complete /commands and @files"), ("Shift-Tab", "the next mode"), ("Ctrl-C", "stop the agent, or a command that runs"),
+    ("Enter", "send; while the agent works: tell it something more"),
+    ("Alt-Enter", "a new line"),
+    ("Tab", "complete /commands and @files"),
+    ("Shift-Tab", "the next mode"),
+    ("Ctrl-C", "stop the agent, or a command that runs"),
     ("Ctrl-D", "leave"),
-)  # fmt: skip
+)
 _WAIT = frozenset({"tier", "undo", "resume", "new", "compact"})
