@@ -24,12 +24,13 @@ from tests.support.engine import EngineProcess, embedded_config
 from bench.results import Results
 from variet import paths, toolcalls
 from variet.agent import opening
+from variet.agent.conversation import Conversation, run_prompt
 from variet.agent.events import CallPart, Compacted, InputAdded, MessageDone, TextPart, TurnEnded, Usage
 from variet.agent.formats.base import Draft, Understood
 from variet.agent.formats.native import Native, known_tools
 from variet.agent.guards import Limits
 from variet.agent.model import EngineModel
-from variet.agent.opening import Opened, Wishes
+from variet.agent.opening import Wishes
 from variet.agent.sandbox import open_sandbox
 from variet.agent.tools.base import Place, Result, Toolbox
 from variet.agent.tools.edit import Edit, EditArgs
@@ -75,7 +76,7 @@ class Variant:
     profile: str
     checked: bool = False
     limits: Limits = _LIMITS
-    without: Callable[[Opened], None] = lambda _: None
+    without: Callable[[Conversation], None] = lambda _: None
 
 
 class _Unrescued(Native):
@@ -96,13 +97,13 @@ class _UnhelpfulEdit(Edit):
         return await super().run(args, place)
 
 
-def _without_rescue(opened: Opened) -> None:
-    opened.kit.form = _Unrescued()
+def _without_rescue(opened: Conversation) -> None:
+    opened.runtime.form = _Unrescued()
 
 
-def _without_miss_help(opened: Opened) -> None:
-    tools = opened.kit.tools
-    opened.kit.tools = Toolbox({**tools.tools, "edit": _UnhelpfulEdit()}, tools.aliases)
+def _without_miss_help(opened: Conversation) -> None:
+    tools = opened.runtime.tools
+    opened.runtime.tools = Toolbox({**tools.tools, "edit": _UnhelpfulEdit()}, tools.aliases)
 
 
 # Those of a group exercise by exercise, one group after the other: a run that is cut compares like with like.
@@ -176,12 +177,12 @@ async def solve(exercise: Exercise, variant: Variant, url: str, folder: Path) ->
     return found
 
 
-async def _turn(opened: Opened, words: str, found: Found) -> None:
+async def _turn(opened: Conversation, words: str, found: Found) -> None:
     try:
         async with asyncio.timeout(_TURN_S):
-            async for event in opened.agent.run(words, opened.context()):
+            async for event in run_prompt(opened, words):
                 if isinstance(event, MessageDone):
-                    _judge(event, opened.kit.tools, found)
+                    _judge(event, opened.runtime.tools, found)
                 elif isinstance(event, Compacted) or (isinstance(event, InputAdded) and event.code != "check"):
                     found.nudges += 1
                 elif isinstance(event, TurnEnded):

@@ -16,6 +16,7 @@ VarietError
 ├── ToolProblem          the same of the assistant's tools, with a code (assistant/problems.py)
 ├── RunsAlready          another broker of this person (assistant/broker/place.py)
 ├── CheckpointFailed     how things stood could not be kept or put back
+├── ConversationBusy     a turn is under way, and what was asked must not happen beside it
 └── SessionError         a session's log is not there, is held by somebody else, or cannot be written
 """
 
@@ -123,6 +124,10 @@ class ToolFailed(VarietError):
 
 class CheckpointFailed(VarietError):
     """No undo; whatever was asked for it says what happens instead."""
+
+
+class ConversationBusy(VarietError):
+    """Not beside a turn that is under way."""
 
 
 class SessionError(VarietError):

@@ -167,11 +167,24 @@ async def test_a_cancel_ends_the_turn(tmp_path: Path, work: Path) -> None:
         turn = asyncio.create_task(prompt(agent, made.session_id, "talk"))
         while not editor.text():
             await asyncio.sleep(0.02)
-        with pytest.raises(RequestError, match="Invalid request"):
-            await prompt(agent, made.session_id, "a second one")
+        second = asyncio.create_task(prompt(agent, made.session_id, "a second one"))
+        await asyncio.sleep(0.2)
         await agent.cancel(session_id=made.session_id)
-        assert (await asyncio.wait_for(turn, 10)).stop_reason == "cancelled"
-        assert await server.open() == 0
+        ends = await asyncio.wait_for(asyncio.gather(turn, second), 10)
+        assert [one.stop_reason for one in ends] == ["cancelled", "cancelled"]
+        assert await server.open() == 0 and len(await server.bodies()) == 1
+
+
+async def test_a_prompt_that_comes_during_a_turn_is_worked_on_behind_it(tmp_path: Path, work: Path) -> None:
+    answers = [{"say": "word " * 20, "gap_ms": 20}, {"say": "The second.", "expect": "^a second one$"}]
+    async with scripted(tmp_path, answers) as server, connected(work, server.url) as (agent, editor):
+        made = await agent.new_session(cwd=str(work), mcp_servers=[])
+        first = asyncio.create_task(prompt(agent, made.session_id, "talk"))
+        while not editor.text():
+            await asyncio.sleep(0.02)
+        end = await prompt(agent, made.session_id, "a second one")
+        assert first.done() and end.stop_reason == "end_turn"
+    assert editor.text().endswith("word The second.")
 
 
 async def test_loads_are_a_card_and_plans_are_plans(tmp_path: Path, work: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.agent import ANY_COMMAND, assert_prefixes_grow, call, decision, of, open_session, scripted, turn
+from variet.agent.conversation import run_prompt
 from variet.agent.events import (
     ApprovalRequested,
     Compacted,
@@ -200,11 +201,11 @@ async def test_a_cancel_ends_the_turn_and_the_answer_upstream_at_once(tmp_path: 
         opened = await open_session(server.url, work)
         events = []
         cancelled_at = 0.0
-        async for event in opened.agent.run("go"):
+        async for event in run_prompt(opened, "go"):
             events.append(event)
             if isinstance(event, TextDelta) and not cancelled_at:
                 cancelled_at = time.monotonic()
-                opened.agent.cancel()
+                opened.cancel()
         took_s = time.monotonic() - cancelled_at
         while await server.open():
             await asyncio.sleep(0.01)
@@ -222,10 +223,10 @@ async def test_a_cancel_ends_a_tool_and_all_that_it_started(tmp_path: Path, work
     async with scripted(tmp_path, [call("shell", command=command), {"say": "ok"}]) as server:
         opened = await open_session(server.url, work)
         events = []
-        async for event in opened.agent.run("go"):
+        async for event in run_prompt(opened, "go"):
             events.append(event)
             if isinstance(event, ToolOutput):
-                opened.agent.cancel()
+                opened.cancel()
         await opened.close()
     assert of(events, ToolEnded)[0].status == "interrupted" and ended(events).reason == "cancelled"
     child = int((work / "child").read_text())
@@ -243,9 +244,9 @@ async def test_steering_reaches_the_model_after_the_tools_that_run(tmp_path: Pat
     answers = [call("shell", command="echo one; sleep 0.3"), {"say": "As you wish.", "expect": "use tabs"}]
     async with scripted(tmp_path, answers) as server:
         opened = await open_session(server.url, work)
-        async for event in opened.agent.run("go"):
+        async for event in run_prompt(opened, "go"):
             if isinstance(event, ToolStarted):
-                opened.agent.steer("use tabs")
+                opened.steer("use tabs")
         await opened.close()
         bodies = await server.bodies()
     assert_prefixes_grow(bodies)
@@ -276,11 +277,11 @@ async def test_a_decision_of_another_payload_or_a_second_one_does_not_count(tmp_
     async with scripted(tmp_path, [call("write", path="x", content="1"), {"say": "ok"}]) as server:
         opened = await open_session(server.url, work, mode="ask")
         told = []
-        async for event in opened.agent.run("go"):
+        async for event in run_prompt(opened, "go"):
             if isinstance(event, ApprovalRequested):
                 yes = decision(event, "approve")
-                told = [opened.agent.answer(yes.model_copy(update={"payload_sha256": "0"})), opened.agent.answer(yes),
-                        opened.agent.answer(decision(event, "reject"))]  # fmt: skip
+                told = [opened.decide(yes.model_copy(update={"payload_sha256": "0"})), opened.decide(yes),
+                        opened.decide(decision(event, "reject"))]  # fmt: skip
         await opened.close()
     assert told == ["payload_changed", "ok", "already_decided"] and (work / "x").read_text() == "1"
 
@@ -670,18 +671,19 @@ async def test_neither_a_summary_nor_an_answer_to_a_person_is_guided(tmp_path: P
     async with scripted(tmp_path, answers) as server:
         opened = await open_session(server.url, work, check=CHECK, profile="blocks")
         events = [event async for event in _steered(opened, "please")]
-        summary = [event async for event in opened.agent.compact()]
+        await opened.compact()
+        (*_, summary) = of(list(opened.session.events), Compacted)
         await opened.close()
         bodies = [json.loads(body) for body in await server.bodies()]
-    assert ended(events).reason == "done" and of(summary, Compacted)[0].summary.endswith("It added.")
+    assert ended(events).reason == "done" and summary.summary.endswith("It added.")
     assert ["response_format" in body for body in bodies] == [True, False, False, False]
 
 
 async def _steered(opened: Any, words: str) -> Any:
     """A turn in which the person says something while the first answer comes."""
-    async for event in opened.agent.run("fix add", opened.context()):
+    async for event in run_prompt(opened, "fix add"):
         if isinstance(event, TextDelta) and words:
-            opened.agent.steer(words)
+            opened.steer(words)
             words = ""
         yield event
 
@@ -736,7 +738,7 @@ async def main(url, root, last):
             print(opened.session.header.id, flush=True)
             os.kill(os.getpid(), 9)
     opened.session.append = dying
-    async for event in opened.agent.run("mend it"):
+    async for event in run_prompt(opened, "mend it"):
         pass
     print(opened.session.header.id, "whole", count, flush=True)
 
@@ -767,9 +769,9 @@ async def test_a_kill_at_any_event_loses_nothing_and_undo_still_works(tmp_path: 
             now = (folder / "work" / "sums.py").read_text()
             states.add(now)
             assert now in (before, before.replace("-", "+")), "no file is half written"
-            assert again.kit.rendering.open_calls == []
-            assert again.kit.checkpoints is not None
-            undone = await again.kit.checkpoints.undo(again.kit.checkpoints.steps)
+            assert again.runtime.rendering.open_calls == []
+            assert again.runtime.checkpoints is not None
+            undone = await again.runtime.checkpoints.undo(again.runtime.checkpoints.steps)
             assert (folder / "work" / "sums.py").read_text() == before and not undone.left
             assert not (folder / "work" / "made").exists()
             events = await turn(again, "are you there?")

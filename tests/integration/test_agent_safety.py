@@ -15,6 +15,7 @@ import pytest
 from tests.support.agent import ANY_COMMAND, call, of, open_session, scripted, turn
 from variet.agent import opening, rules
 from variet.agent.checkpoints import Checkpoints
+from variet.agent.conversation import run_prompt
 from variet.agent.events import ApprovalRequested, Compacted, Notice, ToolEnded, TurnEnded
 from variet.agent.model import EngineModel
 from variet.agent.opening import Wishes
@@ -174,7 +175,7 @@ async def test_a_command_cannot_write_what_a_rule_refuses_but_the_persons_own_ch
         (ended,) = of(await turn(opened, "go"), ToolEnded)
         assert "Read-only file system" in ended.content and (work / "free").read_text() == "model\n"
         assert "a - b" in (work / "sums.py").read_text()
-        opened.kit.check = "echo person > sums.py"
+        opened.runtime.check = "echo person > sums.py"
         await turn(opened, "again")
         await opened.close()
     assert (work / "sums.py").read_text() == "person\n"
@@ -279,11 +280,11 @@ async def test_what_is_asked_hides_nothing(tmp_path: Path, work: Path) -> None:
     command = "true \x1b];touch made;#\x07\u202e"
     async with scripted(tmp_path, [call("shell", command=command), {"say": "ok"}]) as server:
         opened = await open_session(server.url, work, rules=(), mode="ask")
-        async for event in opened.agent.run("go"):
+        async for event in run_prompt(opened, "go"):
             if isinstance(event, ApprovalRequested):
                 assert "touch made" in event.approval.summary and "\x1b" not in event.approval.summary
                 assert "␛" in event.approval.summary and "<U+202E>" in event.approval.summary
-                opened.agent.cancel()
+                opened.cancel()
         await opened.close()
 
 
@@ -365,7 +366,7 @@ async def test_names_that_are_no_utf8_disturb_nothing(tmp_path: Path, work: Path
     (work / os.fsdecode(b"caf\xe9.txt")).write_text("x")
     async with scripted(tmp_path, [call("list"), call("search", pattern="a{4294967296}"), {"say": "ok"}]) as server:
         opened = await open_session(server.url, work)
-        events = [event async for event in opened.agent.run("go", opened.context())]
+        events = [event async for event in run_prompt(opened, "go")]
         await opened.close()
     assert of(events, TurnEnded)[-1].reason == "done"
 

@@ -17,9 +17,10 @@ import pytest
 
 from tests.support.agent import decision, of, scripted, turn
 from variet.agent import opening, servers, trust
+from variet.agent.conversation import Conversation, run_prompt
 from variet.agent.events import ApprovalRequested, ToolEnded, ToolStarted, TurnEnded
 from variet.agent.model import EngineModel
-from variet.agent.opening import Opened, Wishes
+from variet.agent.opening import Wishes
 from variet.agent.tools import coding_tools
 from variet.connection import Connection
 from variet.errors import ConfigError
@@ -44,7 +45,7 @@ def call(name: str, /, **arguments: Any) -> dict[str, Any]:
     return {"calls": [{"name": "call_tool", "arguments": {"name": name, "args": arguments}}]}
 
 
-async def joined(opened: Opened) -> None:
+async def joined(opened: Conversation) -> None:
     async with asyncio.timeout(30):
         while opened.equipment.servers.joining:
             await asyncio.sleep(0.02)
@@ -53,7 +54,7 @@ async def joined(opened: Opened) -> None:
 @asynccontextmanager
 async def session(
     url: str, work: Path, mode: Mode = "full", *rules: Rule, present: bool = True
-) -> AsyncIterator[Opened]:
+) -> AsyncIterator[Conversation]:
     wishes = Wishes("balanced", "native")
     opened = await opening.start(work, EngineModel(Connection(url)), wishes, mode, rules, present=present)
     await joined(opened)  # this machine may be slow
@@ -195,9 +196,9 @@ async def test_a_cancel_ends_a_foreign_call_and_the_server_goes_on(tmp_path: Pat
     configure(home, greeter=greeter())
     answers = [call("greeter.slow", seconds=60), call("greeter.greet", name="B"), {"say": "ok"}]
     async with scripted(tmp_path, answers) as server, session(server.url, work) as opened:
-        async for event in opened.agent.run("wait"):
+        async for event in run_prompt(opened, "wait"):
             if isinstance(event, ToolStarted):
-                opened.agent.cancel()
+                opened.cancel()
         assert of(await turn(opened, "again"), ToolEnded)[0].content == "hello B"
 
 
@@ -263,7 +264,7 @@ async def test_what_a_compaction_leaves_has_all_further_tools(tmp_path: Path, ho
     answers = [{"say": "ok"}, {"say": "A summary."}, {"say": "ok", "expect": "- greeter.greet\\("}]
     async with scripted(tmp_path, answers) as server, session(server.url, work) as opened:
         await turn(opened, "one")
-        _ = [event async for event in opened.agent.compact()]
+        await opened.compact()
         events = await turn(opened, "two")
         (first, last) = [json.loads((await server.bodies())[at])["messages"][1]["content"] for at in (0, -1)]
     assert of(events, TurnEnded)[-1].reason == "done"

@@ -10,9 +10,10 @@ import pytest
 
 from tests.support.agent import ANY_COMMAND, assert_prefixes_grow, of, scripted, turn
 from variet.agent import opening, sessions
+from variet.agent.conversation import Conversation
 from variet.agent.events import Notice, TierChanged, ToolEnded, TurnEnded, TurnStarted
 from variet.agent.model import EngineModel
-from variet.agent.opening import Opened, Wishes
+from variet.agent.opening import Wishes
 from variet.connection import Connection
 
 READ = {"calls": [{"name": "read", "arguments": {"path": "sums.py"}}]}
@@ -26,7 +27,7 @@ def settings(home: Path, **told: Any) -> None:
     (home / "config" / "agent.json").write_text(json.dumps(told))
 
 
-async def session(url: str, work: Path, **wishes: Any) -> Opened:
+async def session(url: str, work: Path, **wishes: Any) -> Conversation:
     return await opening.start(
         work, EngineModel(Connection(url)), Wishes(**{"tier": "balanced", **wishes}), "auto-edit", ANY_COMMAND,
         present=False,
@@ -139,7 +140,7 @@ async def test_a_stuck_model_is_relieved_and_it_is_said(tmp_path: Path, home: Pa
     (changed,) = of(events, TierChanged)
     assert (changed.tier, changed.model, changed.profile) == ("deep-coder", "large", "native")
     assert any(one.code == "escalated" for one in of(events, Notice)) and of(events, TurnEnded)[-1].reason == "done"
-    assert again.kit.facts.name == "deep-coder", "a session that is taken up again stays where it was"
+    assert again.runtime.facts.name == "deep-coder", "a session that is taken up again stays where it was"
 
 
 async def test_with_nobody_left_to_take_over_the_limit_is_told(tmp_path: Path, home: Path, work: Path) -> None:
@@ -163,7 +164,7 @@ async def test_going_back_to_a_tier_finds_its_prefix_again(tmp_path: Path, home:
         opened = await session(server.url, work)
         await turn(opened, "one")
         for tier in ("deep-coder", "balanced", "deep-coder", "balanced"):
-            opened.agent.sit(await opened.seat(tier), "test")
+            await opened.set_tier(tier)
             await turn(opened, f"on {tier}")
         bodies = await server.bodies()
         await opened.close()

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from tests.support.agent import call, decision, of, open_session, scripted, turn
 from variet.agent import checkpoints, opening, sessions
 from variet.agent.checkpoints import Checkpoints
+from variet.agent.conversation import Conversation, run_prompt
 from variet.agent.events import (
     ApprovalRequested,
     ApprovalResolved,
@@ -45,10 +46,10 @@ pytestmark = pytest.mark.usefixtures("home")
 async def test_a_turn_that_is_cancelled_before_it_began_ends_as_cancelled(tmp_path: Path, work: Path) -> None:
     async with scripted(tmp_path, [{"say": "never heard"}]) as server:
         opened = await open_session(server.url, work)
-        events = opened.agent.run("go")
+        events = run_prompt(opened, "go")
         first = asyncio.ensure_future(anext(events))
         await asyncio.sleep(0)  # the turn's task is there, and has not taken a step
-        opened.agent.cancel()
+        opened.cancel()
         told = [await first, *[event async for event in events]]
         assert [type(event) for event in told] == [TurnStarted, TurnEnded]
         assert isinstance(told[-1], TurnEnded) and told[-1].reason == "cancelled"
@@ -61,10 +62,10 @@ async def test_what_is_asked_when_a_turn_is_cancelled_is_told_as_over(tmp_path: 
     async with scripted(tmp_path, [call("shell", command="touch a")]) as server:
         opened = await open_session(server.url, work, rules=())
         events = []
-        async for event in opened.agent.run("go"):
+        async for event in run_prompt(opened, "go"):
             events.append(event)
             if isinstance(event, ApprovalRequested):
-                opened.agent.cancel()
+                opened.cancel()
         await opened.close()
     asked, resolved = of(events, ApprovalRequested), of(events, ApprovalResolved)
     assert [one.approval_id for one in resolved] == [one.approval.id for one in asked]
@@ -74,7 +75,7 @@ async def test_what_is_asked_when_a_turn_is_cancelled_is_told_as_over(tmp_path: 
 async def test_what_was_asked_when_a_crash_came_is_told_as_over(tmp_path: Path, work: Path, home: Path) -> None:
     async with scripted(tmp_path, [call("shell", command="touch a"), {"say": "ok"}]) as server:
         opened = await open_session(server.url, work, rules=())
-        running = opened.agent.run("go")
+        running = run_prompt(opened, "go")
         async for event in running:
             if isinstance(event, ApprovalRequested):
                 break
@@ -97,10 +98,10 @@ async def test_steering_of_a_turn_that_was_cancelled_is_gone_with_it(tmp_path: P
     async with scripted(tmp_path, answers) as server:
         opened = await open_session(server.url, work)
         events: list[Any] = []
-        async for event in opened.agent.run("go"):
+        async for event in run_prompt(opened, "go"):
             if not events:
-                opened.agent.steer("use the other file")
-                asyncio.get_running_loop().call_later(0.3, opened.agent.cancel)
+                opened.steer("use the other file")
+                asyncio.get_running_loop().call_later(0.3, opened.cancel)
             events.append(event)
         (left,) = [one for one in of(events, Notice) if one.code == "steering_left"]
         assert "use the other file" in left.text
@@ -124,19 +125,19 @@ async def test_a_call_is_told_as_started_then_running_then_ended(tmp_path: Path,
 async def test_a_session_goes_on_in_the_mode_that_it_was_left_in(tmp_path: Path, work: Path, left: Any) -> None:
     async with scripted(tmp_path, [{"say": "ok"}]) as server:
 
-        async def opened(name: str | None, mode: Any) -> opening.Opened:
+        async def opened(name: str | None, mode: Any) -> Conversation:
             model = EngineModel(Connection(server.url))
             return await opening.start(work, model, Wishes("balanced"), mode, present=True, name=name)
 
         first = await opened(None, "ask")
         name = first.session.header.id
         await turn(first, "go")
-        first.agent.set_mode("plan")
-        first.agent.set_mode(left)
+        first.set_mode("plan")
+        first.set_mode(left)
         await first.close()
         for wished, mode in ((None, left), ("full", "full"), (None, "full")):
             again = await opened(name, wished)
-            assert again.kit.permissions.mode == mode
+            assert again.runtime.permissions.mode == mode
             changes = [event for event in again.session.events if isinstance(event, ModeChanged)]
             assert not changes or changes[-1].mode == mode
             await again.close()
@@ -159,7 +160,7 @@ async def test_edits_can_be_undone_in_a_folder_that_is_too_large_for_commands(
         told = [one for one in of(events, Notice) if one.code == "no_undo"]
         assert len(told) == 1 and "commands" in told[0].text, "said once"
         assert len(of(events, CheckpointMade)) == 1 and (work / "made").exists()
-        kept = opened.kit.checkpoints
+        kept = opened.runtime.checkpoints
         assert kept is not None
         undone = await kept.undo(kept.steps)
         await opened.close()

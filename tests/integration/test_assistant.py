@@ -266,7 +266,7 @@ async def test_a_rule_of_the_person_and_plan_mode_count_before_the_broker(
                      ("calendar_agenda", {})), {"say": "So."}]  # fmt: skip
     async with broker(home, hands=hands), person(home) as owner, scripted(tmp_path, answers) as server:
         async with talk(server.url, tmp_path) as one:
-            one.opened.kit.permissions.mode = "plan"
+            one.opened.runtime.permissions.mode = "plan"
             events = await one.turn("send it")
         assert not await owner.listed()
     told = ends(events)

@@ -12,12 +12,13 @@ import pytest
 from tests.support.agent import of, open_session, scripted, turn
 from tests.support.engine import embedded_config, running
 from variet.agent import opening, profiles, sessions
+from variet.agent.conversation import Conversation, run_prompt
 from variet.agent.events import Notice, TierChanged, TurnEnded, TurnStarted
-from variet.agent.kit import Seat
 from variet.agent.model import EngineModel
-from variet.agent.opening import Opened, Wishes
+from variet.agent.opening import Wishes
 from variet.agent.profiles import profile
 from variet.agent.rendering import Prefix
+from variet.agent.runtime import ModelBinding
 from variet.connection import Connection
 from variet.errors import AnswerFailed
 from variet.tiers import TIERS
@@ -67,14 +68,14 @@ def config(folder: Path, models: Path) -> dict[str, Any]:
     return given
 
 
-async def opened(url: str, root: Path, tier: str, kind: Any = "ask") -> Opened:
+async def opened(url: str, root: Path, tier: str, kind: Any = "ask") -> Conversation:
     wishes = Wishes(tier, kind=kind)
     return await opening.start(root, EngineModel(Connection(url)), wishes, "auto-edit", present=False)
 
 
-async def asked(one: Opened, words: str) -> list[Any]:
+async def asked(one: Conversation, words: str) -> list[Any]:
     try:
-        return [event async for event in one.agent.run(words, one.context())]
+        return [event async for event in run_prompt(one, words)]
     finally:
         await one.close()
 
@@ -92,11 +93,11 @@ async def test_what_templates_do_with_reasoning_decides_how_it_is_replayed(
             wanted = TEMPLATES[tier][3]
             one = await opened(engine.url, work, tier)
             events = await asked(one, "hello")
-            assert one.kit.profile == wanted, tier
+            assert one.runtime.profile == wanted, tier
             assert [event.code for event in of(events, Notice)] == ["new_model"]
             assert of(events, TurnEnded)[-1].reason in ("done", "limit"), events
             again = await opened(engine.url, work, tier)
-            assert again.kit.profile == wanted, "at once, the second time"
+            assert again.runtime.profile == wanted, "at once, the second time"
             assert not of(await asked(again, "hello"), Notice)
             assert again.session.header.profile == wanted
             assert again.session.stored[wanted].request == {**profile(wanted).fields}
@@ -108,7 +109,7 @@ async def test_the_smallest_models_are_held_to_a_schema_and_go_on_with_what_was_
     (work / "a.py").write_text("A = 1\n")
     async with running(tmp_path / "engine", models, config(tmp_path, models)) as engine:
         one = await opened(engine.url, work, "fast", "code")
-        assert one.kit.untried and one.kit.profile == "blocks"
+        assert one.runtime.untried and one.runtime.profile == "blocks"
         await asked(one, "hello")
     (kept,) = home.rglob("abilities/*.json")
     assert json.loads(kept.read_text()) == {
@@ -124,17 +125,17 @@ async def test_a_model_that_calls_a_tool_gets_tools(
     monkeypatch.setattr(profiles, "SMALL_PARAMETERS", 1)
     async with running(tmp_path / "engine", models, embedded_config()) as engine:
         one = await opened(engine.url, work, "balanced", "code")
-        one.kit.limits = one.kit.limits.__class__(steps=1, nudges=0)
+        one.runtime.limits = one.runtime.limits.__class__(steps=1, nudges=0)
         await asked(one, "Say hello, and nothing more.")
     (kept,) = home.rglob("abilities/*.json")
     assert json.loads(kept.read_text())["calls"] is True
-    assert one.kit.profile == "native"
+    assert one.runtime.profile == "native"
 
 
-def to(one: Opened, name: str) -> Seat:
+def to(one: Conversation, name: str) -> ModelBinding:
     form = profile(name).form()
     one.session.store(sessions.Stored(profile=name, model="scripted", system="Write files.", request={}))
-    return Seat(one.kit.facts, name, form, Prefix("Write files.", {}))
+    return ModelBinding(one.runtime.facts, name, form, Prefix("Write files.", {}))
 
 
 async def test_a_session_sits_anew_before_its_first_words(tmp_path: Path, work: Path) -> None:
@@ -142,16 +143,16 @@ async def test_a_session_sits_anew_before_its_first_words(tmp_path: Path, work: 
         one = await open_session(server.url, work)
         tries: list[int] = []
 
-        async def get_to_know(_: Any) -> Seat:
+        async def get_to_know(_: Any) -> ModelBinding:
             tries.append(1)
             return to(one, "blocks")
 
-        one.kit.untried, one.kit.get_to_know = True, get_to_know
+        one.runtime.untried, one.runtime.get_to_know = True, get_to_know
         events = await turn(one, "go") + await turn(one, "go on")
         bodies = [json.loads(body) for body in await server.bodies()]
         await one.close()
         resumed = await open_session(server.url, work, resume=one.session.header.id)
-        assert resumed.kit.profile == "blocks"
+        assert resumed.runtime.profile == "blocks"
         await resumed.close()
     assert len(tries) == 1
     assert [type(event) for event in events[:3]] == [TurnStarted, Notice, TierChanged]
@@ -165,20 +166,20 @@ async def test_an_interruption_while_a_model_is_tried_keeps_what_the_person_said
     async with scripted(tmp_path, [{"say": "done"}]) as server:
         one = await open_session(server.url, work)
 
-        async def for_ever(_: Any) -> Seat | None:
+        async def for_ever(_: Any) -> ModelBinding | None:
             await asyncio.Event().wait()
             return None
 
-        one.kit.untried, one.kit.get_to_know = True, for_ever
+        one.runtime.untried, one.runtime.get_to_know = True, for_ever
         events = []
-        async for event in one.agent.run("go"):
+        async for event in run_prompt(one, "go"):
             events.append(event)
             if isinstance(event, Notice):
-                one.agent.cancel()
+                one.cancel()
         assert of(events, TurnStarted)[0].input == "go"
         assert of(events, TurnEnded)[0].reason == "cancelled"
         assert not await server.bodies()
-        assert one.kit.untried, "next time, then"
+        assert one.runtime.untried, "next time, then"
         await one.close()
         later = await open_session(server.url, work, resume=one.session.header.id)
         events = await turn(later, "again")
@@ -191,10 +192,10 @@ async def test_a_model_that_cannot_be_tried_is_asked_all_the_same(tmp_path: Path
     async with scripted(tmp_path, [{"say": "done"}]) as server:
         one = await open_session(server.url, work)
 
-        async def fails(_: Any) -> Seat | None:
+        async def fails(_: Any) -> ModelBinding | None:
             raise AnswerFailed("it does not answer")
 
-        one.kit.untried, one.kit.get_to_know = True, fails
+        one.runtime.untried, one.runtime.get_to_know = True, fails
         events = await turn(one, "go")
         await one.close()
-    assert of(events, TurnEnded)[-1].reason == "done" and one.kit.untried
+    assert of(events, TurnEnded)[-1].reason == "done" and one.runtime.untried

@@ -177,7 +177,7 @@ async def test_a_summary_that_is_stopped_leaves_the_conversation_as_it_was(tmp_p
         await shown.until("One.")
         await shown.ready()
         shown.type("/compact\r")
-        await shown.shows("summarises")
+        await shown.shows("/compact (Ctrl-C stops)")
         await asyncio.sleep(0.5)
         shown.type("\x03")
         await shown.until("interrupted")

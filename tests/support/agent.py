@@ -16,10 +16,11 @@ import httpx
 import uvicorn
 
 from variet.agent import opening
+from variet.agent.conversation import Conversation, run_prompt
 from variet.agent.events import ApprovalRequested, EventBase
 from variet.agent.guards import Limits
 from variet.agent.model import EngineModel
-from variet.agent.opening import Opened, Wishes
+from variet.agent.opening import Wishes
 from variet.agent.permissions import Permissions
 from variet.approval import Decision
 from variet.connection import Connection
@@ -71,7 +72,7 @@ async def open_session(
     url: str, root: Path, *, mode: Mode = "auto-edit", rules: tuple[Rule, ...] = ANY_COMMAND, present: bool = True,
     limits: Limits | None = None, resume: str | None = None, trusted: bool = True,
     check: str = "", profile: str = "native",
-) -> Opened:  # fmt: skip
+) -> Conversation:  # fmt: skip
     model = EngineModel(Connection(url))
     permissions = Permissions(mode, Facts(rules, person_present=present, trusted=trusted))
     if resume:
@@ -80,15 +81,14 @@ async def open_session(
 
 
 async def turn(
-    opened: Opened, text: str, decide: Callable[[ApprovalRequested], Decision] | None = None
+    opened: Conversation, text: str, decide: Callable[[ApprovalRequested], Decision] | None = None
 ) -> list[EventBase]:
     """All events of one turn."""
     events: list[EventBase] = []
-    context = opened.context() if opened.kit.form.small or opened.equipment.servers.any else ""
-    async for event in opened.agent.run(text, context):
+    async for event in run_prompt(opened, text):
         events.append(event)
         if isinstance(event, ApprovalRequested) and decide is not None:
-            opened.agent.answer(decide(event))
+            opened.decide(decide(event))
     return events
 
 

@@ -98,7 +98,7 @@ class Siege:
 
                 async def answer(event: EventBase) -> None:
                     if isinstance(event, ApprovalRequested) and event.approval.origin == "agent":
-                        one.opened.agent.answer(_decision(event.approval, yes=who == "yes"))
+                        one.opened.decide(_decision(event.approval, yes=who == "yes"))
 
                 events = await one.turn(f"attack: {attack.name}; {words}", answer)
                 session = (one.opened.session.folder / "log.jsonl").read_text(encoding="utf-8")
@@ -106,7 +106,7 @@ class Siege:
             return await self._outcome(attack, folder, events, session, notes, kept, strict)
 
     async def _outcome(
-        self, attack: Attack, folder: Path, events: list[EventBase], session: str, notes: list[str],
+        self, attack: Attack, folder: Path, events: list[EventBase], session: str, notes: Sequence[str],
         kept: list[Approval], strict: Google,
     ) -> Outcome:  # fmt: skip
         done = [one for one in kept if one.state == "done" and one.sink == "act"]

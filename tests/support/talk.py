@@ -9,23 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from variet.agent import opening
+from variet.agent.conversation import Conversation, run_prompt
 from variet.agent.events import CallPart, EventBase, MessageDone, ToolEnded
 from variet.agent.model import EngineModel
-from variet.agent.opening import Opened
 from variet.connection import Connection
 from variet.surfaces import assistant
 
 
 @dataclass
 class Talk:
-    opened: Opened
-    side: assistant.Conversation
+    opened: Conversation
+    side: assistant.BrokeredConversation
 
     async def turn(self, text: str, seen: Callable[[EventBase], Awaitable[None]] | None = None) -> list[EventBase]:
         """All events of one turn; `seen` is told of each as it comes."""
         await self.side.said(text)
         events: list[EventBase] = []
-        async for event in self.opened.agent.run(text, self.opened.context()):
+        async for event in run_prompt(self.opened, text):
             events.append(event)
             if seen is not None:
                 await seen(event)
@@ -35,7 +35,7 @@ class Talk:
 @asynccontextmanager
 async def talk(url: str, folder: Path, *, present: bool = False, name: str | None = None) -> AsyncIterator[Talk]:
     """As `variet ask --assistant` does it. `name`: of a session that is taken up again."""
-    async with assistant.conversation(name) as side:
+    async with assistant.brokered(name) as side:
         opened = await opening.start(
             folder, EngineModel(Connection(url)), opening.Wishes("balanced", "native", kind="assistant"), "ask",
             present=present, name=name, brokered=side.servers(present=present),

@@ -24,9 +24,9 @@ from variet.agent.events import (
 )  # fmt: skip
 from variet.agent.formats.base import Draft, Understood
 from variet.agent.formats.guide import Guide
-from variet.agent.kit import Kit
+from variet.agent.journal import Journal
 from variet.agent.model import CallPiece, Finished, Piece, ReasoningPiece, TextPiece, Waiting
-from variet.agent.teller import Teller
+from variet.agent.runtime import Runtime
 from variet.errors import AnswerFailed, ContextFull, StreamBroken
 
 log = logging.getLogger("variet.agent")
@@ -39,9 +39,9 @@ class Answers:
     """Of one agent. `total`: tokens of this turn; `used_tokens`: of the context, as of the last answer; `partial`: what
     was said of an answer that is under way."""
 
-    def __init__(self, kit: Kit, teller: Teller) -> None:
-        self._kit = kit
-        self._tell = teller.emit
+    def __init__(self, runtime: Runtime, journal: Journal) -> None:
+        self._runtime = runtime
+        self._tell = journal.record
         self.total = Usage()
         self.used_tokens = 0
         self.partial = Draft()
@@ -52,13 +52,13 @@ class Answers:
     ) -> tuple[Draft, Understood]:
         """One answer, asked for again where it breaks off. `sampling`: of this answer, instead of the session's; `way`:
         where it is led to, if the server can. Raises AnswerFailed."""
-        kit = self._kit
-        for attempt in range(kit.limits.tries):
-            message_id = f"m{self._kit.session.next_seq}"
+        runtime = self._runtime
+        for attempt in range(runtime.limits.tries):
+            message_id = f"m{self._runtime.session.next_seq}"
             try:
                 draft = await self._ask(message_id, sampling, None if self._unguided else way)
             except (StreamBroken, AnswerFailed) as error:
-                last = attempt + 1 == kit.limits.tries
+                last = attempt + 1 == runtime.limits.tries
                 if way is not None and not self._unguided and error.refuses_request and not last:
                     log.info("no guided answers: %s", error)
                     self._tell(MessageDropped(message_id=message_id, reason=error.what))
@@ -77,7 +77,7 @@ class Answers:
             understood = (
                 Understood(draft.text)
                 if summary
-                else kit.form.understand(draft, kit.tools, kit.workspace, self._new_call_id())
+                else runtime.form.understand(draft, runtime.tools, runtime.workspace, self._new_call_id())
             )
             reasoning = [ReasoningPart(text=draft.reasoning)] if draft.reasoning else []
             text = [TextPart(text=understood.text)] if understood.text else []
@@ -89,15 +89,15 @@ class Answers:
 
     def _new_call_id(self) -> Callable[[], str]:
         """Nine letters and digits: Mistral's templates refuse any other."""
-        seq, count = self._kit.session.next_seq, itertools.count(1)
+        seq, count = self._runtime.session.next_seq, itertools.count(1)
         return lambda: f"c{seq:06}{next(count):02}"
 
     async def _ask(self, message_id: str, sampling: Mapping[str, Any], way: Guide | None) -> Draft:
-        kit = self._kit
-        body = {**kit.rendering.body(kit.facts.name), **sampling}
+        runtime = self._runtime
+        body = {**runtime.rendering.body(runtime.facts.name), **sampling}
         opening = await self._opening(body, way) if way is not None else ""
         self.partial = draft = Draft()
-        sieve = kit.form.sieve(kit.tools)
+        sieve = runtime.form.sieve(runtime.tools)
 
         def said(text: str) -> None:
             if text:
@@ -107,10 +107,12 @@ class Answers:
             body["messages"] = [*body["messages"], {"role": "assistant", "content": opening}]
             draft.text = opening
             said(sieve.feed(opening))
-        async with contextlib.aclosing(kit.model.answer(body)) as stream:  # type: ignore[type-var]
+        async with contextlib.aclosing(runtime.model.answer(body)) as stream:  # type: ignore[type-var]
             async for piece in _without(opening, stream):
                 if isinstance(piece, TextPiece):
-                    cut = kit.form.enough(draft.text + piece.text, checked=bool(kit.check), guided=bool(opening))
+                    cut = runtime.form.enough(
+                        draft.text + piece.text, checked=bool(runtime.check), guided=bool(opening)
+                    )
                     if cut is not None:
                         said(sieve.feed(piece.text[: max(0, cut - len(draft.text))]))
                         said(sieve.end()[0])
@@ -141,7 +143,7 @@ class Answers:
         if not way.asks:
             return way.opening("")
         text = ""
-        async with contextlib.aclosing(self._kit.model.answer({**body, **way.request})) as stream:  # type: ignore[type-var]
+        async with contextlib.aclosing(self._runtime.model.answer({**body, **way.request})) as stream:  # type: ignore[type-var]
             async for piece in stream:
                 if isinstance(piece, TextPiece):
                     text += piece.text
@@ -158,15 +160,15 @@ class Answers:
     def tell_progress(self, facts: Mapping[str, Any]) -> None:
         known = {name: facts.get(name) for name in ("percent", "position", "left_ms", "reason")}
         if facts["stage"] in ("queue", "pull", "load", "restore", "prefill"):
-            self._tell(Progress(stage=facts["stage"], tier=self._kit.facts.name, **known))
+            self._tell(Progress(stage=facts["stage"], tier=self._runtime.facts.name, **known))
 
     def _count(self, piece: Finished) -> None:
         self.total = self.total + piece.usage
         if piece.known:
             self.used_tokens = piece.usage.prompt + piece.usage.output
         told = UsageTold(
-            **piece.usage.model_dump(), limit=self._kit.facts.context_tokens,
-            tier=piece.tier or self._kit.facts.name, model=piece.model or self._kit.facts.model,
+            **piece.usage.model_dump(), limit=self._runtime.facts.context_tokens,
+            tier=piece.tier or self._runtime.facts.name, model=piece.model or self._runtime.facts.model,
         )  # fmt: skip
         self._tell(told)
 

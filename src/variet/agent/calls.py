@@ -22,8 +22,8 @@ from variet.agent.events import (
     ToolStarted,
     ToolStatus,
 )  # fmt: skip
-from variet.agent.kit import Kit
-from variet.agent.teller import Teller
+from variet.agent.journal import Journal
+from variet.agent.runtime import Runtime
 from variet.agent.tools.base import AnyTool, Place, Previews, Result
 from variet.agent.tools.plan import PlanArgs
 from variet.errors import AnswerFailed, CheckpointFailed, SessionError, ToolFailed
@@ -39,10 +39,10 @@ class Calls:
     """Of one agent. `written`: files of this turn, in order; `fruitless`: those that were written as they are, since
     the last that was not; `strayed`: a file was refused since then."""
 
-    def __init__(self, kit: Kit, teller: Teller) -> None:
-        self._kit = kit
-        self._teller = teller
-        self._tell = teller.emit
+    def __init__(self, runtime: Runtime, journal: Journal) -> None:
+        self._runtime = runtime
+        self._journal = journal
+        self._tell = journal.record
         self.written: dict[str, None] = {}
         self.fruitless: list[str] = []
         self.strayed = False
@@ -63,11 +63,11 @@ class Calls:
 
     def _looks(self, call: CallPart) -> bool:
         """Whether a call changes nothing."""
-        tool = self._kit.tools.find(call.tool)
+        tool = self._runtime.tools.find(call.tool)
         if tool is None or not tool.changes:
             return tool is not None
         try:
-            return tool.sink(tool.args.model_validate(call.args), self._kit.workspace).looks
+            return tool.sink(tool.args.model_validate(call.args), self._runtime.workspace).looks
         except (ValidationError, ToolFailed):
             return False
 
@@ -82,15 +82,15 @@ class Calls:
     async def call(self, call: CallPart, *, by_person: bool = False) -> ToolEnded:
         """One call, from its arguments to its end. What goes wrong in it is told to the model. `by_person`: it is what
         the person themselves said is to be run."""
-        tool = self._kit.tools.find(call.tool)
+        tool = self._runtime.tools.find(call.tool)
         if tool is None:
-            known = ", ".join(sorted(self._kit.tools.tools))
+            known = ", ".join(sorted(self._runtime.tools.tools))
             return self._refuse(call, f"There is no tool {call.tool!r}. There are: {known}")
         if call.broken:
             return self._refuse(call, "The arguments are not valid JSON. Nothing was run. Call it again.", tool)
         try:
             args = tool.args.model_validate(call.args)
-            sink = tool.sink(args, self._kit.workspace)
+            sink = tool.sink(args, self._runtime.workspace)
         except ValidationError as error:
             return self._refuse(call, _wrong_arguments(tool, error), tool)
         except (ToolFailed, OSError, ValueError) as error:
@@ -121,16 +121,16 @@ class Calls:
 
     async def _permit(self, call: CallPart, tool: AnyTool, sink: Sink, args: Any) -> str:
         """Why not, or nothing. Raises ToolFailed for what could not be done anyway."""
-        permissions = self._kit.permissions
+        permissions = self._runtime.permissions
         name = sink.targets[0] if sink.kind == "tool" else tool.name  # the one behind call_tool
         verdict = permissions.judge(name, sink)
         if verdict.answer == "allow":
             return ""
         if verdict.answer == "deny":
             return f"Not allowed: {verdict.reason}. Do it another way, or tell the user what you need."
-        preview = tool.preview(args, self._kit.workspace) if isinstance(tool, Previews) else ""
+        preview = tool.preview(args, self._runtime.workspace) if isinstance(tool, Previews) else ""
         approval = permissions.ask(
-            self._kit.session.header.id, call.call_id, name, sink, call.args, verdict, tool.summary(args), preview
+            self._runtime.session.header.id, call.call_id, name, sink, call.args, verdict, tool.summary(args), preview
         )
         self._tell(ApprovalRequested(approval=approval))
         try:
@@ -149,14 +149,14 @@ class Calls:
 
     async def _carry_out(self, call: CallPart, tool: AnyTool, args: Any, sink: Sink, *, by_person: bool) -> Result:
         """Between two checkpoints, where it may change files."""
-        if tool.sink(args, self._kit.workspace) != sink:  # somebody moved a link meanwhile
+        if tool.sink(args, self._runtime.workspace) != sink:  # somebody moved a link meanwhile
             return Result("it leads elsewhere than when it was judged; nothing was done", failed=True)
-        kept = self._kit.checkpoints
+        kept = self._runtime.checkpoints
         if kept is None or sink.kind not in ("write", "shell") or only_looks(sink):
             return await self._run_tool(call, tool, args, by_person=by_person)
-        only = [self._kit.workspace.resolve(one) for one in sink.targets] if sink.kind == "write" else None
+        only = [self._runtime.workspace.resolve(one) for one in sink.targets] if sink.kind == "write" else None
         try:
-            step = await kept.before(call.call_id, self._teller.turn_id, tool.summary(args), only)
+            step = await kept.before(call.call_id, self._journal.turn_id, tool.summary(args), only)
         except CheckpointFailed as error:
             if self._no_undo != error.what:  # once; edits, which are kept file by file, can still be taken back
                 self._no_undo = error.what
@@ -177,8 +177,8 @@ class Calls:
         def say(chunk: str) -> None:
             self._tell(ToolOutput(call_id=call.call_id, chunk=chunk))
 
-        refused = None if by_person else self._kit.permissions.refused_paths
-        place = Place(self._kit.workspace, say, call.call_id, self._teller.events.put_nowait, refused)
+        refused = None if by_person else self._runtime.permissions.refused_paths
+        place = Place(self._runtime.workspace, say, call.call_id, self._journal.relay, refused)
         try:
             return await tool.run(args, place)
         except ToolFailed as error:

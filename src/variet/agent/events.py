@@ -88,12 +88,34 @@ class EventBase(_Model):
     parent_id: str | None = None
 
 
+class PromptQueued(EventBase):
+    """A person's words that wait for the end of the work under way. `attached`: what their surface sent along."""
+
+    type: Literal["prompt_queued"] = "prompt_queued"
+    prompt_id: str
+    text: str
+    attached: str = ""
+    surface: str = ""
+
+
+class PromptDropped(EventBase):
+    """A prompt that will not be worked on: it was cancelled before its turn began, its session was closed, or a crash
+    ended Variet."""
+
+    type: Literal["prompt_dropped"] = "prompt_dropped"
+    prompt_id: str
+    reason: Literal["cancelled", "closed", "crash"]
+
+
 class TurnStarted(EventBase):
-    """`context`: what was told to the model before the person's words: instructions, files, state of the repository."""
+    """`context`: what was told to the model before the person's words: instructions, files, state of the repository.
+    `prompt_id`: of the prompt that is worked on; `surface`: where it was entered."""
 
     type: Literal["turn_started"] = "turn_started"
     input: str
     context: str = ""
+    prompt_id: str = ""
+    surface: str = ""
 
 
 class TurnEnded(EventBase):
@@ -216,7 +238,7 @@ class UsageTold(EventBase):
 class TierChanged(EventBase):
     """From here on another model answers; it reads the whole log, in the format of its profile. `reason`: a person's
     wish, or what the tier before could not do. `tried`: it is the same model, spoken to as suits what it did when it
-    was tried."""
+    was tried. `context_tokens`: what it can read at once, 0 where nobody knows."""
 
     type: Literal["tier_changed"] = "tier_changed"
     tier: str
@@ -224,6 +246,7 @@ class TierChanged(EventBase):
     profile: str
     reason: str = ""
     tried: bool = False
+    context_tokens: int = 0
 
     @property
     def words(self) -> str:
@@ -238,6 +261,21 @@ class ModeChanged(EventBase):
 
     type: Literal["mode_changed"] = "mode_changed"
     mode: Mode
+
+
+class TitleChanged(EventBase):
+    """A person named the session."""
+
+    type: Literal["title_changed"] = "title_changed"
+    title: str
+
+
+class ChangesUndone(EventBase):
+    """A person took changes back. `restored`: files that stand as before; `left`: files that stay, with the reason."""
+
+    type: Literal["changes_undone"] = "changes_undone"
+    restored: tuple[str, ...]
+    left: dict[str, str] = {}
 
 
 class PlanChanged(EventBase):
@@ -269,11 +307,13 @@ class Notice(EventBase):
 
 
 Event = Annotated[
-    TurnStarted | TurnEnded | InputAdded | TextDelta | ReasoningDelta | MessageDone | MessageDropped | ToolStarted
-    | ToolRunning | ToolOutput | ToolEnded | ApprovalRequested | ApprovalResolved | Progress | UsageTold | TierChanged
-    | ModeChanged | PlanChanged | CheckpointMade | Compacted | Notice,
+    PromptQueued | PromptDropped | TurnStarted | TurnEnded | InputAdded | TextDelta | ReasoningDelta | MessageDone
+    | MessageDropped | ToolStarted | ToolRunning | ToolOutput | ToolEnded | ApprovalRequested | ApprovalResolved
+    | Progress | UsageTold | TierChanged | ModeChanged | TitleChanged | ChangesUndone | PlanChanged | CheckpointMade
+    | Compacted | Notice,
     Field(discriminator="type"),
 ]  # fmt: skip
 
 EVENTS: TypeAdapter[Event] = TypeAdapter(Event)
+BESIDE_TURNS = (ModeChanged, TitleChanged, ChangesUndone, PromptQueued, PromptDropped)  # they come at any time
 DELTAS = (TextDelta, ReasoningDelta, ToolRunning, ToolOutput, Progress)  # not kept in a session's log

@@ -4,34 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from variet.agent import abilities, sessions, settings, trust
 from variet.agent import rules as standing
+from variet.agent import sessions, settings, trust
+from variet.agent.bindings import acquaintance, escalation, stored_prefix, suited_profile
 from variet.agent.checkpoints import Checkpoints
-from variet.agent.events import Compacted, MessageDone, TierChanged, TurnStarted
+from variet.agent.conversation import Conversation
+from variet.agent.equipment import Equipment
+from variet.agent.events import MessageDone, TierChanged
 from variet.agent.guards import Limits
 from variet.agent.helpers import Helpers
 from variet.agent.kinds import KINDS, KindName
-from variet.agent.kit import Kit, Seat
-from variet.agent.loop import Agent
 from variet.agent.model import Model, ModelFacts
 from variet.agent.permissions import Permissions
-from variet.agent.probe import Tell, load, tried
-from variet.agent.profiles import Profile, chosen, profile, small
+from variet.agent.profiles import chosen, profile
 from variet.agent.prompt.preface import INSTRUCTIONS, preface, texts
 from variet.agent.rendering import Prefix, Rendering
+from variet.agent.runtime import Runtime
 from variet.agent.sandbox import Sandbox, open_sandbox
 from variet.agent.servers import Servers, told
-from variet.agent.sessions import Session, Stored
+from variet.agent.sessions import Session
 from variet.agent.settings import ServerSettings, Settings
 from variet.agent.tools import assistant_tools, coding_tools, further_tools
-from variet.agent.tools.base import Toolbox, close_all
+from variet.agent.tools.base import Toolbox
 from variet.agent.workspace import Workspace
-from variet.errors import AnswerFailed, CheckpointFailed, SessionError
+from variet.errors import CheckpointFailed, SessionError
 from variet.policy.action import Facts, Mode, Rule
 
 log = logging.getLogger("variet.agent")
@@ -49,25 +50,11 @@ class Wishes:
     kind: KindName = "code"
 
 
-@dataclass(frozen=True, slots=True)
-class Equipment:
-    """What is around a session, opened before it."""
-
-    settings: Settings = field(default_factory=Settings)
-    servers: Servers = field(default_factory=Servers)
-    sandbox: Sandbox | None = None
-
-    async def close(self) -> None:
-        await self.servers.close()
-        if self.sandbox is not None:
-            self.sandbox.close()
-
-
 async def start(
     root: Path, model: Model, wishes: Wishes, mode: Mode | None, rules: tuple[Rule, ...] = (), *, present: bool,
     name: str | None = None, servers: Mapping[str, ServerSettings] | None = None,
     brokered: Mapping[str, ServerSettings] | None = None,
-) -> Opened:  # fmt: skip
+) -> Conversation:  # fmt: skip
     """A session of this folder with all that is around it, a new one or `name`; without a tier, that of the settings.
     `mode`: None is the one that the session was left in, of a new one `ask`. `servers`: those that the person
     configured elsewhere; `brokered`: Variet's own, which ask its broker.
@@ -86,17 +73,19 @@ async def start(
         if name is None:
             kind = KINDS[wishes.kind]
             tier = wishes.tier or equipment.settings.roles.get(kind.role, kind.tier)
-            opened = await new(root, model, permissions, replace(wishes, tier=tier), equipment)
+            conversation = await new(root, model, permissions, replace(wishes, tier=tier), equipment)
         else:
-            opened = await again(name, model, permissions, wishes.limits, equipment, wishes.tier or None, wishes.check)
+            conversation = await again(
+                name, model, permissions, wishes.limits, equipment, wishes.tier or None, wishes.check
+            )
     except BaseException:
         await model.close()
         if equipment is not None:
             await equipment.close()
         raise
-    opened.agent.set_mode(mode or opened.session.last_mode)
-    opened.notes = notes
-    return opened
+    conversation.set_mode(mode or conversation.session.last_mode)
+    conversation.notes = tuple(notes)
+    return conversation
 
 
 def _folder_of(name: str, kind: str) -> Path:
@@ -170,71 +159,31 @@ async def _equip(
     return Equipment(wanted, servers, sandbox), notes
 
 
-@dataclass
-class Opened:
-    """`close` ends what runs in the background, and lets the session go."""
-
-    agent: Agent
-    session: Session
-    kit: Kit
-    equipment: Equipment
-    notes: list[str] = field(default_factory=list)  # what its person should know
-
-    def context(self) -> str:
-        """What is told before a person's next words: all of it once, then only what changed since. The smallest models
-        are shown the files anew where those changed; others read what they need."""
-        before = _contexts(self.session)
-        if before and not self.kit.form.small:
-            again = KINDS[self.session.header.kind].again()
-            return _together(again, told(self.equipment.servers.foreign, before))
-        now = self.kit.context_now()
-        return "" if before and before[-1].partition("</context>")[0] in now else now
-
-    async def seat(self, tier: str) -> Seat:
-        """What another tier would sit on. Raises AnswerFailed where there is no such tier."""
-        return _seat(self.kit, await self.kit.model.facts(tier), self.equipment.settings)
-
-    async def close(self) -> None:
-        await close_all(self.kit.tools)
-        await self.kit.model.close()
-        await self.equipment.close()
-        self.session.close()
-
-
-def _contexts(session: Session) -> list[str]:
-    """What was told beside a person's words so far, without those that told nothing."""
-    texts = (
-        event.context if isinstance(event, TurnStarted) else event.summary if isinstance(event, Compacted) else ""
-        for event in session.events
-    )
-    return [text for text in texts if text]
-
-
 async def new(
     root: Path, model: Model, permissions: Permissions, wishes: Wishes, equipment: Equipment | None = None
-) -> Opened:
+) -> Conversation:
     """Raises AnswerFailed where the model cannot be had, SessionError where the session cannot be kept."""
     equipment = equipment or Equipment()
     facts = await model.facts(wishes.tier)
-    suits, untried = _suits(facts, wishes.profile, equipment.settings, coding=KINDS[wishes.kind].coding)
+    suits, untried = suited_profile(facts, wishes.profile, equipment.settings, coding=KINDS[wishes.kind].coding)
     form = suits.form()
     helpers = Helpers(root, model, permissions, equipment.settings, equipment.sandbox)
     plain = wishes.kind == "ask" and not equipment.servers.any
     tools = Toolbox({}) if plain else _tools(wishes.kind, equipment, helpers)
-    stored = _stored(suits, facts, wishes.kind, tools, wishes.sampling)
+    stored = stored_prefix(suits, facts, wishes.kind, tools, wishes.sampling)
     session = sessions.create(root, wishes.tier, stored, kind=wishes.kind)
-    kit = Kit(
+    runtime = Runtime(
         session, model, facts, form, tools, Workspace(root), permissions,
         Rendering(Prefix(stored.system, stored.request), form), wishes.limits, check=wishes.check,
         profile=suits.name, untried=untried, wished=wishes.profile,
     )  # fmt: skip
-    return await _opened(kit, helpers, equipment)
+    return await _opened(runtime, helpers, equipment)
 
 
 async def again(
     name: str, model: Model, permissions: Permissions, limits: Limits, equipment: Equipment | None = None,
     tier: str | None = None, check: str = "",
-) -> Opened:  # fmt: skip
+) -> Conversation:  # fmt: skip
     """The prefix is the stored one, whatever this version would write today: the model has read it. `tier`: another
     one than it was left on."""
     equipment = equipment or Equipment()
@@ -248,18 +197,18 @@ async def again(
         helpers = Helpers(root, model, permissions, equipment.settings, equipment.sandbox)
         tools = _tools(session.header.kind, equipment, helpers)
         facts = await model.facts(last.tier if last else session.header.tier)
-        kit = Kit(
+        runtime = Runtime(
             session, model, facts, form, tools, workspace, permissions,
             Rendering(Prefix(stored.system, stored.request), form), limits, profile=kept, check=check,
             untried=_unanswered(session) and _untried(facts, kept, session, equipment.settings),
         )  # fmt: skip
-        opened = await _opened(kit, helpers, equipment)
+        conversation = await _opened(runtime, helpers, equipment)
         if tier is not None and tier != facts.name:
-            opened.agent.sit(await opened.seat(tier), "chosen by the person")
+            await conversation.set_tier(tier)
     except BaseException:
         session.close()
         raise
-    return opened
+    return conversation
 
 
 def _unanswered(session: Session) -> bool:
@@ -276,25 +225,25 @@ def _untried(facts: ModelFacts, kept: str, session: Session, settings: Settings)
     return untried and suits.name == kept
 
 
-async def _opened(kit: Kit, helpers: Helpers, equipment: Equipment) -> Opened:
-    root, trusted = kit.workspace.root, kit.permissions.facts.trusted
-    kind = KINDS[kit.session.header.kind]
+async def _opened(runtime: Runtime, helpers: Helpers, equipment: Equipment) -> Conversation:
+    root, trusted = runtime.workspace.root, runtime.permissions.facts.trusted
+    kind = KINDS[runtime.session.header.kind]
 
     def now() -> str:
-        if kit.form.small:
-            kit.workspace.saw_all(name for name, text in texts(root).items() if text is not None)
+        if runtime.form.small:
+            runtime.workspace.saw_all(name for name, text in texts(root).items() if text is not None)
             return preface(root, trusted=trusted, with_files=True)
         here = preface(root, trusted=trusted) if kind.coding else kind.first()
         return _together(here, told(equipment.servers.foreign))
 
-    kit.context_now = now
+    runtime.context_now = now
     if kind.coding:
-        kit.checkpoints = await _checkpoints(kit.workspace, kit.session)
-    kit.permissions.keep_tests(kit.form.small and bool(kit.check))
-    helpers.parent = kit
-    kit.take_over = _escalation(kit, equipment.settings)
-    kit.get_to_know = _acquaintance(kit, equipment.settings)
-    return Opened(Agent(kit), kit.session, kit, equipment)
+        runtime.checkpoints = await _checkpoints(runtime.workspace, runtime.session)
+    runtime.permissions.keep_tests(runtime.form.small and bool(runtime.check))
+    helpers.parent = runtime
+    runtime.take_over = escalation(runtime, equipment.settings)
+    runtime.get_to_know = acquaintance(runtime, equipment.settings)
+    return Conversation(runtime, equipment)
 
 
 def _together(*parts: str) -> str:
@@ -307,76 +256,6 @@ def _tools(kind: str, equipment: Equipment, helpers: Helpers) -> Toolbox:
     if kind == "assistant":
         return assistant_tools(equipment.servers)
     return coding_tools(equipment.sandbox, equipment.servers, helpers.send)
-
-
-def _suits(facts: ModelFacts, wished: str, settings: Settings, *, coding: bool) -> tuple[Profile, bool]:
-    """(the profile that a person wished, else the one that suits a model, whether it was never tried). Raises
-    SessionError."""
-    return (profile(wished), False) if wished else chosen(facts, settings.profiles, coding=coding)
-
-
-_SAMPLING = ("seed", "temperature")  # what a person may wish, whoever answers
-
-
-def _stored(suits: Profile, facts: ModelFacts, kind: str, tools: Toolbox, sampling: dict[str, Any]) -> Stored:
-    """What requests under a profile begin with."""
-    form = suits.form()
-    return Stored(
-        profile=suits.name, model=facts.model, system=form.system(KINDS[kind].system, tools),
-        request={**form.request(tools), **suits.fields, **sampling},
-    )  # fmt: skip
-
-
-def _seat(kit: Kit, facts: ModelFacts, settings: Settings) -> Seat:
-    """Of a model that comes to a session: under a profile that the session knows, its prefix is the stored one."""
-    session = kit.session
-    suits, untried = _suits(facts, kit.wished, settings, coding=KINDS[session.header.kind].coding)
-    if suits.name not in session.stored:
-        own, usual = session.stored[kit.profile].request, profile(kit.profile).fields
-        sampling = {key: own[key] for key in _SAMPLING if key in own and own[key] != usual.get(key)}
-        session.store(_stored(suits, facts, session.header.kind, kit.tools, sampling))
-    stored = session.stored[suits.name]
-    return Seat(facts, suits.name, suits.form(), Prefix(stored.system, stored.request), untried)
-
-
-def _acquaintance(kit: Kit, settings: Settings) -> Callable[[Tell], Awaitable[Seat | None]]:
-    """Tries the model that sits now, unless another session did meanwhile, and keeps what was found."""
-
-    async def get_to_know(tell: Tell) -> Seat | None:
-        coding = KINDS[kit.session.header.kind].coding
-        await load(kit.model, kit.facts.name, tell)
-        # What its file says is known only now where it had to be fetched first.
-        facts = kit.facts = await kit.model.facts(kit.facts.name)
-        if abilities.known(facts, coding=coding) is None:
-            prompt = KINDS[kit.session.header.kind].system if coding else ""
-            found = await tried(
-                kit.model, facts, prompt, kit.tools, kit.workspace, tell, in_fences=coding and small(facts)
-            )
-            if found is not None:
-                abilities.keep(facts, found, coding=coding)
-        seat = _seat(kit, facts, settings)
-        return seat if seat.profile != kit.profile else None
-
-    return get_to_know
-
-
-def _escalation(kit: Kit, settings: Settings) -> Callable[[str], Awaitable[Seat | None]]:
-    """The tiers of the settings, those above the one that works now, each once."""
-
-    async def take_over(_: str) -> Seat | None:
-        path = settings.escalation
-        above = path[path.index(kit.facts.name) + 1 :] if kit.facts.name in path else path
-        for tier in above:
-            try:
-                facts = await kit.model.facts(tier)
-            except AnswerFailed as error:
-                log.warning("no escalation to %s: %s", tier, error)
-                continue
-            if facts.model != kit.facts.model:
-                return _seat(kit, facts, settings)
-        return None
-
-    return take_over
 
 
 async def _checkpoints(workspace: Workspace, session: Session) -> Checkpoints | None:

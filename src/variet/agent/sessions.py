@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from variet import paths
 from variet.agent.events import (
+    BESIDE_TURNS,
     EVENTS,
     VERSION,
     ApprovalRequested,
@@ -29,11 +30,15 @@ from variet.agent.events import (
     EventBase,
     MessageDone,
     ModeChanged,
+    PromptDropped,
+    PromptQueued,
     TierChanged,
+    TitleChanged,
     ToolEnded,
     TurnEnded,
     TurnStarted,
 )
+from variet.agent.titles import title_of
 from variet.errors import SessionError
 from variet.locks import try_lock
 from variet.policy.action import Mode
@@ -210,7 +215,8 @@ class _Index:
         if header is None:
             header, _, events, _ = _load(path)
             started = [event for event in events if isinstance(event, TurnStarted)]
-            title, turns = " ".join(started[0].input.split())[:80] if started else "", len(started)
+            named = [event.title for event in events if isinstance(event, TitleChanged)]
+            title, turns = (named or [title_of(one.input) for one in started[:1]] or [""])[-1], len(started)
         self._new[folder.name] = {"stamp": stamp, "header": header.model_dump(), "title": title, "turns": turns}
         return Listed(header, title, turns, found.st_mtime_ns // 1_000_000)
 
@@ -266,10 +272,15 @@ def _lines(data: bytes) -> Iterator[bytes]:
 def _mend(session: Session) -> None:
     calls: list[CallPart] = []
     asked: dict[str, None] = {}
+    queued: dict[str, None] = {}
     last: EventBase | None = None
     for event in session.events:
-        if isinstance(event, ModeChanged):
-            continue  # between two turns as well as within one
+        if isinstance(event, PromptQueued):
+            queued[event.prompt_id] = None
+        elif isinstance(event, PromptDropped):
+            queued.pop(event.prompt_id, None)
+        if isinstance(event, BESIDE_TURNS):
+            continue
         if isinstance(event, MessageDone):
             calls = [part for part in event.content if isinstance(part, CallPart)]
         elif isinstance(event, ToolEnded):
@@ -280,16 +291,24 @@ def _mend(session: Session) -> None:
             asked.pop(event.approval_id, None)
         elif isinstance(event, TurnEnded):
             calls = []
+        elif isinstance(event, TurnStarted):
+            queued.pop(event.prompt_id, None)
         last = event
-    if last is None or isinstance(last, TurnEnded | Compacted | TierChanged):
+    ended = last is None or isinstance(last, TurnEnded | Compacted | TierChanged)
+    if ended and not queued:
         return
-    envelope = {"session_id": session.header.id, "turn_id": last.turn_id, "ts_ms": time.time_ns() // 1_000_000}
+    envelope = {
+        "session_id": session.header.id,
+        "turn_id": last.turn_id if last else "",
+        "ts_ms": time.time_ns() // 1_000_000,
+    }
     lost = "This was interrupted: Variet was ended meanwhile. It may have happened in part; look before you repeat it."
-    ends: list[EventBase] = [
-        ApprovalResolved(**envelope, approval_id=one, state="expired", by="crash") for one in asked
-    ]
+    ends: list[EventBase] = [PromptDropped(**envelope, prompt_id=one, reason="crash") for one in queued]
+    ends += [ApprovalResolved(**envelope, approval_id=one, state="expired", by="crash") for one in asked]
     ends += [ToolEnded(**envelope, call_id=call.call_id, status="interrupted", content=lost) for call in calls]
-    for event in (*ends, TurnEnded(**envelope, reason="cancelled", detail="crash")):
+    if not ended:
+        ends.append(TurnEnded(**envelope, reason="cancelled", detail="crash"))
+    for event in ends:
         session.append(event.model_copy(update={"seq": session.next_seq}))
         session.next_seq += 1
 

@@ -11,7 +11,7 @@ import click
 from variet.tiers import TIERS
 
 if TYPE_CHECKING:
-    from variet.agent.opening import Opened
+    from variet.agent.conversation import Conversation
     from variet.agent.settings import ServerSettings
     from variet.policy.action import Mode
 
@@ -40,7 +40,7 @@ def acp(tier: str | None, mode: Mode | None, trust: bool) -> None:
     from variet.agent.model import EngineModel
     from variet.surfaces.acp.agent import serve
 
-    async def open_session(root: Path, name: str | None, servers: dict[str, ServerSettings]) -> Opened:
+    async def open_session(root: Path, name: str | None, servers: dict[str, ServerSettings]) -> Conversation:
         if trust:
             trusting.trust(root)
         model = EngineModel(connection.find())

@@ -67,13 +67,14 @@ async def _run(text: str, tier: str, *, go_on: bool, as_json: bool) -> int:
         click.echo("note: nothing was asked in this folder yet; a new conversation begins", err=True)
     present = sys.stdin.isatty() and sys.stderr.isatty() and not as_json
     wishes = opening.Wishes(tier, limits=Limits(steps=20), kind="ask")
-    opened = await opening.start(root, EngineModel(connection.find()), wishes, "ask", present=present, name=name)
+    model = EngineModel(connection.find())
+    conversation = await opening.start(root, model, wishes, "ask", present=present, name=name)
     try:
-        for note in opened.notes:
+        for note in conversation.notes:
             click.echo(f"note: {note}", err=True)
-        return await one_shot.run(opened, text, opened.context(), as_json=as_json, verbose=False)
+        return await one_shot.run(conversation, text, as_json=as_json, verbose=False)
     finally:
-        await opened.close()
+        await conversation.close()
 
 
 async def _assist(text: str, typed: str, tier: str, *, go_on: bool, as_json: bool) -> int:
@@ -96,7 +97,7 @@ async def _assist(text: str, typed: str, tier: str, *, go_on: bool, as_json: boo
     wishes = opening.Wishes(tier, limits=Limits(steps=40), kind="assistant")
     async with AsyncExitStack() as stack:
         decider = await stack.enter_async_context(Decider()) if present else None
-        talk = await stack.enter_async_context(assistant.conversation(name))
+        talk = await stack.enter_async_context(assistant.brokered(name))
         lacks = await talk.lacks()
         if lacks == assistant.SEALED and decider is not None:
             try:
@@ -108,14 +109,16 @@ async def _assist(text: str, typed: str, tier: str, *, go_on: bool, as_json: boo
         if lacks:
             click.echo(f"note: {lacks}", err=True)
         await talk.said(typed)
-        opened = await opening.start(
+        conversation = await opening.start(
             root, EngineModel(connection.find()), wishes, "ask", present=present, name=name,
             brokered=talk.servers(present=present),
         )  # fmt: skip
-        stack.push_async_callback(opened.close)
-        talk.keep(opened)
-        for note in opened.notes:
+        stack.push_async_callback(conversation.close)
+        talk.keep(conversation)
+        for note in conversation.notes:
             click.echo(f"note: {note}", err=True)
-        context = "\n\n".join(part for part in (opened.context(), await talk.meanwhile(opened)) if part)
-        await stack.enter_async_context(assistant.followed(talk, opened))
-        return await one_shot.run(opened, text, context, as_json=as_json, verbose=False, decider=decider)
+        meanwhile = await talk.meanwhile(conversation)
+        await stack.enter_async_context(assistant.followed(talk, conversation))
+        return await one_shot.run(
+            conversation, text, attached=meanwhile, as_json=as_json, verbose=False, decider=decider
+        )

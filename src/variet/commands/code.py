@@ -11,6 +11,7 @@ import click
 from variet.tiers import TIERS
 
 if TYPE_CHECKING:
+    from variet.agent.conversation import Conversation
     from variet.policy.action import Mode, Rule
 
 
@@ -100,21 +101,21 @@ async def _run(
         click.echo("note: there is no session of this folder yet; a new one begins", err=True)
     wishes = opening.Wishes(tier or "", profile, Limits(steps=steps), sampling, check)
 
-    async def opened_anew(name: str | None, mode: Mode | None) -> opening.Opened:
+    async def opened_anew(name: str | None, mode: Mode | None) -> Conversation:
         model = EngineModel(connection.find())
         return await opening.start(root, model, wishes, mode, rules, present=present, name=name)
 
-    opened = await opened_anew(name, mode)
+    conversation = await opened_anew(name, mode)
     if not text:
-        from variet.surfaces.terminal.interactive import Conversation
+        from variet.surfaces.terminal.interactive import Terminal
 
-        return await Conversation(opened, opened_anew, trusted=lambda: trusting.trust(root)).run()
+        return await Terminal(conversation, opened_anew, trusted=lambda: trusting.trust(root)).run()
     try:
-        for note in opened.notes:
+        for note in conversation.notes:
             click.echo(f"note: {note}", err=True)
-        return await one_shot.run(opened, text, opened.context(), as_json=as_json, verbose=verbose)
+        return await one_shot.run(conversation, text, as_json=as_json, verbose=verbose)
     finally:
-        await opened.close()
+        await conversation.close()
 
 
 _TOOLS = ("edit", "list", "plan", "read", "search", "shell", "task", "write")

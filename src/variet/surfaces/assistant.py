@@ -14,8 +14,8 @@ from pathlib import Path
 
 from variet import paths
 from variet.agent import sessions
+from variet.agent.conversation import Conversation
 from variet.agent.events import ToolEnded, TurnStarted
-from variet.agent.opening import Opened
 from variet.agent.settings import ServerSettings
 from variet.approval import Approval
 from variet.assistant.broker.client import BrokerClient
@@ -34,8 +34,8 @@ _WAITS = re.compile(r"\b(act-[0-9a-f]{12}) waits\b")  # as the gate says it
 _TOLD = re.compile(r"^- (act-[0-9a-f]{12}),", re.MULTILINE)
 
 
-class Conversation:
-    """One session's, with the handle that the broker knows it by. Methods raise ToolProblem."""
+class BrokeredConversation:
+    """A session as the broker knows it, by its handle. Methods raise ToolProblem."""
 
     def __init__(self, broker: BrokerClient, handle: str) -> None:
         self._broker = broker
@@ -52,9 +52,9 @@ class Conversation:
             for name in _SERVERS
         }
 
-    def keep(self, opened: Opened) -> None:
+    def keep(self, conversation: Conversation) -> None:
         """With the session: whoever takes it up again has read what it has read."""
-        path = opened.session.folder / _KEPT
+        path = conversation.session.folder / _KEPT
         if self._handle and not path.exists():
             paths.write_whole(path, self._handle, 0o600)
 
@@ -80,10 +80,10 @@ class Conversation:
                 raise
             self._handle = ""  # of another broker: this one knows all that the client read, and no more
 
-    async def meanwhile(self, opened: Opened) -> str:
+    async def meanwhile(self, conversation: Conversation) -> str:
         """What became of actions that waited when the model last heard of them; for its context, each once."""
         lines = []
-        for action in _left_waiting(opened) if self._handle else ():
+        for action in _left_waiting(conversation) if self._handle else ():
             try:
                 one = await self._broker.wait(CLIENT, self._handle, action, 0)
             except ToolProblem:  # so old that the broker forgot it
@@ -93,7 +93,7 @@ class Conversation:
                 lines.append(f"- {one.id}, {one_line(one.summary, 200)}: {one.state}{result}")
         return "\n".join(["Meanwhile, of what waited for the user:", *lines]) if lines else ""
 
-    async def follow(self, opened: Opened) -> None:
+    async def follow(self, conversation: Conversation) -> None:
         """Until it is cancelled: what waits for a person, and what becomes of it, is told among the agent's events."""
         after = 0
         while self._handle:
@@ -108,23 +108,23 @@ class Conversation:
                 continue
             for seq, approval in found:
                 after = max(after, seq)
-                opened.agent.told_of(Approval.model_validate(approval))
+                conversation.hear(Approval.model_validate(approval))
 
 
 @asynccontextmanager
-async def conversation(session: str | None) -> AsyncIterator[Conversation]:
+async def brokered(session: str | None) -> AsyncIterator[BrokeredConversation]:
     """Of a session that is taken up again, or a new one's. Raises ToolProblem where there is no broker."""
     async with BrokerClient() as broker:
         handle = _kept(sessions.root() / session / _KEPT) if session else ""
         # Of a session without its handle nobody knows what it has read: then all that its client ever read counts.
         if not session:
             handle = str(await broker.call("conversation.open", client=CLIENT))
-        yield Conversation(broker, handle)
+        yield BrokeredConversation(broker, handle)
 
 
 @asynccontextmanager
-async def followed(talk: Conversation, opened: Opened) -> AsyncIterator[None]:
-    task = asyncio.create_task(talk.follow(opened))
+async def followed(talk: BrokeredConversation, conversation: Conversation) -> AsyncIterator[None]:
+    task = asyncio.create_task(talk.follow(conversation))
     try:
         yield
     finally:
@@ -132,10 +132,10 @@ async def followed(talk: Conversation, opened: Opened) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-def _left_waiting(opened: Opened) -> list[str]:
+def _left_waiting(conversation: Conversation) -> list[str]:
     """In the session's log, without those whose end was told."""
     waiting: dict[str, None] = {}
-    for event in opened.session.events:
+    for event in conversation.session.events:
         if isinstance(event, ToolEnded):
             waiting.update(dict.fromkeys(_WAITS.findall(event.content)))
         elif isinstance(event, TurnStarted):

@@ -4,45 +4,39 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from variet.agent.events import Progress, UsageTold
-from variet.policy.action import Mode
+from variet.agent.events import Progress
+from variet.agent.state import State
 
 STAGES = {"queue": "waits", "pull": "is fetched", "load": "loads", "restore": "is brought back", "prefill": "reads"}
 
 
 @dataclass
 class Gauge:
-    tier: str
-    mode: Mode
-    limit_tokens: int
-    used_tokens: int = 0
-    cached_share: float | None = None
-    working_on: str = ""  # a word for what goes on; empty while nothing does
-    command: str = ""  # that runs, as `/undo`; empty while none does
-    progress: Progress | None = None
+    """`command`: that runs, as `/undo`; empty while none does. `asks`: a question waits for the person."""
 
-    def told(self, event: UsageTold) -> None:
-        self.used_tokens = event.prompt + event.output
-        self.limit_tokens = event.limit or self.limit_tokens
-        self.cached_share = event.cached / event.prompt if event.prompt else None
+    session: State
+    command: str = ""
+    asks: bool = False
 
     def state(self) -> str:
         """Who answers, what it may do, how full its context is."""
-        parts = [self.tier, f"mode {self.mode}"]
-        if self.limit_tokens:
-            share = self.used_tokens / self.limit_tokens
-            parts.append(f"context {share:.0%} of {self.limit_tokens:,}")
-        elif self.used_tokens:
-            parts.append(f"context {self.used_tokens:,} tokens")
-        if self.cached_share is not None:
-            parts.append(f"{self.cached_share:.0%} read before")
+        session = self.session
+        parts = [session.tier, f"mode {session.mode}"]
+        if session.context_tokens:
+            share = session.used_tokens / session.context_tokens
+            parts.append(f"context {share:.0%} of {session.context_tokens:,}")
+        elif session.used_tokens:
+            parts.append(f"context {session.used_tokens:,} tokens")
+        if session.cached_share is not None:
+            parts.append(f"{session.cached_share:.0%} read before")
         return " · ".join(parts)
 
     def line(self) -> str:
         """What goes on stands first: a narrow screen shows no more."""
-        if self.progress is not None:
-            return f"{waiting(self.progress)} · {self.state()}"
-        now = self.working_on or self.command
+        if self.session.progress is not None:
+            return f"{waiting(self.session.progress)} · {self.state()}"
+        works = "works" if self.session.working else self.command
+        now = "waits for you" if self.asks else works
         return f"{now} (Ctrl-C stops) · {self.state()}" if now else self.state()
 
 

@@ -14,7 +14,7 @@ import logging
 import os
 import shutil
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,8 @@ from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.patch_stdout import patch_stdout
 
 from variet import paths
-from variet.agent.events import (
-    ApprovalRequested,
-    ApprovalResolved,
-    EventBase,
-    Progress,
-    TierChanged,
-    TurnEnded,
-    UsageTold,
-)  # fmt: skip
-from variet.agent.opening import Opened
+from variet.agent.conversation import Conversation
+from variet.agent.events import ApprovalRequested, ApprovalResolved, EventBase, TurnEnded, TurnStarted
 from variet.approval import Approval
 from variet.errors import VarietError
 from variet.policy.action import MODES, Mode
@@ -52,31 +44,32 @@ from variet.tiers import TIERS
 
 log = logging.getLogger("variet.terminal")
 
-Reopen = Callable[[str | None, Mode | None], Awaitable[Opened]]
+SURFACE = "terminal"
+
+Reopen = Callable[[str | None, Mode | None], Awaitable[Conversation]]
 
 
-class Conversation:
-    """One terminal, one session at a time. `reopen`: opens another one: by id, or a new one; with its mode."""
+class Terminal:
+    """One session at a time. `reopen`: opens another one: by id, or a new one; with its mode."""
 
-    def __init__(self, opened: Opened, reopen: Reopen, *, trusted: Callable[[], None]) -> None:
-        self.opened = opened
+    def __init__(self, conversation: Conversation, reopen: Reopen, *, trusted: Callable[[], None]) -> None:
+        self.conversation = conversation
         self.reopen = reopen
         self.trust = trusted
         self.left = False
-        self.to_tell: list[str] = []  # what the model should know of, with the person's next words
-        self.gauge = self._fresh_gauge()
+        self.gauge = Gauge(conversation.state)
         self._waiting: deque[Approval] = deque()  # for a person's answer, the first of them asked now
         self._question: Question | None = None  # stands on the screen
         self._begun = False  # a line is being typed, and `_begun_under` stood on the screen when its first key came
         self._begun_under: Question | None = None
         self._asking: asyncio.Task[None] | None = None
-        self._turn: asyncio.Task[None] | None = None
+        self._following: asyncio.Task[None] | None = None
         self._lines: asyncio.Queue[str] = asyncio.Queue()  # entered, and not yet taken
         self._command: asyncio.Task[None] | None = None
         keyboard, self._raw = conversation_input()
         arguments: dict[str, Any] = {"tier": lambda: [*TIERS, "auto"], "mode": lambda: MODES, "resume": slash.names}
         self._prompt: PromptSession[str] = PromptSession(
-            input=keyboard, history=_history(), completer=Words(opened.kit.workspace.root, slash.HELP, arguments),
+            input=keyboard, history=_history(), completer=Words(self._root, slash.HELP, arguments),
             complete_while_typing=False, key_bindings=self._keys(), bottom_toolbar=lambda: self.gauge.line(),
             color_depth=ColorDepth.DEPTH_1_BIT if os.environ.get("NO_COLOR") else None, erase_when_done=False,
         )  # fmt: skip
@@ -85,15 +78,14 @@ class Conversation:
         self.printer = Printer(blocks=True, file=self._above)
 
     @property
-    def working(self) -> bool:
-        return self._turn is not None and not self._turn.done()
+    def _root(self) -> Path:
+        return Path(self.conversation.header.cwd)
 
     async def run(self) -> int:
         """Until the person leaves. The exit code."""
         with patch_stdout(raw=True), ended_by_signals(self.leave):
-            self.printer.say(f"Variet in {self.opened.kit.workspace.root}. /help lists commands, Ctrl-D leaves.", "dim")
-            for note in self.opened.notes:
-                self.printer.say(f"note: {note}", "yellow")
+            self.printer.say(f"Variet in {self._root}. /help lists commands, Ctrl-D leaves.", "dim")
+            self._follow()
             await self._above.printed()  # before the first line that was typed ahead
             taking = asyncio.create_task(self._take_lines())
             try:
@@ -101,9 +93,8 @@ class Conversation:
                     await self._read_lines()
             finally:
                 taking.cancel()
-                await self.finish()
                 await asyncio.gather(taking, return_exceptions=True)
-                await self.opened.close()
+                await self._close()
                 await self._above.printed()
         return 0
 
@@ -169,86 +160,58 @@ class Conversation:
 
     def _take(self, text: str) -> None:
         """Words for the agent."""
-        if text and self.working:
-            self.opened.agent.steer(text)
+        if text and self.conversation.working:
+            self.conversation.steer(text)
             before = "typed before the question, it answers nothing; " if self._question else ""
             self.printer.say(f"({before}told after what runs now)", "dim")
         elif text:
-            context = "\n\n".join(part for part in (self.opened.context(), *self.to_tell) if part)
-            self.to_tell.clear()
-            self.start(self.opened.agent.run(text, context), "works")
+            self.conversation.submit(text, surface=SURFACE)
 
-    def start(self, events: Any, what: str) -> None:
-        """Let the agent work behind the prompt."""
-        self.gauge.working_on = what
-        self._turn = asyncio.create_task(self._work(events))
-
-    async def finish(self) -> None:
-        """Stop the turn, and wait for its end."""
-        self._stop_turn()
-        if self._turn is not None:
-            await asyncio.gather(self._turn, return_exceptions=True)
-
-    async def change(self, opened: Opened) -> None:
+    async def change(self, conversation: Conversation) -> None:
         """Another session takes the place of this one."""
-        await self.finish()
-        await self.opened.close()
-        self.opened = opened
-        self.gauge, command = self._fresh_gauge(), self.gauge.command
-        self.gauge.command = command
-        for note in opened.notes:
+        await self._close()
+        self.conversation = conversation
+        self.gauge = Gauge(conversation.state, self.gauge.command)
+        self._follow()
+
+    # --- what the session tells ---
+
+    def _follow(self) -> None:
+        for note in self.conversation.notes:
             self.printer.say(f"note: {note}", "yellow")
+        after = self.conversation.state.seq
+        self._following = asyncio.create_task(self._show(self.conversation.events(after, again=True)))
 
-    def set_mode(self, mode: Mode) -> None:
-        self.opened.agent.set_mode(mode)
-        self.gauge.mode = mode
+    async def _close(self) -> None:
+        """End the session, and show what it tells until its end."""
+        await self.conversation.close()
+        if self._following is not None:
+            await asyncio.gather(self._following, return_exceptions=True)
+        self._no_question()
 
-    def _fresh_gauge(self) -> Gauge:
-        kit = self.opened.kit
-        gauge = Gauge(kit.facts.name, kit.permissions.mode, kit.facts.context_tokens)
-        for event in self.opened.session.events:
-            if isinstance(event, UsageTold):
-                gauge.told(event)
-        return gauge
-
-    # --- a turn behind the prompt ---
-
-    async def _work(self, events: Any) -> None:
-        try:
-            async with contextlib.aclosing(events):
-                async for event in events:
+    async def _show(self, events: AsyncGenerator[EventBase, None]) -> None:
+        async with contextlib.aclosing(events):
+            async for event in events:
+                try:
                     self._see(event)
-        except Exception as error:  # noqa: BLE001 - a turn that fails ends no conversation
-            self._tell_error("this turn", error)
-        finally:
-            self._no_question()
-            self.gauge.working_on, self.gauge.progress = "", None
-            self._draw()
+                except Exception as error:  # noqa: BLE001 - what cannot be shown ends no conversation
+                    self._tell_error("what is shown here", error)
+                self._draw()
 
     def _see(self, event: EventBase) -> None:
         self.printer.show(event)
-        main = event.parent_id is None
-        if isinstance(event, Progress):
-            self.gauge.progress = event
-        else:
-            self.gauge.progress = None
-        if isinstance(event, UsageTold) and main:
-            self.gauge.told(event)
-        elif isinstance(event, TierChanged):
-            self.gauge.tier, self.gauge.limit_tokens = event.tier, self.opened.kit.facts.context_tokens
-        elif isinstance(event, ApprovalRequested):
+        if isinstance(event, ApprovalRequested):
             self._waiting.append(event.approval)
             self._ask_next()
         elif isinstance(event, ApprovalResolved):
             self._resolved(event.approval_id)
-        elif isinstance(event, TurnEnded) and main:
+        elif isinstance(event, TurnStarted | TurnEnded) and event.parent_id is None:
             self._no_question()
-        self._draw()
 
     # --- questions: one after the other ---
 
     def _ask_next(self) -> None:
-        self.gauge.working_on = "waits for you" if self._waiting else "works"
+        self.gauge.asks = bool(self._waiting)
         if self._waiting and self._asking is None:
             size = shutil.get_terminal_size()
             question = Question(self._waiting[0], size.columns, size.lines)
@@ -275,7 +238,7 @@ class Conversation:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a question could not be shown", exc_info=error)
             self.printer.say(f"the question could not be shown, and the turn was stopped: {error}", "red")
-            self.opened.agent.cancel()
+            self.conversation.cancel()
 
     def _resolved(self, approval_id: str) -> None:
         asked = bool(self._waiting) and self._waiting[0].id == approval_id
@@ -286,6 +249,7 @@ class Conversation:
 
     def _no_question(self) -> None:
         self._waiting.clear()
+        self.gauge.asks = False
         self._close_question()
 
     def _close_question(self) -> None:
@@ -300,7 +264,7 @@ class Conversation:
             self._put(question, meant.lines)
             return
         self._question = None
-        self.opened.agent.answer(decision_of(question.approval, meant))
+        self.conversation.decide(decision_of(question.approval, meant))
 
     def _typed(self, buffer: Buffer) -> None:
         if buffer.text and not self._begun:
@@ -314,11 +278,7 @@ class Conversation:
             dropped = sum(bool(self._lines.get_nowait()) for _ in range(self._lines.qsize()))
             if dropped:  # they were meant for what would have been then
                 self.printer.say(f"(dropped what waited: {dropped} of your lines)", "yellow")
-        self._stop_turn()
-
-    def _stop_turn(self) -> None:
-        if self.working:
-            self.opened.agent.cancel()
+        self.conversation.cancel()
 
     # --- the prompt ---
 
@@ -355,7 +315,7 @@ class Conversation:
 
         @keys.add("c-c")
         def _(event: KeyPressEvent) -> None:
-            if self.working or self._command is not None:
+            if self.conversation.working or self._command is not None:
                 self._stop()
             elif event.current_buffer.text:
                 self._empty(event.current_buffer)
@@ -364,7 +324,7 @@ class Conversation:
 
         @keys.add("s-tab")
         def _(event: KeyPressEvent) -> None:
-            self.set_mode(MODES[(MODES.index(self.gauge.mode) + 1) % len(MODES)])
+            self.conversation.set_mode(MODES[(MODES.index(self.conversation.state.mode) + 1) % len(MODES)])
 
         @keys.add("escape", "enter")
         def _(event: KeyPressEvent) -> None:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from variet.agent.conversation import Conversation, run_prompt
 from variet.agent.events import ApprovalRequested, ApprovalResolved, EventBase, TurnEnded
 from variet.agent.kinds import KINDS
-from variet.agent.opening import Opened
 from variet.assistant.problems import ToolProblem
 from variet.surfaces.terminal.printer import Printer
 from variet.surfaces.terminal.question import Decided, Question, decision_of
@@ -26,29 +26,34 @@ EXIT = {"done": 0, "error": 1, "limit": 3, "cancelled": 130}
 
 
 async def run(
-    opened: Opened, text: str, context: str, *, as_json: bool, verbose: bool, decider: Decider | None = None
+    conversation: Conversation,
+    text: str,
+    *,
+    attached: str = "",
+    as_json: bool,
+    verbose: bool,
+    decider: Decider | None = None,
 ) -> int:
     """The exit code: 0 done, 1 error, 3 a limit, 130 interrupted. `decider`: of what waits at the broker, where a
     person is here."""
-    kind = KINDS[opened.session.header.kind]
-    agent, printer, code = opened.agent, Printer(verbose=verbose, go_on=kind.go_on, undoes=kind.coding), 1
+    kind = KINDS[conversation.header.kind]
+    printer, code = Printer(verbose=verbose, go_on=kind.go_on, undoes=kind.coding), 1
     loop = asyncio.get_running_loop()
     with suppress(NotImplementedError, AttributeError):  # Windows: Ctrl-C cancels the main task
-        loop.add_signal_handler(signal.SIGINT, agent.cancel)
-        loop.add_signal_handler(signal.SIGTERM, agent.cancel)
-        loop.add_signal_handler(signal.SIGHUP, agent.cancel)
+        loop.add_signal_handler(signal.SIGINT, conversation.cancel)
+        loop.add_signal_handler(signal.SIGTERM, conversation.cancel)
+        loop.add_signal_handler(signal.SIGHUP, conversation.cancel)
     asking: dict[str, asyncio.Task[None]] = {}  # by approval
     asked = asyncio.Lock()  # one question at a time
     try:
-        # Closed before the session is: whoever reads may be gone, as behind `| head`.
-        async with aclosing(agent.run(text, context)) as events:
+        async with aclosing(run_prompt(conversation, text, attached=attached, surface="terminal")) as events:
             async for event in events:
                 _show(event, printer, as_json=as_json)
                 if isinstance(event, ApprovalRequested):
                     if event.approval.origin == "broker" and decider is None:
                         continue  # it is decided elsewhere
-                    task = asyncio.create_task(_ask(opened, event, asked, decider, printer))
-                    task.add_done_callback(lambda task: _stopped_by(task, opened))
+                    task = asyncio.create_task(_ask(conversation, event, asked, decider, printer))
+                    task.add_done_callback(lambda task: _stopped_by(task, conversation))
                     asking[event.approval.id] = task
                 elif isinstance(event, ApprovalResolved) and event.approval_id in asking:
                     asking.pop(event.approval_id).cancel()
@@ -60,11 +65,11 @@ async def run(
     return code
 
 
-def _stopped_by(task: asyncio.Task[None], opened: Opened) -> None:
+def _stopped_by(task: asyncio.Task[None], conversation: Conversation) -> None:
     """A question that cannot be asked stops the turn: it would wait for ever."""
     if not task.cancelled() and (error := task.exception()) is not None:
         click.echo(f"the question could not be asked, and the turn was stopped: {error}", err=True)
-        opened.agent.cancel()
+        conversation.cancel()
 
 
 def _show(event: EventBase, printer: Printer, *, as_json: bool) -> None:
@@ -76,7 +81,7 @@ def _show(event: EventBase, printer: Printer, *, as_json: bool) -> None:
 
 
 async def _ask(
-    opened: Opened, event: ApprovalRequested, asked: asyncio.Lock, decider: Decider | None, printer: Printer
+    conversation: Conversation, event: ApprovalRequested, asked: asyncio.Lock, decider: Decider | None, printer: Printer
 ) -> None:
     """One question at a time, each shown whole before its line is read; Ctrl-C stops the turn."""
     approval = event.approval
@@ -85,7 +90,7 @@ async def _ask(
             try:
                 await decider.ask(approval)
             except click.Abort:
-                opened.agent.cancel()
+                conversation.cancel()
             except ToolProblem as problem:
                 from variet.surfaces.terminal.approvals import GOES_ON_WAITING
 
@@ -97,9 +102,9 @@ async def _ask(
         printer.lines(question.head())
         decided = await _decided(question, printer)
         if decided is None:
-            opened.agent.cancel()
+            conversation.cancel()
         else:
-            opened.agent.answer(decision_of(approval, decided))
+            conversation.decide(decision_of(approval, decided))
 
 
 async def _decided(question: Question, printer: Printer) -> Decided | None:

@@ -16,14 +16,13 @@ from variet.agent.transcript import markdown
 from variet.policy.action import MODES
 
 if TYPE_CHECKING:
-    from variet.agent.checkpoints import Step
-    from variet.surfaces.terminal.interactive import Conversation
+    from variet.surfaces.terminal.interactive import Terminal
 
 T = TypeVar("T")
-Act = Callable[["Conversation", str], Awaitable[None] | None]
+Act = Callable[["Terminal", str], Awaitable[None] | None]
 
 
-async def run(text: str, here: Conversation) -> None:
+async def run(text: str, here: Terminal) -> None:
     """What `/name argument` asks for. Raises VarietError."""
     name, _, argument = text[1:].partition(" ")
     if name not in _ACTS:
@@ -32,7 +31,7 @@ async def run(text: str, here: Conversation) -> None:
             here.printer.say(f"there is no /{name}; /help lists what there is", "yellow")
             return
         name = near[0]
-    if here.working and name in _WAIT:
+    if here.conversation.working and name in _WAIT:
         here.printer.say(f"/{name} waits: the agent works (Ctrl-C stops it)", "yellow")
         return
     done = _ACTS[name][1](here, argument.strip())
@@ -55,68 +54,57 @@ def names() -> Sequence[str]:
     return [one.header.id for one in sessions.listed() if one.header.cwd == here and one.header.kind == "code"][:30]
 
 
-def _help(here: Conversation, _: str) -> None:
+def _help(here: Terminal, _: str) -> None:
     here.printer.pairs((f"/{name}", what) for name, what in HELP.items())
     here.printer.say("")
     here.printer.pairs(_KEYS)
 
 
-async def _tier(here: Conversation, name: str) -> None:
-    kit = here.opened.kit
+async def _tier(here: Terminal, name: str) -> None:
+    state = here.conversation.state
     if not name:
-        here.printer.say(f"{kit.facts.name} ({kit.facts.model}); /tier NAME changes it")
+        here.printer.say(f"{state.tier} ({state.model}); /tier NAME changes it")
         return
-    here.printer.show(here.opened.agent.sit(await here.opened.seat(name), "chosen by the person"))
-    here.gauge.tier, here.gauge.limit_tokens = kit.facts.name, kit.facts.context_tokens
+    await here.conversation.set_tier(name)
 
 
-def _mode(here: Conversation, name: str) -> None:
+def _mode(here: Terminal, name: str) -> None:
     mode = next((one for one in MODES if one == name), None)
     if mode is None:
-        here.printer.say(f"mode {here.gauge.mode}; there are: {', '.join(MODES)}")
+        here.printer.say(f"mode {here.conversation.state.mode}; there are: {', '.join(MODES)}")
         return
-    here.set_mode(mode)
+    here.conversation.set_mode(mode)
     here.printer.say(f"mode {mode}")
 
 
-def _plan(here: Conversation, _: str) -> None:
-    _mode(here, "ask" if here.gauge.mode == "plan" else "plan")
+def _plan(here: Terminal, _: str) -> None:
+    _mode(here, "ask" if here.conversation.state.mode == "plan" else "plan")
 
 
-def _steps(here: Conversation) -> list[Step]:
-    kept = here.opened.kit.checkpoints
-    return kept.steps if kept else []
-
-
-async def _diff(here: Conversation, _: str) -> None:
-    kept = here.opened.kit.checkpoints
-    patch = await kept.diff(_steps(here)) if kept else ""
+async def _diff(here: Terminal, _: str) -> None:
+    patch = await here.conversation.changes()
     here.printer.patch(patch) if patch else here.printer.say("nothing was changed")
 
 
-async def _undo(here: Conversation, argument: str) -> None:
-    kept, steps = here.opened.kit.checkpoints, _steps(here)
-    if kept is None or not steps:
+async def _undo(here: Terminal, argument: str) -> None:
+    undone = await here.conversation.undo(everything=argument == "all")
+    if not undone.restored and not undone.left:
         here.printer.say("there is nothing to take back")
-        return
-    undone = await _whole(kept.undo(steps if argument == "all" else steps[-1:]))
     for path in undone.restored:
         here.printer.say(f"put back  {path}")
     for path, why in undone.left.items():
         here.printer.say(f"left      {path}: {why}", "yellow")
-    if undone.restored:
-        here.to_tell.append(f"The user took changes back; these files stand as before: {', '.join(undone.restored)}")
 
 
-def _sessions(here: Conversation, _: str) -> None:
-    found = [one for one in sessions.listed() if one.header.cwd == str(here.opened.kit.workspace.root)]
+def _sessions(here: Terminal, _: str) -> None:
+    found = [one for one in sessions.listed() if one.header.cwd == here.conversation.header.cwd]
     for one in found[:20]:
-        mark = "›" if one.header.id == here.opened.session.header.id else " "
+        mark = "›" if one.header.id == here.conversation.header.id else " "
         here.printer.say(f"{mark} {one.header.id}  {one.turns:>3} turns  {one.title}")
 
 
-async def _resume(here: Conversation, name: str) -> None:
-    mine = here.opened.session.header.id
+async def _resume(here: Terminal, name: str) -> None:
+    mine = here.conversation.header.id
     name = name or next((one for one in names() if one != mine), "")
     if not name:
         here.printer.say("there is no other session of this folder")
@@ -129,35 +117,35 @@ async def _resume(here: Conversation, name: str) -> None:
     here.printer.say(f"session {found} goes on")
 
 
-async def _new(here: Conversation, _: str) -> None:
-    mode = here.gauge.mode
+async def _new(here: Terminal, _: str) -> None:
+    mode = here.conversation.state.mode
     opened = await here.reopen(None, mode)
-    chosen = here.gauge.mode  # meanwhile
+    chosen = here.conversation.state.mode  # meanwhile
     await _whole(here.change(opened))
     if chosen != mode:
-        here.set_mode(chosen)
+        here.conversation.set_mode(chosen)
     here.printer.say("a new session begins")
 
 
-def _compact(here: Conversation, _: str) -> None:
-    if not here.opened.session.events:
+async def _compact(here: Terminal, _: str) -> None:
+    if not here.conversation.state.turns:
         here.printer.say("there is nothing yet to make shorter")
         return
-    here.start(here.opened.agent.compact(), "summarises")
+    await here.conversation.compact()
 
 
-def _context(here: Conversation, _: str) -> None:
-    kit = here.opened.kit
+def _context(here: Terminal, _: str) -> None:
+    conversation = here.conversation
     here.printer.say(here.gauge.state())
-    here.printer.say(f"session {here.opened.session.header.id}, {len(kit.rendering.messages)} messages, "
-                     f"model {kit.facts.model}, profile {kit.profile}", "dim")  # fmt: skip
-    for name, tool in sorted(here.opened.equipment.servers.tools.items()):
+    here.printer.say(f"session {conversation.header.id}, {len(conversation.runtime.rendering.messages)} messages, "
+                     f"model {conversation.state.model}, profile {conversation.state.profile}", "dim")  # fmt: skip
+    for name, tool in sorted(conversation.equipment.servers.tools.items()):
         here.printer.say(f"  {name}: {tool.description[:80]}", "dim")
 
 
-def _export(here: Conversation, name: str) -> None:
-    session = here.opened.session
-    path = here.opened.kit.workspace.root / Path(name or f"session-{session.header.id}.md").expanduser()
+def _export(here: Terminal, name: str) -> None:
+    session = here.conversation.session
+    path = Path(session.header.cwd) / Path(name or f"session-{session.header.id}.md").expanduser()
     if path.exists():
         here.printer.say(f"{path} is there already; name another file", "yellow")
         return
@@ -169,12 +157,12 @@ def _export(here: Conversation, name: str) -> None:
     here.printer.say(f"written to {os.path.relpath(path)}")
 
 
-async def _trust(here: Conversation, _: str) -> None:
+async def _trust(here: Terminal, _: str) -> None:
     here.trust()
     here.printer.say("this folder is trusted from the next session on: /new begins one")
 
 
-def _quit(here: Conversation, _: str) -> None:
+def _quit(here: Terminal, _: str) -> None:
     here.leave()
 
 

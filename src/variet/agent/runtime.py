@@ -1,4 +1,4 @@
-"""What an agent works with, and what it sits on: handed in, so that the loop knows neither surface nor server."""
+"""What an agent works with, and which model answers: handed in, so that the loop knows neither surface nor server."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from variet.agent.workspace import Workspace
 
 
 @dataclass
-class Kit:
+class Runtime:
     """What an agent works with, all of it handed in. `check`: a person's command that tells whether work is done: it is
     run before the model is asked, and again when it says that it is done. `context_now`: what is told with a person's
     words, as it stands now. `take_over`: who goes on where this model does not get on, for the limit it met; None:
     nobody. `untried`: nobody knows yet what suits the model. `get_to_know`: tries that, before it is first asked, and
-    says on what seat it sits better; it is handed what hears where its requests stand. `wished`: the profile that a
-    person wants, whoever answers."""
+    says how it is spoken to instead; it is handed what hears where its requests stand. `wished`: the profile that a
+    person wants, whichever model answers."""
 
     session: Session
     model: Model
@@ -41,14 +41,14 @@ class Kit:
     profile: str = "native"
     agent_id: str = "main"
     parent_id: str | None = None
-    take_over: Callable[[str], Awaitable[Seat | None]] | None = None
+    take_over: Callable[[str], Awaitable[ModelBinding | None]] | None = None
     untried: bool = False
     wished: str = ""
-    get_to_know: Callable[[Callable[[Mapping[str, Any]], None]], Awaitable[Seat | None]] | None = None
+    get_to_know: Callable[[Callable[[Mapping[str, Any]], None]], Awaitable[ModelBinding | None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class ModelBinding:
     """Another model at the same session: what its requests begin with, and how it is spoken to. `untried`: nobody knows
     yet whether that suits it."""
 
