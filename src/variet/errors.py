@@ -14,7 +14,7 @@ VarietError
 ├── CheckFailed          a person's check cannot be run
 ├── ToolFailed           a tool could not do what a model asked; the words are for the model
 ├── ToolProblem          the same of the assistant's tools, with a code (assistant/problems.py)
-├── RunsAlready          another broker of this person (assistant/broker/place.py)
+├── RunsAlready          another broker or host of this person (rendezvous.py)
 ├── CheckpointFailed     how things stood could not be kept or put back
 ├── ConversationBusy     a turn is under way, and what was asked must not happen beside it
 └── SessionError         a session's log is not there, is held by somebody else, or cannot be written

@@ -46,14 +46,14 @@ async def test_it_starts_by_itself_once_and_ends_when_nobody_needs_it(
     clients = [BrokerClient() for _ in range(4)]
     told = await asyncio.gather(*(client.call("hello") for client in clients))
     assert all(not one["has_pin"] and not one["own_user"] and "mail.send" in one["acts"] for one in told)
-    pid = json.loads(here(tmp_path).told.read_text())["pid"]
+    pid = json.loads(here(tmp_path).rendezvous.file.read_text())["pid"]
     with pytest.raises(VarietError, match="a broker runs already"):
         BrokerServer(here(tmp_path), lambda _: {})
     environment = Path(f"/proc/{pid}/environ").read_bytes()
     assert b"PYTEST_CURRENT_TEST" not in environment, "it gets no more of the environment than it needs"
     for client in clients:
         await client.close()
-    while here(tmp_path).told.exists():
+    while here(tmp_path).rendezvous.file.exists():
         await asyncio.sleep(0.05)
     assert not here(tmp_path).log.read_text()
 
@@ -64,7 +64,7 @@ async def test_what_waits_outlives_a_kill(tmp_path: Path, monkeypatch: pytest.Mo
     async with BrokerClient() as client:
         judged = await client.call("judge", **asked)
         assert judged["answer"] == "ask"
-        os.kill(json.loads(here(tmp_path).told.read_text())["pid"], signal.SIGKILL)
+        os.kill(json.loads(here(tmp_path).rendezvous.file.read_text())["pid"], signal.SIGKILL)
         waited = await client.wait("cli", "", judged["approval"]["id"], 2)  # by another broker
         assert waited.state == "pending"
         assert (await client.call("judge", **asked))["approval"] == judged["approval"]
@@ -230,7 +230,7 @@ async def test_programs_of_the_person_use_the_same_commands(tmp_path: Path) -> N
 async def test_another_user_of_the_machine_is_not_heard(tmp_path: Path) -> None:
     async with broker(tmp_path) as server:
         server._where = here(tmp_path).__class__(here(tmp_path).folder, peer_uid=0)
-        address = json.loads(here(tmp_path).told.read_text())["socket"]
+        address = json.loads(here(tmp_path).rendezvous.file.read_text())["socket"]
         hello = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "hello", "params": {}}) + "\n"
         code = (
             "import os, socket, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534);"
@@ -291,7 +291,7 @@ async def test_a_shell_of_an_agent_decides_nothing_and_in_the_sandbox_finds_noth
     (work / "attack.py").write_text(ATTACK)
     async with broker(home, {"mail.send": diary}), person(home) as owner:
         approval = await owner.propose("cli", "", "mail.send", {"text": "hello"})
-        address = json.loads(here(home).told.read_text())["socket"]
+        address = json.loads(here(home).rendezvous.file.read_text())["socket"]
         command = [sys.executable, str(work / "attack.py"), str(here(home).folder), address, approval.id]
 
         async def tried(*before: str) -> Any:

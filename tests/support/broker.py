@@ -30,7 +30,7 @@ async def broker(
     server = BrokerServer(here(folder), hands or (lambda _: carriers or {}))
     running = asyncio.create_task(server.run())
     try:
-        while not here(folder).told.exists():
+        while not here(folder).rendezvous.file.exists():
             await asyncio.sleep(0.01)
             if running.done():
                 running.result()

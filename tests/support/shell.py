@@ -86,7 +86,7 @@ def main() -> None:
     action, program = sys.argv[1], Path(sys.argv[2])
     where = place.mine()
     pid = broker()
-    address = Path(where.socket or place.told(where))
+    address = Path(where.socket or where.rendezvous.address())
     attacks: dict[str, Callable[[], object]] = {
         "read what waits, the rules, the PIN's hash": lambda: opened(where.store, "rb"),
         "write a rule or a decision into its store": lambda: write_a_rule(where.store),
@@ -100,7 +100,7 @@ def main() -> None:
         "read its environment": lambda: opened(Path(f"/proc/{pid}/environ"), "rb"),
         "change its program": lambda: opened(program, "r+b"),
         "change what says where it is": lambda: opened(
-            Path("/etc/variet/broker.json") if where.own_user else where.told, "r+b"
+            Path("/etc/variet/broker.json") if where.own_user else where.rendezvous.file, "r+b"
         ),
         "listen in its place": lambda: stand_in_its_place(address),
         "stop the service": lambda: ran("systemctl", "stop", "variet-broker"),

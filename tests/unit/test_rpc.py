@@ -15,7 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from variet.assistant.broker import rpc
+from variet import rpc
+from variet.assistant.broker.crossing import Problems
 from variet.assistant.problems import ToolProblem
 
 
@@ -46,7 +47,7 @@ async def served(folder: Path, desk: Desk) -> AsyncIterator[str]:
     address = str(folder / "s")
 
     async def arrived(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await rpc.answer(reader, writer, desk.do)
+        await rpc.answer(reader, writer, desk.do, Problems())
 
     server = await asyncio.start_unix_server(arrived, address, limit=rpc.LONGEST_LINE)
     try:
@@ -57,7 +58,7 @@ async def served(folder: Path, desk: Desk) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def asking(address: str) -> AsyncIterator[rpc.Asking]:
-    line = rpc.Asking(*await asyncio.open_unix_connection(address, limit=rpc.LONGEST_LINE))
+    line = rpc.Asking(*await asyncio.open_unix_connection(address, limit=rpc.LONGEST_LINE), Problems())
     try:
         yield line
     finally:

@@ -42,6 +42,7 @@ def run(idle_s: float | None) -> None:
     from variet.assistant.broker import place
     from variet.assistant.broker.server import BrokerServer
     from variet.assistant.hands import hands
+    from variet.rendezvous import RunsAlready
 
     redaction.install()
     logging.getLogger("httpx").setLevel(logging.WARNING)  # what is asked of Google is nobody's log
@@ -52,7 +53,7 @@ def run(idle_s: float | None) -> None:
 
     try:
         asyncio.run(serve())
-    except place.RunsAlready:
+    except RunsAlready:
         if idle_s is None:
             raise  # else somebody needed one, and there is one
 

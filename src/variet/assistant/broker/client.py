@@ -10,12 +10,13 @@ import sys
 import time
 from typing import Any, Self
 
-from variet import paths
+from variet import endpoint, paths
 from variet.approval import Approval, Decision
-from variet.assistant.broker import endpoint, place
-from variet.assistant.broker.rpc import Asking
+from variet.assistant.broker import place
+from variet.assistant.broker.crossing import Problems
 from variet.assistant.environment import environment
 from variet.assistant.problems import ToolProblem
+from variet.rpc import Asking
 
 _START_S = 20.0
 _RESTART_S = 6.0
@@ -104,14 +105,14 @@ class BrokerClient:
                 writer.close()
                 who = "does not say who it is: it is busy, or" if uid is None else f"is user id {uid}, and so"
                 raise ToolProblem("broker_down", f"what listens there {who} no broker of yours", "Try again")
-            self._line = Asking(reader, writer)
+            self._line = Asking(reader, writer, Problems())
             return self._line
 
     async def _reached(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         deadline = time.monotonic() + (_RESTART_S if self._where.own_user else _START_S)
         process: subprocess.Popen[bytes] | None = None
         while True:
-            address = self._where.socket or place.told(self._where)
+            address = self._where.socket or self._where.rendezvous.address()
             if address:
                 with contextlib.suppress(OSError):
                     return await endpoint.dial(address)

@@ -24,12 +24,12 @@ from variet.assistant.broker.approvers import Approvers, allow
 from variet.assistant.broker.broker import Broker
 from variet.assistant.broker.place import Place
 from variet.assistant.broker.reading import Asker, Read
-from variet.assistant.broker.rpc import LONGEST_LINE
 from variet.assistant.google.accounts import Accounts
 from variet.assistant.google.scopes import Purpose
 from variet.assistant.google.sign_in import OAuthClient
 from variet.assistant.problems import ToolProblem
 from variet.policy.assistant import TRAITS
+from variet.rpc import LONGEST_LINE
 
 Rank = Literal["anybody", "approver", "person"]
 VERSION = 1

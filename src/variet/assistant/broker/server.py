@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import signal
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
-from variet import paths
+from variet import endpoint, paths, rpc
 from variet.assistant.audit.log import AuditLog
-from variet.assistant.broker import endpoint, place, rpc
+from variet.assistant.broker import place
 from variet.assistant.broker.approvers import Approvers
 from variet.assistant.broker.broker import Broker
 from variet.assistant.broker.carriers import Carrier
+from variet.assistant.broker.crossing import Problems
 from variet.assistant.broker.methods import Line, Methods
 from variet.assistant.broker.store import Store
 from variet.assistant.google.accounts import Accounts
@@ -33,7 +34,7 @@ def _now_ms() -> int:
 
 def keep_first_pin(where: place.Place, pin: str) -> None:
     """Sets the person's PIN while no broker runs. Raises VarietError."""
-    lock = place.Lock(where)
+    lock = where.rendezvous.lock()
     store, audit = Store(where.store), AuditLog(where.audit)
     try:
         Approvers(store, _now_ms).set_pin(pin)
@@ -52,7 +53,7 @@ class BrokerServer:
     ) -> None:
         """`hands`: what acts, by tool; `idle_s`: ends by itself after so long without a connection; None: never."""
         paths.private_dir(where.folder)
-        self._lock = place.Lock(where)
+        self._lock = where.rendezvous.lock()
         self._where = where
         self._idle_s = idle_s
         self._store = Store(where.store)
@@ -71,10 +72,10 @@ class BrokerServer:
         for one in (signal.SIGTERM, signal.SIGINT):
             with contextlib.suppress(NotImplementedError, RuntimeError):  # Windows; not the main thread
                 loop.add_signal_handler(one, self.end)
-        address = self._where.socket or place.new_socket(self._where.folder)
+        address = self._where.socket or self._where.rendezvous.new_address()
         stop = await endpoint.listen(address, self._arrived, for_others=self._where.own_user)
         if not self._where.own_user:
-            place.tell(self._where, address, os.getpid())
+            self._where.rendezvous.publish(address)
         tell_supervisor("READY=1")
         try:
             await self.broker.start()
@@ -86,7 +87,7 @@ class BrokerServer:
             await asyncio.gather(*self._lines, return_exceptions=True)
             await self.broker.close()
             await self.accounts.close()
-            self._where.told.unlink(missing_ok=True)
+            self._where.rendezvous.file.unlink(missing_ok=True)
             self._audit.close()
             self._store.close()
             self._lock.close()
@@ -119,7 +120,7 @@ class BrokerServer:
                 self.broker.note("stranger", uid=uid)
                 return
             line = Line()
-            await rpc.answer(reader, writer, lambda method, params: self._methods.call(line, method, params))
+            await rpc.answer(reader, writer, partial(self._methods.call, line), Problems())
         except (ConnectionError, asyncio.CancelledError):
             pass  # it left, or the broker ends
         finally:

@@ -1,7 +1,7 @@
-"""Where the broker is reached on this machine, and by whom; what is said there is rpc.py's.
+"""Where a process of Variet's is reached on this machine, and by whom; what is said there is rpc.py's.
 
-A unix socket, whose other end the kernel names, in a folder of its user, or for others to knock at where the broker is
-a user of its own; a named pipe on Windows, whose default descriptor lets other users write to it no more than that.
+A unix socket, whose other end the kernel names, in a folder of its user, or for others to knock at where the process
+runs as a user of its own; a named pipe on Windows, which other users can open to read and not to write.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from variet.assistant.broker.rpc import LONGEST_LINE
+from variet.rpc import LONGEST_LINE
 
 Arrived = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

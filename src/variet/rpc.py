@@ -1,4 +1,4 @@
-"""JSON-RPC 2.0, a message a line: one end asks, the other answers, many questions at once.
+"""JSON-RPC 2.0, a message a line: one end asks, the other answers, many questions at once, and tells what is news.
 
 Of its own, since the SDK that has it for the agent's clients takes half a second to import, which each server of tools
 would pay at its start.
@@ -12,24 +12,44 @@ import itertools
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
-
-from variet.assistant.problems import CODES, ToolProblem
+from typing import Any, Protocol
 
 _LOG = logging.getLogger(__name__)
 LONGEST_LINE = 8 * 1024 * 1024
 _MOST_AT_ONCE = 64  # of one line
-_PROBLEM, _INTERNAL = -32001, -32603
-_TOO_MANY = ToolProblem("rate_limited", f"{_MOST_AT_ONCE} questions are open on this line", "Wait for an answer")
+PROBLEM = -32001  # an error that whoever asks can mend
+_INTERNAL = -32603
+
+_TOO_MANY = {
+    "code": PROBLEM, "message": f"{_MOST_AT_ONCE} questions are open on this line",
+    "data": {"code": "rate_limited", "next_step": "Wait for an answer"},
+}  # fmt: skip
 
 Do = Callable[[str, Any], Awaitable[Any]]
+Hear = Callable[[str, Any], None]
+
+
+class Errors(Protocol):
+    """How errors that whoever asks can mend cross the line. All others are logged, and told as nothing."""
+
+    def encode(self, error: Exception) -> dict[str, Any] | None:
+        """The data of an error; None where it is none of these."""
+        ...
+
+    def decode(self, message: str, data: Any) -> Exception:
+        """An error as it was raised there. `data`: None for all that are none of these."""
+        ...
 
 
 class Asking:
-    """The end that asks. It is to be closed."""
+    """The end that asks. It is to be closed. `hear`: what the other end tells unasked."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, errors: Errors, hear: Hear | None = None
+    ) -> None:
         self._writer = writer
+        self._errors = errors
+        self._hear = hear
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._reading = asyncio.create_task(self._read(reader))
@@ -39,7 +59,7 @@ class Asking:
         return not self._reading.done()
 
     async def ask(self, method: str, params: dict[str, Any]) -> Any:
-        """Raises ToolProblem as it was raised there, ConnectionError where the line broke before the answer."""
+        """Raises an error as it was raised there, ConnectionError where the line broke before the answer."""
         if not self.is_open:
             raise ConnectionError("the line is closed")
         number = next(self._numbers)
@@ -57,11 +77,15 @@ class Asking:
     async def _read(self, reader: asyncio.StreamReader) -> None:
         try:
             while (message := await _received(reader)) is not None:
+                if "method" in message:
+                    if self._hear is not None:
+                        self._hear(str(message["method"]), message.get("params"))
+                    continue
                 answer = self._waiting.get(message.get("id", 0))
                 if answer is None or answer.done():
                     continue  # nobody waits for it any more
                 if "error" in message:
-                    answer.set_exception(_as_problem(message["error"]))
+                    answer.set_exception(self._as_raised(message["error"]))
                 else:
                     answer.set_result(message.get("result"))
         finally:
@@ -70,20 +94,32 @@ class Asking:
                 if not answer.done():
                     answer.set_exception(ConnectionError("the line broke"))
 
+    def _as_raised(self, error: Any) -> Exception:
+        told: dict[str, Any] = error if isinstance(error, dict) else {}
+        data = told.get("data") if told.get("code") == PROBLEM else None
+        return self._errors.decode(str(told.get("message", "")), data)
 
-async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, do: Do) -> None:
+
+async def tell(writer: asyncio.StreamWriter, method: str, params: Any) -> None:
+    """Tell the end that asks something unasked; waits where it does not read. Raises ConnectionError where it left."""
+    await _send(writer, {"method": method, "params": params})
+
+
+async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, do: Do, errors: Errors) -> None:
     """Until the other end leaves, or sends what is no question: it is hung up on. What is not answered by then is
-    cancelled. `do` raises ToolProblem for what whoever asks can mend; anything else is logged, and told as nothing."""
+    cancelled."""
     tasks: set[asyncio.Task[None]] = set()
 
     async def one(message: dict[str, Any]) -> None:
         try:
             told = {"result": await do(message["method"], message.get("params"))}
-        except ToolProblem as problem:
-            told = {"error": _as_error(problem)}
-        except Exception:  # noqa: BLE001 - whatever fails, it is this question's alone
-            _LOG.exception("%s failed", message["method"])
-            told = {"error": {"code": _INTERNAL, "message": "Internal error"}}
+        except Exception as error:  # noqa: BLE001 - whatever fails, it is this question's alone
+            data = errors.encode(error)
+            if data is None:
+                _LOG.exception("%s failed", message["method"])
+                told = {"error": {"code": _INTERNAL, "message": "Internal error"}}
+            else:
+                told = {"error": {"code": PROBLEM, "message": str(data.pop("message", error)), "data": data}}
         with contextlib.suppress(ConnectionError):  # it left
             await _send(writer, {"id": message["id"], **told})
 
@@ -92,7 +128,7 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, do:
             if not isinstance(message.get("method"), str) or "id" not in message:
                 return
             if len(tasks) >= _MOST_AT_ONCE:
-                await _send(writer, {"id": message["id"], "error": _as_error(_TOO_MANY)})
+                await _send(writer, {"id": message["id"], "error": _TOO_MANY})
                 continue
             task = asyncio.create_task(one(message))
             tasks.add(task)
@@ -117,18 +153,3 @@ async def _received(reader: asyncio.StreamReader) -> dict[str, Any] | None:
     except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError, ValueError, RecursionError):
         return None
     return message if isinstance(message, dict) and isinstance(message.get("id"), int | str | None) else None
-
-
-def _as_error(problem: ToolProblem) -> dict[str, Any]:
-    return {
-        "code": _PROBLEM, "message": problem.what, "data": {"code": problem.code, "next_step": problem.next_step},
-    }  # fmt: skip
-
-
-def _as_problem(error: Any) -> ToolProblem:
-    """What came over the line, as it was raised there."""
-    told: dict[str, Any] = error if isinstance(error, dict) else {}
-    data, words = told.get("data"), str(told.get("message", ""))
-    if told.get("code") == _PROBLEM and isinstance(data, dict) and data.get("code") in CODES:
-        return ToolProblem(data["code"], words, str(data.get("next_step", "")))
-    return ToolProblem("broker_down", f"the broker could not do it: {words}", "See `variet broker log`")
