@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "code": ("variet.commands.code", "Let the coding agent work in this folder."),
     "ask": ("variet.commands.ask", "Ask a question."),
     "acp": ("variet.commands.acp", "Serve the coding agent to an editor."),
+    "host": ("variet.commands.host", "Look after the process that keeps conversations open."),
     "sessions": ("variet.commands.sessions", "List the agent's sessions."),
     "connect": ("variet.commands.connect", "Let other coding clients use this engine."),
     "mcp": ("variet.commands.mcp", "Serve the assistant's tools to any client that speaks MCP."),

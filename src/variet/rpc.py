@@ -65,10 +65,18 @@ class Asking:
         number = next(self._numbers)
         answer = self._waiting[number] = asyncio.get_running_loop().create_future()
         try:
-            await _send(self._writer, {"id": number, "method": method, "params": params})
+            try:
+                await _send(self._writer, {"id": number, "method": method, "params": params})
+            except OSError:  # writing tells it first: nobody is to find this line open
+                await self.close()
+                raise
             return await answer
         finally:
             self._waiting.pop(number, None)
+
+    async def closed(self) -> None:
+        """Return once the line is closed, by whichever end."""
+        await asyncio.wait([self._reading])
 
     async def close(self) -> None:
         self._reading.cancel()

@@ -131,7 +131,7 @@ async def test_a_reader_who_leaves_ends_nothing(tmp_path: Path, work: Path) -> N
 
 
 async def _until_end(conversation: Conversation) -> AsyncIterator[EventBase]:
-    async for event in conversation.events():
+    async for event in conversation.events(0):
         yield event
         if isinstance(event, TurnEnded):
             return

@@ -13,6 +13,8 @@ import secrets
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from typing import Any, TypeVar
 
+from pydantic import BaseModel
+
 from variet.agent.bindings import binding_of
 from variet.agent.checkpoints import Undone
 from variet.agent.equipment import Equipment
@@ -44,6 +46,13 @@ log = logging.getLogger("variet.agent")
 T = TypeVar("T")
 
 
+class Description(BaseModel):
+    """`messages`: that the model reads; `tools`: of servers, by name, with what they say of themselves."""
+
+    messages: int
+    tools: dict[str, str]
+
+
 class Conversation:
     """An open session and all that it works with, which `close` ends. `notes`: what its person should know of how it
     was opened."""
@@ -61,6 +70,7 @@ class Conversation:
         self._begun = self._cancelled = False  # of the work
         self._stoppable = True
         self._closing = False
+        self._prompts = {one.prompt_id for one in session.events if isinstance(one, TurnStarted | PromptQueued)}
 
     @property
     def session(self) -> Session:
@@ -77,12 +87,17 @@ class Conversation:
 
     # --- prompts and turns ---
 
-    def submit(self, text: str, *, attached: str = "", surface: str = "") -> str:
+    def submit(self, text: str, *, attached: str = "", surface: str = "", prompt_id: str = "") -> str:
         """A person's words; they wait where work is under way. The id of the prompt, which `turn_started` names.
-        `attached`: what the surface sends along, for the model alone. Raises SessionError."""
+        `attached`: what the surface sends along, for the model alone. `prompt_id`: of the surface's own; a prompt that
+        comes twice counts once. Raises SessionError."""
         if self._closing:
             raise SessionError("it is being closed", where=self.header.id, next_step="Open it again")
-        prompt = PromptQueued(prompt_id=secrets.token_hex(6), text=text, attached=attached, surface=surface)
+        prompt_id = prompt_id or new_prompt_id()
+        if prompt_id in self._prompts:
+            return prompt_id
+        self._prompts.add(prompt_id)
+        prompt = PromptQueued(prompt_id=prompt_id, text=text, attached=attached, surface=surface)
         if self._work is None:
             self._start(prompt)
         else:
@@ -162,10 +177,22 @@ class Conversation:
 
     # --- readers ---
 
-    def events(self, after: int = 0, *, again: bool = False) -> AsyncGenerator[EventBase, None]:
-        """Events behind the place `after`, as they come, until the session is closed. `again`: the reader has seen all
-        up to there; else pieces of what has ended are left out."""
-        return self._feed.read(after, again=again)
+    def describe(self) -> Description:
+        """What it works with now."""
+        tools = sorted(self.equipment.servers.tools.items())
+        return Description(
+            messages=len(self.runtime.rendering.messages), tools={name: tool.description for name, tool in tools}
+        )
+
+    async def history(self) -> Sequence[EventBase]:
+        """All that stands in its log."""
+        return tuple(self.session.events)
+
+    def events(self, after: int | None = None, *, again: bool = False) -> AsyncGenerator[EventBase, None]:
+        """Events behind the place `after`, as they come, until the session is closed; without a place, what is under
+        way and all that comes then. `again`: the reader has seen all up to there; else pieces of what has ended are
+        left out."""
+        return self._feed.read(self.session.last_seq if after is None else after, again=again)
 
     def _publish(self, event: EventBase) -> None:
         self.state.apply(event)
@@ -240,6 +267,10 @@ class Conversation:
             return _together(again, told(self.equipment.servers.foreign, before))
         now = self.runtime.context_now()
         return "" if before and before[-1].partition("</context>")[0] in now else now
+
+
+def new_prompt_id() -> str:
+    return secrets.token_hex(8)
 
 
 async def run_prompt(

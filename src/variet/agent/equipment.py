@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from variet.agent.sandbox import Sandbox
@@ -11,11 +13,12 @@ from variet.agent.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Equipment:
-    """What is around a session, opened before it."""
+    """What is around a session, opened before it. `environ`: of the surface, for commands and servers."""
 
     settings: Settings = field(default_factory=Settings)
     servers: Servers = field(default_factory=Servers)
     sandbox: Sandbox | None = None
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
 
     async def close(self) -> None:
         await self.servers.close()

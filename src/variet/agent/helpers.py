@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from variet.agent import sessions
+from variet.agent.equipment import Equipment
 from variet.agent.events import EventBase, MessageDone, Notice, TextPart, TurnEnded
 from variet.agent.guards import Limits
 from variet.agent.loop import Agent
@@ -22,8 +23,6 @@ from variet.agent.prompt.system import HELPERS
 from variet.agent.rendering import Prefix, Rendering
 from variet.agent.routing import Choice, tier_for
 from variet.agent.runtime import Runtime
-from variet.agent.sandbox import Sandbox
-from variet.agent.settings import Settings
 from variet.agent.tools import looking_tools
 from variet.agent.tools.base import Place, Result, close_all
 from variet.agent.tools.task import HelperRole
@@ -40,8 +39,7 @@ class Helpers:
     root: Path
     model: Model
     permissions: Permissions
-    settings: Settings
-    sandbox: Sandbox | None = None
+    equipment: Equipment
     parent: Runtime | None = None
 
     async def send(self, role: HelperRole, prompt: str, place: Place) -> Result:
@@ -64,11 +62,11 @@ class Helpers:
     async def _choose(self, role: HelperRole) -> Choice:
         assert self.parent is not None
         main = self.parent.facts
-        wanted = self.settings.roles.get(role, main.name)
+        wanted = self.equipment.settings.roles.get(role, main.name)
         facts = main if wanted == main.name else await self.model.facts(wanted)
         same = facts.model == main.model
         beside = {main.name: [wanted] if same or facts.model in main.beside else []}
-        return tier_for(role, self.settings.roles, main.name, beside)
+        return tier_for(role, self.equipment.settings.roles, main.name, beside)
 
     async def _runtime(self, role: HelperRole, choice: Choice, call_id: str) -> Runtime:
         assert self.parent is not None
@@ -77,7 +75,7 @@ class Helpers:
         same = facts.model == main.facts.model and not main.form.small
         # It only looks: what writes files in fences could not even read.
         suits = profile(main.profile) if same else chosen(facts, {}, coding=False)[0]
-        form, tools = suits.form(), looking_tools(self.sandbox)
+        form, tools = suits.form(), looking_tools(self.equipment.sandbox, self.equipment.environ)
         stored = sessions.Stored(
             profile=suits.name, model=facts.model, system=form.system(HELPERS[role], tools),
             request={**form.request(tools), **suits.fields},

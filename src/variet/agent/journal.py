@@ -42,17 +42,14 @@ class Journal:
 
     def relay(self, event: EventBase) -> None:
         """Publish an event of a helper, which stands in the helper's own log; its place is of this session."""
-        session = self._runtime.session
-        self._publish(event.model_copy(update={"seq": session.next_seq}))
-        session.next_seq += 1
+        self._publish(event.model_copy(update={"seq": self._runtime.session.take_seq()}))
 
     def _in_its_place(self, event: E) -> E:
         session = self._runtime.session
         envelope = {
-            "seq": session.next_seq, "ts_ms": time.time_ns() // 1_000_000, "turn_id": self.turn_id,
+            "seq": session.take_seq(), "ts_ms": time.time_ns() // 1_000_000, "turn_id": self.turn_id,
             "session_id": session.header.id, "agent_id": self._runtime.agent_id, "parent_id": self._runtime.parent_id,
         }  # fmt: skip
-        session.next_seq += 1
         return event.model_copy(update=envelope)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -53,18 +54,18 @@ class Wishes:
 async def start(
     root: Path, model: Model, wishes: Wishes, mode: Mode | None, rules: tuple[Rule, ...] = (), *, present: bool,
     name: str | None = None, servers: Mapping[str, ServerSettings] | None = None,
-    brokered: Mapping[str, ServerSettings] | None = None,
+    brokered: Mapping[str, ServerSettings] | None = None, environ: Mapping[str, str] = os.environ,
 ) -> Conversation:  # fmt: skip
     """A session of this folder with all that is around it, a new one or `name`; without a tier, that of the settings.
     `mode`: None is the one that the session was left in, of a new one `ask`. `servers`: those that the person
-    configured elsewhere; `brokered`: Variet's own, which ask its broker.
+    configured elsewhere; `brokered`: Variet's own, which ask its broker; `environ`: of commands and servers.
     The model is the session's from now on. Raises ConfigError, AnswerFailed, SessionError, and leaves nothing open."""
     equipment: Equipment | None = None
     try:
         if name is not None:  # the folder it began in, wherever it is taken up again
             root = _folder_of(name, wishes.kind)
         trusted = trust.trusted(root)
-        equipment, notes = await _equip(root, servers or {}, brokered or {}, trusted=trusted, kind=wishes.kind)
+        equipment, notes = await _equip(root, servers or {}, brokered or {}, environ, trusted=trusted, kind=wishes.kind)
         facts = Facts(
             (*rules, *standing.of(root)), person_present=present, trusted=trusted,
             sandboxed=equipment.sandbox is not None,
@@ -126,6 +127,7 @@ async def _equip(
     root: Path,
     given: Mapping[str, ServerSettings],
     brokered: Mapping[str, ServerSettings],
+    environ: Mapping[str, str],
     *,
     trusted: bool,
     kind: KindName,
@@ -136,7 +138,7 @@ async def _equip(
     coding = KINDS[kind].coding
     brought = settings.of_project(root) if trusted and coding else {}
     servers = Servers()
-    connecting = asyncio.ensure_future(servers.connect({**brought, **given, **wanted.servers}, brokered))
+    connecting = asyncio.ensure_future(servers.connect({**brought, **given, **wanted.servers}, brokered, environ))
     sandbox: Sandbox | None = None
     try:
         if coding:
@@ -156,7 +158,7 @@ async def _equip(
     notes += [f"MCP server {name}: {problem}" for name, problem in servers.failed.items()]
     notes += [f"MCP server {name} still starts: its tools come as soon as it answers" for name in servers.joining
               if name not in servers.brokered]  # fmt: skip
-    return Equipment(wanted, servers, sandbox), notes
+    return Equipment(wanted, servers, sandbox, environ), notes
 
 
 async def new(
@@ -167,7 +169,7 @@ async def new(
     facts = await model.facts(wishes.tier)
     suits, untried = suited_profile(facts, wishes.profile, equipment.settings, coding=KINDS[wishes.kind].coding)
     form = suits.form()
-    helpers = Helpers(root, model, permissions, equipment.settings, equipment.sandbox)
+    helpers = Helpers(root, model, permissions, equipment)
     plain = wishes.kind == "ask" and not equipment.servers.any
     tools = Toolbox({}) if plain else _tools(wishes.kind, equipment, helpers)
     stored = stored_prefix(suits, facts, wishes.kind, tools, wishes.sampling)
@@ -194,7 +196,7 @@ async def again(
         form, stored = profile(kept).form(), session.stored[kept]
         root = Path(session.header.cwd)
         workspace = Workspace(root)
-        helpers = Helpers(root, model, permissions, equipment.settings, equipment.sandbox)
+        helpers = Helpers(root, model, permissions, equipment)
         tools = _tools(session.header.kind, equipment, helpers)
         facts = await model.facts(last.tier if last else session.header.tier)
         runtime = Runtime(
@@ -255,7 +257,7 @@ def _tools(kind: str, equipment: Equipment, helpers: Helpers) -> Toolbox:
         return further_tools(equipment.servers)
     if kind == "assistant":
         return assistant_tools(equipment.servers)
-    return coding_tools(equipment.sandbox, equipment.servers, helpers.send)
+    return coding_tools(equipment.sandbox, equipment.servers, helpers.send, equipment.environ)
 
 
 async def _checkpoints(workspace: Workspace, session: Session) -> Checkpoints | None:

@@ -82,17 +82,19 @@ class Servers:
         return [tool for name, tool in self.tools.items() if name.partition(".")[0] not in self.brokered]
 
     async def connect(
-        self, wanted: Mapping[str, ServerSettings], brokered: Mapping[str, ServerSettings] | None = None
-    ) -> None:
+        self, wanted: Mapping[str, ServerSettings], brokered: Mapping[str, ServerSettings] | None = None,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:  # fmt: skip
         """Those that answer soon are there afterwards, `failed` says what became of others; `joining` are those whose
         tools come as soon as they answer: one slow server keeps nobody waiting. `brokered`: Variet's own. Nobody waits
-        for them here: what their tools are is known, and a call waits for its server."""
+        for them here: what their tools are is known, and a call waits for its server. `environ`: what `${NAME}` in
+        settings stands for, and where programs are."""
         own = brokered or {}
         usable = {name: one for name, one in {**wanted, **own}.items() if not one.disabled}
         self.brokered = frozenset(own)
         for name, one in usable.items():
             try:
-                self.servers[name] = _Server(name, one.filled(os.environ))
+                self.servers[name] = _Server(name, one.filled(environ).on_path(environ))
             except KeyError as missing:
                 self.failed[name] = f"the variable {missing.args[0]} is not set"
         self.allowed = frozenset(f"{name}.{tool}" for name, one in usable.items() for tool in one.always_allow)

@@ -43,6 +43,9 @@ from variet.errors import SessionError
 from variet.locks import try_lock
 from variet.policy.action import Mode
 
+_PLACES = "places"  # beside the log: how far places of events may have been taken
+_PLACES_AT_ONCE = 1_000
+
 
 class Header(BaseModel):
     """`kind`: what its agent may do (`code`, `ask`, or a role); `profile`, `tier`: what it began with. `parent`: of a
@@ -88,7 +91,24 @@ class Session:
         self.stored = stored  # by profile
         self.events = events
         self._file = file
-        self.next_seq = max((event.seq for event in events), default=0) + 1
+        self._places = folder / _PLACES
+        self._reserved = _reserved(self._places)
+        self.next_seq = max(self._reserved, max((event.seq for event in events), default=0) + 1)
+
+    def take_seq(self) -> int:
+        """The next place. None is taken twice, also where a crash ends this process: readers of events that stand in no
+        log have seen their places."""
+        if self.next_seq >= self._reserved:
+            self._reserved = self.next_seq + _PLACES_AT_ONCE
+            with contextlib.suppress(OSError):
+                paths.write_whole(self._places, str(self._reserved), 0o600)
+        self.next_seq += 1
+        return self.next_seq - 1
+
+    @property
+    def last_seq(self) -> int:
+        """The place of the last event that stands in the log; 0 without one."""
+        return self.events[-1].seq if self.events else 0
 
     @property
     def last_tier(self) -> TierChanged | None:
@@ -123,6 +143,14 @@ class Session:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _reserved(path: Path) -> int:
+    """The first place that no earlier process can have taken."""
+    try:
+        return int(path.read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return 0
 
 
 def root() -> Path:
@@ -309,8 +337,7 @@ def _mend(session: Session) -> None:
     if not ended:
         ends.append(TurnEnded(**envelope, reason="cancelled", detail="crash"))
     for event in ends:
-        session.append(event.model_copy(update={"seq": session.next_seq}))
-        session.next_seq += 1
+        session.append(event.model_copy(update={"seq": session.take_seq()}))
 
 
 def _write(file: IO[bytes], data: bytes) -> None:

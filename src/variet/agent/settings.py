@@ -38,6 +38,12 @@ class ServerSettings(BaseModel):
         """With `${NAME}` and `${NAME:-otherwise}` replaced. Raises KeyError for a variable that is not set."""
         return ServerSettings.model_validate(_filled(self.model_dump(), environment))
 
+    def on_path(self, environment: Mapping[str, str]) -> ServerSettings:
+        """With programs found where this environment has them, unless it says another path itself."""
+        if not self.command or "PATH" in self.env or "PATH" not in environment:
+            return self
+        return self.model_copy(update={"env": {**self.env, "PATH": environment["PATH"]}})
+
 
 class Settings(BaseModel):
     """`roles`: which tier does what. `escalation`: tiers that take over, in this order, when one does not get on.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
+
 from variet.agent.sandbox import Sandbox
 from variet.agent.servers import Servers
 from variet.agent.tools.base import AnyTool, Toolbox
@@ -31,14 +34,18 @@ ALIASES = {
 }  # fmt: skip
 
 
-def coding_tools(sandbox: Sandbox | None = None, servers: Servers | None = None, send: Send | None = None) -> Toolbox:
-    """A fresh set: the shell remembers what runs in the background, and where it runs."""
-    return _box(CallTool(servers), Edit(), List(), Plan(), Read(), Search(), Shell(sandbox), Task(send), Write())
+def coding_tools(
+    sandbox: Sandbox | None = None, servers: Servers | None = None, send: Send | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Toolbox:  # fmt: skip
+    """A fresh set: the shell remembers what runs in the background, and where it runs. `environ`: of commands."""
+    shell = Shell(sandbox, environ)
+    return _box(CallTool(servers), Edit(), List(), Plan(), Read(), Search(), shell, Task(send), Write())
 
 
-def looking_tools(sandbox: Sandbox | None = None) -> Toolbox:
+def looking_tools(sandbox: Sandbox | None = None, environ: Mapping[str, str] = os.environ) -> Toolbox:
     """Of a helper, which changes nothing."""
-    return _box(List(), Read(), Search(), Shell(sandbox))
+    return _box(List(), Read(), Search(), Shell(sandbox, environ))
 
 
 def further_tools(servers: Servers | None = None) -> Toolbox:

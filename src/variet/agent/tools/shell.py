@@ -125,8 +125,9 @@ class Shell:
     changes = True
     args = ShellArgs
 
-    def __init__(self, sandbox: Sandbox | None = None) -> None:
+    def __init__(self, sandbox: Sandbox | None = None, environ: Mapping[str, str] = os.environ) -> None:
         self._sandbox = sandbox
+        self._environ = environ
         self._jobs: dict[int, _Job] = {}
         # Of commands in the background: how the workspace stood before the first of them.
         self._watched: tuple[Path, Survey] | None = None
@@ -207,7 +208,7 @@ class Shell:
 
     async def _start(self, args: ShellArgs, place: Place, plan: _Plan) -> asyncio.subprocess.Process:
         folder = place.workspace.root
-        seen = environment(os.environ, folder)
+        seen = environment(self._environ, folder)
         if os.name == "nt":
             words = [shutil.which("pwsh") or "powershell", "-NoProfile", "-NonInteractive", "-Command", args.command]
         else:
@@ -258,7 +259,7 @@ class Shell:
         return Result(f"%{job.number} {job.state()}\n{job.output.told()}".rstrip())
 
 
-def environment(given: os._Environ[str] | dict[str, str], folder: Path) -> dict[str, str]:
+def environment(given: Mapping[str, str], folder: Path) -> dict[str, str]:
     """What a command gets to see: no secrets, no pager, and the workspace's own virtual environment first."""
     clean = {
         name: value
