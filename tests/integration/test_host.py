@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from tests.support.agent import call, decision, of, scripted
+from tests.support.terminal import terminal
 from variet import endpoint
 from variet.agent import sessions
 from variet.agent.events import (
@@ -339,6 +340,100 @@ async def test_the_socket_is_its_users_alone() -> None:
         assert stat.S_IMODE(address.parent.stat().st_mode) == 0o700
         assert stat.S_IMODE(rendezvous().file.stat().st_mode) == 0o600
     assert not address.exists() and not rendezvous().file.exists()
+
+
+# --- followed from a terminal ---
+
+
+async def test_a_terminal_follows_a_session_and_answers_what_it_asks(tmp_path: Path, work: Path, home: Path) -> None:
+    answers = [{"say": "Here I am."}, EDIT, {"say": "word " * 40 + "It adds now.", "gap_ms": 5, "piece": 8}]
+    async with scripted(tmp_path, answers) as server, hosting():
+        editor = Surface("acp")
+        conversation = await editor.join(asked(server.url, work, mode="ask"))
+        conversation.submit("are you there?")
+        await editor.until(TurnEnded)
+        async with terminal(work, "sessions", "watch", VARIET_HOME=str(home), VARIET_ENGINE_URL=server.url) as shown:
+            await shown.until("› are you there?")
+            await shown.until("Here I am.")
+            await shown.until("rests (balanced, mode ask); Ctrl-C leaves it")
+            conversation.submit("fix add")
+            await shown.until("› fix add")
+            await shown.until("or say what instead ›")
+            shown.type("y\r")
+            resolved = await editor.until(ApprovalResolved)
+            assert (resolved.state, resolved.by) == ("approved", "variet sessions watch")
+            await editor.until(TextDelta, 3)
+            shown.process.send_signal(signal.SIGINT)
+            assert await asyncio.wait_for(shown.process.wait(), 10) == 0
+        assert (await editor.until(TurnEnded, 2)).reason == "done", "who leaves ends nothing"
+        assert "a + b" in (work / "sums.py").read_text()
+        await editor.leave()
+
+
+async def test_a_question_that_is_answered_elsewhere_is_taken_back_from_who_watches(
+    tmp_path: Path, work: Path, home: Path
+) -> None:
+    async with scripted(tmp_path, [EDIT, {"say": "It adds now."}]) as server, hosting():
+        editor = Surface("acp")
+        conversation = await editor.join(asked(server.url, work, mode="ask"))
+        conversation.submit("fix add")
+        question = await editor.until(ApprovalRequested)
+        name = conversation.header.id
+        async with terminal(
+            work, "sessions", "watch", name, VARIET_HOME=str(home), VARIET_ENGINE_URL=server.url
+        ) as shown:
+            await shown.until("or say what instead ›")
+            conversation.decide(decision(question, "approve"))
+            await shown.until("(approved by acp)")
+            await shown.until("It adds now.")
+            await editor.leave()
+            shown.process.send_signal(signal.SIGINT)
+            assert await asyncio.wait_for(shown.process.wait(), 10) == 0
+
+
+async def test_what_is_open_is_listed_and_what_is_not_is_said(tmp_path: Path, work: Path, home: Path) -> None:
+    async with scripted(tmp_path, [EDIT, {"say": "Done."}]) as server:
+        assert "the host starts when a surface needs it" in (await variet(work, home, "host", "status"))[1]
+        code, _, err = await variet(work, home, "sessions", "watch")
+        assert code == 1 and "no session of this folder is open" in err
+        async with hosting():
+            editor = Surface("acp")
+            conversation = await editor.join(asked(server.url, work, mode="ask"))
+            conversation.submit("fix add")
+            await editor.until(ApprovalRequested)
+            shown = (await variet(work, home, "host", "status"))[1]
+            assert conversation.header.id in shown and "waits for you" in shown and "(acp)" in shown
+            (told,) = json.loads((await variet(work, home, "host", "status", "--json"))[1])
+            assert told["approvals"][0]["summary"] == "edit sums.py" and told["surfaces"] == ["acp"]
+            await editor.leave()
+            assert "the host has ended" in (await variet(work, home, "host", "stop"))[1]
+        assert "no host runs" in (await variet(work, home, "host", "stop"))[1]
+
+
+async def test_what_a_session_changed_is_read_beside_it_and_taken_back_once_nobody_needs_it(
+    tmp_path: Path, work: Path, home: Path
+) -> None:
+    async with scripted(tmp_path, [EDIT, {"say": "Done."}]) as server, hosting(grace_s=60.0):
+        editor = Surface("acp")
+        conversation = await editor.join(asked(server.url, work, mode="auto-edit"))
+        conversation.submit("fix add")
+        await editor.until(TurnEnded)
+        assert "+    return a + b" in (await variet(work, home, "sessions", "diff"))[1]
+        code, _, err = await variet(work, home, "sessions", "undo")
+        assert code == 1 and "in use by acp" in err and "a + b" in (work / "sums.py").read_text()
+        await editor.leave()
+        assert "put back  sums.py" in (await variet(work, home, "sessions", "undo"))[1]
+        assert "a - b" in (work / "sums.py").read_text()
+
+
+async def variet(work: Path, home: Path, *words: str) -> tuple[int, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "variet", *words, cwd=work, env={**os.environ, "VARIET_HOME": str(home)},
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
 
 
 # --- processes ---

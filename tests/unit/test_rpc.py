@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -102,6 +103,37 @@ async def test_who_leaves_is_worked_for_no_longer(tmp_path: Path) -> None:
         while not desk.gone:
             await asyncio.sleep(0.01)
         assert not line.is_open
+
+
+async def test_a_line_whose_other_end_is_gone_is_found_closed_at_the_first_question(tmp_path: Path) -> None:
+    """Else a client that asks again at once finds it open for ever: writing fails before reading does."""
+    near, far = socket.socketpair()
+    line = rpc.Asking(*await asyncio.open_unix_connection(sock=near, limit=rpc.LONGEST_LINE), Problems())
+    far.close()
+    tries = 0
+    while line.is_open:
+        tries += 1
+        assert tries < 10
+        with contextlib.suppress(OSError):
+            await line.ask("echo", {})
+    await asyncio.wait_for(line.closed(), 1)
+
+
+async def test_what_is_told_unasked_is_heard(tmp_path: Path) -> None:
+    heard: list[Any] = []
+
+    async def arrived(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for at in range(3):
+            await rpc.tell(writer, "news", {"at": at})
+        await rpc.answer(reader, writer, Desk().do, Problems())
+
+    server = await asyncio.start_unix_server(arrived, str(tmp_path / "s"))
+    ends = await asyncio.open_unix_connection(str(tmp_path / "s"))
+    line = rpc.Asking(*ends, Problems(), lambda method, params: heard.append((method, params["at"])))
+    assert await line.ask("echo", {"x": 1}) == {"x": 1}
+    assert heard == [("news", 0), ("news", 1), ("news", 2)]
+    await line.close()
+    server.close()
 
 
 async def test_more_questions_than_one_line_may_ask_are_refused(tmp_path: Path) -> None:

@@ -35,14 +35,17 @@ def acp(tier: str | None, mode: Mode | None, trust: bool) -> None:
         raise click.UsageError("An editor starts this; docs/editors.md says how. In a terminal: `variet code`.")
 
     from variet import connection
-    from variet.agent import opening
+    from variet.agent import opening, sessions
     from variet.agent import trust as trusting
+    from variet.agent.host.client import release
     from variet.agent.model import EngineModel
     from variet.surfaces.acp.agent import serve
 
     async def open_session(root: Path, name: str | None, servers: dict[str, ServerSettings]) -> Conversation:
         if trust:
             trusting.trust(root)
+        if name is not None:
+            await release(sessions.find(name).name)
         model = EngineModel(connection.find())
         return await opening.start(
             root,

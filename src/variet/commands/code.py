@@ -89,6 +89,7 @@ async def _run(
     from variet.agent import opening, sessions
     from variet.agent import trust as trusting
     from variet.agent.guards import Limits
+    from variet.agent.host.client import release
     from variet.agent.model import EngineModel
     from variet.surfaces.terminal import one_shot
 
@@ -102,6 +103,8 @@ async def _run(
     wishes = opening.Wishes(tier or "", profile, Limits(steps=steps), sampling, check)
 
     async def opened_anew(name: str | None, mode: Mode | None) -> Conversation:
+        if name is not None:
+            await release(sessions.find(name).name)
         model = EngineModel(connection.find())
         return await opening.start(root, model, wishes, mode, rules, present=present, name=name)
 

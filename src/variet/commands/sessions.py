@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from variet.agent.checkpoints import Checkpoints, Step
+    from variet.agent.host.client import HostClient
 
 
 @click.group(
@@ -26,6 +28,7 @@ Examples:
   variet sessions undo             take its last change back
   variet sessions undo --all ID    take all of a session's changes back
   variet sessions export ID        as Markdown
+  variet sessions watch            follow the one that an editor works in, and answer what it asks
 """,
 )
 @click.option("--all", "everywhere", is_flag=True, help="Of every folder, not only of this one.")
@@ -35,8 +38,6 @@ def sessions(context: click.Context, everywhere: bool, as_json: bool) -> None:
     """List the agent's sessions, see what they changed, and take it back."""
     if context.invoked_subcommand is not None:
         return
-    from pathlib import Path
-
     from variet.agent.sessions import listed
 
     here = str(Path.cwd().resolve())
@@ -90,7 +91,7 @@ def undo(session: str | None, everything: bool, mark: str | None) -> None:
         for path, why in undone.left.items():
             click.echo(f"left      {path}: {why}")
 
-    _with_steps(session, take_back)
+    _with_steps(session, take_back, writes=True)
 
 
 @sessions.command()
@@ -110,6 +111,60 @@ def steps(session: str | None, as_json: bool) -> None:
 
 
 @sessions.command()
+@click.argument("session", required=False)
+@json_option
+def watch(session: str | None, as_json: bool) -> None:
+    """Follow a session that an editor or another terminal works in (the last of this folder, where none is named).
+
+    What it asks can be answered here, too. Ctrl-C leaves; the work goes on.
+    """
+    import asyncio
+    import contextlib
+
+    from variet import connection
+    from variet.agent import sessions as kept_sessions
+    from variet.agent.host.client import HostClient
+    from variet.agent.host.hosted import HostedConversation
+    from variet.agent.host.wire import Opening
+    from variet.errors import SessionError, VarietError
+    from variet.surfaces.terminal.watch import watch as watched
+
+    def tell(problem: VarietError) -> None:
+        click.echo(str(problem), err=True)
+
+    async def run() -> None:
+        async with HostClient("variet sessions watch", start=False) as client:
+            name = kept_sessions.find(session).name if session else await _open_here(client)
+            if name not in {one.id for one in await client.sessions()}:
+                raise SessionError(
+                    f"session {name} is not open in the host",
+                    next_step=f"`variet sessions export {name}` shows what it said and did so far",
+                )
+            engine = connection.find()
+            opening = Opening(root=str(Path.cwd()), session=name, engine=engine.url, key=engine.key)
+            conversation = await HostedConversation.open(client, opening, tell)
+            try:
+                await watched(conversation, as_json=as_json)
+            finally:
+                await conversation.close()
+
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(run())
+
+
+async def _open_here(client: HostClient) -> str:
+    """The session of this folder that the host keeps open. Raises SessionError."""
+    from variet.errors import SessionError
+
+    here = str(Path.cwd().resolve())
+    found = [one.id for one in await client.sessions() if one.cwd == here]
+    if len(found) != 1:
+        what = f"{len(found)} sessions of this folder are open" if found else "no session of this folder is open"
+        raise SessionError(what, next_step="`variet host status` lists those that are; name one")
+    return found[0]
+
+
+@sessions.command()
 @click.argument("session")
 def export(session: str) -> None:
     """Print a session as Markdown."""
@@ -121,13 +176,16 @@ def export(session: str) -> None:
     click.echo(safe(text) if sys.stdout.isatty() else text)
 
 
-def _with_steps(session: str | None, act: Callable[[Checkpoints, list[Step]], Coroutine[Any, Any, None]]) -> None:
-    """Do something with what a session changed. Raises SessionError where somebody else works on it."""
+def _with_steps(
+    session: str | None, act: Callable[[Checkpoints, list[Step]], Coroutine[Any, Any, None]], *, writes: bool = False
+) -> None:
+    """Do something with what a session changed. `writes`: raises SessionError where somebody else works on it; what
+    only reads is done beside them."""
     import asyncio
-    from pathlib import Path
 
     from variet.agent import sessions as kept_sessions
     from variet.agent.checkpoints import Checkpoints
+    from variet.agent.host.client import release
     from variet.agent.workspace import Workspace
     from variet.errors import SessionError
 
@@ -135,12 +193,17 @@ def _with_steps(session: str | None, act: Callable[[Checkpoints, list[Step]], Co
         name = session or kept_sessions.latest(Path.cwd().resolve())
         if name is None:
             raise SessionError("there is no session of this folder", next_step="`variet sessions --all` lists others")
+        folder = kept_sessions.find(name)
+        root = Path(kept_sessions.read(name)[0].cwd)
+        if why := Checkpoints.refusal(root):
+            raise SessionError(f"nothing was kept: {why}")
+        checkpoints = Checkpoints(Workspace(root), folder / "steps.json")
+        if not writes:
+            await act(checkpoints, checkpoints.steps)
+            return
+        await release(folder.name)
         opened = kept_sessions.resume(name)
         try:
-            root = Path(opened.header.cwd)
-            if why := Checkpoints.refusal(root):
-                raise SessionError(f"nothing was kept: {why}")
-            checkpoints = Checkpoints(Workspace(root), opened.folder / "steps.json")
             await checkpoints.open()
             await act(checkpoints, checkpoints.steps)
         finally:

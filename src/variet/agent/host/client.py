@@ -148,6 +148,14 @@ class HostClient:
 _SEE_LOG = "See `variet host log`"
 
 
+async def release(session: str) -> None:
+    """Have the host let a session go that nobody needs there, so that this process can open it. Raises ConversationBusy
+    where a surface or a turn needs it."""
+    async with HostClient("variet", start=False) as client:
+        with contextlib.suppress(ConnectionFailed, ConnectionError):  # no host: nothing is open there
+            await client.ask("release", session=session)
+
+
 def log_file(where: Rendezvous) -> Any:
     return where.folder / "host.log"
 

@@ -177,6 +177,8 @@ class Terminal:
     # --- what the session tells ---
 
     def _follow(self) -> None:
+        if self.conversation.state.turns:
+            self.printer.recap(self.conversation.session.events)
         for note in self.conversation.notes:
             self.printer.say(f"note: {note}", "yellow")
         after = self.conversation.state.seq

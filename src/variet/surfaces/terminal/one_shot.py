@@ -14,6 +14,7 @@ import click
 from variet.agent.conversation import Conversation, run_prompt
 from variet.agent.events import ApprovalRequested, ApprovalResolved, EventBase, TurnEnded
 from variet.agent.kinds import KINDS
+from variet.approval import Approval, Decision
 from variet.assistant.problems import ToolProblem
 from variet.surfaces.terminal.printer import Printer
 from variet.surfaces.terminal.question import Decided, Question, decision_of
@@ -97,14 +98,20 @@ async def _ask(
                 click.echo(f"{problem}\n{GOES_ON_WAITING}", err=True)
         return
     async with asked:
-        size = shutil.get_terminal_size()
-        question = Question(approval, size.columns, size.lines)
-        printer.lines(question.head())
-        decided = await _decided(question, printer)
-        if decided is None:
+        decision = await put_question(approval, printer)
+        if decision is None:
             conversation.cancel()
         else:
-            conversation.decide(decision_of(approval, decided))
+            conversation.decide(decision)
+
+
+async def put_question(approval: Approval, printer: Printer) -> Decision | None:
+    """Shown whole before its line is read; None for Ctrl-C."""
+    size = shutil.get_terminal_size()
+    question = Question(approval, size.columns, size.lines)
+    printer.lines(question.head())
+    decided = await _decided(question, printer)
+    return decision_of(approval, decided) if decided is not None else None
 
 
 async def _decided(question: Question, printer: Printer) -> Decided | None:

@@ -3,7 +3,7 @@ one line of progress, and that only on a terminal, where no prompt shows it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import IO
 
 from rich.console import Console
@@ -30,7 +30,9 @@ from variet.agent.events import (
 from variet.surfaces.terminal.gauge import waiting
 from variet.surfaces.terminal.markdown import Blocks, code_of
 from variet.surfaces.terminal.question import Line
+from variet.surfaces.terminal.recap import last_turns, shortened
 from variet.surfaces.terminal.safe import safe
+from variet.visible import one_line
 
 _MARKS = {"ok": ("✓", "green"), "error": ("✗", "red"), "denied": ("⊘", "yellow"), "interrupted": ("■", "yellow")}
 _LIMITS = {
@@ -107,6 +109,21 @@ class Printer:
         """Words of the surface itself."""
         self._end_line()
         self._prose(text, style)
+
+    def recap(self, events: Sequence[EventBase]) -> None:
+        """The last turns of a session that is taken up again."""
+        turns, before = last_turns(events)
+        if before:
+            self.say(f"({before} turn{'s' * (before > 1)} before; variet sessions export shows all)", "dim")
+        for turn in turns:
+            self.say(f"› {one_line(turn.words, 2_000)}", "bold")
+            if turn.calls:
+                count = f"{len(turn.calls)} call{'s' * (len(turn.calls) > 1)}"
+                failed = f", {turn.failed} failed" if turn.failed else ""
+                self.say(f"→ {count}{failed}, at last: {turn.calls[-1]}", "cyan")
+            if turn.answer:
+                blocks = Blocks()
+                self._draw([*blocks.feed(shortened(turn.answer)), *blocks.end()])
 
     def pairs(self, rows: Iterable[tuple[str, str]]) -> None:
         """Names, and beside each what it is."""
