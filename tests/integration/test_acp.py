@@ -175,6 +175,31 @@ async def test_a_cancel_ends_the_turn(tmp_path: Path, work: Path) -> None:
         assert await server.open() == 0 and len(await server.bodies()) == 1
 
 
+async def test_an_extension_shows_changes_and_takes_a_hunk_back(tmp_path: Path, work: Path) -> None:
+    (work / "sums.py").write_text("".join(f"line {at}\n" for at in range(40)))
+    twice = {"calls": [{"name": "edit", "arguments": {"path": "sums.py", "old": f"line {at}\n", "new": f"new {at}\n"}}
+                       for at in (3, 33)]}  # fmt: skip
+    answers = [READ, twice, {"say": "Done."}, {"say": "I see.", "expect": "took changes back.*sums.py"}]
+    async with scripted(tmp_path, answers) as server, connected(work, server.url, "--mode", "auto-edit") as found:
+        agent, _ = found
+        name = (await agent.new_session(cwd=str(work), mcp_servers=[])).session_id
+        await prompt(agent, name, "go")
+        changes = await agent.ext_method("variet/changes", {"sessionId": name})
+        (file,) = changes["files"]
+        assert file["path"] == "sums.py" and len(file["hunks"]) == 2 and len(file["turns"]) == 1
+        undone = await agent.ext_method("variet/undo", {"sessionId": name, "hunks": [file["hunks"][0]["id"]]})
+        assert undone == {"restored": ["sums.py"], "left": {}}
+        text = (work / "sums.py").read_text()
+        assert "line 3\n" in text and "new 33\n" in text
+        await prompt(agent, name, "what now?")
+        undone = await agent.ext_method("variet/undo", {"sessionId": name, "turnId": file["turns"][0]})
+        assert undone["left"] == {"sums.py": "it was changed since"}
+        mistakes: list[dict[str, Any]] = [{"which": "some"}, {"paths": 5}, {"hunks": [{}]}]
+        for wrong in mistakes:
+            with pytest.raises(RequestError, match="Invalid params"):
+                await agent.ext_method("variet/undo", {"sessionId": name, **wrong})
+
+
 async def test_a_prompt_that_comes_during_a_turn_is_worked_on_behind_it(tmp_path: Path, work: Path) -> None:
     answers = [{"say": "word " * 20, "gap_ms": 20}, {"say": "The second.", "expect": "^a second one$"}]
     async with scripted(tmp_path, answers) as server, connected(work, server.url) as (agent, editor):

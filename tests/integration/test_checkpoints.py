@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from variet.agent.changes import Selection
 from variet.agent.checkpoints import MOST_FILE, Checkpoints, Step
 from variet.agent.workspace import Workspace
 
@@ -188,3 +189,97 @@ def test_a_home_folder_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setenv("HOME", str(tmp_path / "me"))
     assert Checkpoints.refusal(tmp_path / "me") and Checkpoints.refusal(Path("/"))
     assert not Checkpoints.refusal(tmp_path / "me" / "project")
+
+
+# --- by turn, by file, by hunk ---
+
+
+async def of_turn(kept: Checkpoints, turn_id: str, act: Callable[[], object], only: list[Path] | None = None) -> Step:
+    mark = await kept.before("call", turn_id, "test", only)
+    act()
+    return await kept.after(mark)
+
+
+def numbered(count: int, **changed: str) -> str:
+    """Lines with their numbers, some of them otherwise."""
+    return "".join(f"{changed.get(f'n{at}', at)}\n" for at in range(count))
+
+
+async def test_a_turn_is_taken_back_and_those_before_stay(root: Path) -> None:
+    kept = await opened(root)
+    await of_turn(kept, "t1", lambda: (root / "a.txt").write_text("one\n"))
+    await of_turn(kept, "t2", lambda: (root / "a.txt").write_text("two\n"))
+    await of_turn(kept, "t2", lambda: (root / "b.txt").write_text("new\n"))
+    assert (await kept.undo(kept.chosen(Selection(which="turn")))).restored == ("a.txt", "b.txt")
+    assert (root / "a.txt").read_text() == "one\n" and not (root / "b.txt").exists()
+    assert [one.turn_id for one in kept.chosen(Selection(which="turn"))] == ["t1"], "the one before it comes next"
+    again = await opened(root)
+    assert (await again.undo(again.chosen(Selection(which="turn")))).restored == ("a.txt",)
+    assert (root / "a.txt").read_text() == "a\n" and again.chosen(Selection(which="turn")) == []
+    assert (await again.undo(again.chosen(Selection()))).restored == ("a.txt",), "and the undo is taken back"
+    assert (root / "a.txt").read_text() == "one\n"
+
+
+async def test_a_file_is_taken_back_alone(root: Path) -> None:
+    kept = await opened(root)
+    await of_turn(kept, "t1", lambda: [(root / name).write_text("x\n") for name in ("a.txt", "b.txt", "c.txt")])
+    chosen = kept.chosen(Selection(paths=("b.txt",)))
+    undone = await kept.undo(chosen, ("b.txt", "never.txt"))
+    assert undone.restored == ("b.txt",) and undone.left == {"never.txt": "nothing was changed in it"}
+    assert not (root / "b.txt").exists() and (root / "a.txt").read_text() == (root / "c.txt").read_text() == "x\n"
+
+
+async def test_a_hunk_is_taken_back_and_a_persons_own_lines_stay(root: Path) -> None:
+    file = root / "a.txt"
+    file.write_text(numbered(60))
+    kept = await opened(root)
+    await of_turn(kept, "t1", lambda: file.write_text(numbered(60, n5="five", n30="thirty", n50="fifty")), [file])
+    (change,) = (await kept.changes(kept.steps)).files
+    assert len(change.hunks) == 3 and change.turns == ("t1",)
+    file.write_text(numbered(60, n5="five", n30="thirty", n50="fifty", n12="mine"))
+    undone = await kept.undo_hunks(kept.steps, [change.hunks[1].id])
+    assert undone.restored == ("a.txt",) and not undone.left
+    assert file.read_text() == numbered(60, n5="five", n50="fifty", n12="mine")
+    assert (await kept.undo(kept.chosen(Selection()))).restored == ("a.txt",)
+    assert file.read_text() == numbered(60, n5="five", n30="thirty", n50="fifty", n12="mine")
+
+
+async def test_a_hunk_whose_lines_a_person_changed_stays(root: Path) -> None:
+    file = root / "a.txt"
+    file.write_text(numbered(60))
+    kept = await opened(root)
+    await of_turn(kept, "t1", lambda: file.write_text(numbered(60, n5="five", n50="fifty")), [file])
+    (change,) = (await kept.changes(kept.steps)).files
+    mine = numbered(60, n5="my own", n50="fifty")
+    file.write_text(mine)
+    undone = await kept.undo_hunks(kept.steps, [change.hunks[0].id])
+    assert undone.left == {"a.txt": "these lines were changed since"} and file.read_text() == mine
+    assert (await kept.undo_hunks(kept.steps, [change.hunks[1].id, "no such hunk"])).restored == ("a.txt",)
+    assert file.read_text() == numbered(60, n5="my own")
+
+
+async def test_the_hunk_of_a_file_that_was_made_or_removed_is_all_of_it(root: Path) -> None:
+    kept = await opened(root)
+
+    def act() -> None:
+        (root / "new.txt").write_text("made\n")
+        (root / "a.txt").unlink()
+
+    await of_turn(kept, "t1", act)
+    hunks = [hunk.id for file in (await kept.changes(kept.steps)).files for hunk in file.hunks]
+    undone = await kept.undo_hunks(kept.steps, hunks)
+    assert undone.restored == ("a.txt", "new.txt")
+    assert (root / "a.txt").read_text() == "a\n" and not (root / "new.txt").exists()
+
+
+async def test_hunks_keep_line_ends_and_what_stands_at_the_end(root: Path) -> None:
+    file = root / "a.txt"
+    before = b"\r\n".join(str(at).encode() for at in range(40))
+    file.write_bytes(before)
+    kept = await opened(root)
+    after = before.replace(b"\r\n3\r\n", b"\r\nthree\r\n").replace(b"\r\n39", b"\r\nlast")
+    await of_turn(kept, "t1", lambda: file.write_bytes(after), [file])
+    (change,) = (await kept.changes(kept.steps)).files
+    assert len(change.hunks) == 2
+    await kept.undo_hunks(kept.steps, [change.hunks[1].id])
+    assert file.read_bytes() == before.replace(b"\r\n3\r\n", b"\r\nthree\r\n")

@@ -228,7 +228,7 @@ async def test_what_one_surface_changes_the_other_hears(tmp_path: Path, work: Pa
         second.rename("Sums")
         await second.set_tier("fast")
         undone = await second.undo()
-        assert undone.restored == ("sums.py",) and "+    return a + b" not in await conversation.changes()
+        assert undone.restored == ("sums.py",) and "+    return a + b" not in (await conversation.changes()).patch
         while conversation.state != second.state or not conversation.state.undone:
             await asyncio.sleep(0.01)
         assert (conversation.state.title, conversation.state.tier) == ("Sums", "fast")

@@ -185,3 +185,49 @@ async def test_a_summary_that_is_stopped_leaves_the_conversation_as_it_was(tmp_p
         shown.type("and now?\r")
         await shown.until("Two.")
         assert await left(shown) == 0
+
+
+async def test_what_other_agents_call_their_commands_is_understood(tmp_path: Path, work: Path) -> None:
+    async with (
+        scripted(tmp_path, [{"say": "One."}]) as server,
+        terminal(work, "code", VARIET_ENGINE_URL=server.url) as shown,
+    ):
+        await shown.ready()
+        shown.type("/model\r")
+        await shown.until("balanced (")
+        await shown.ready()
+        shown.type("fix  the parser\r")
+        await shown.until("One.")
+        await shown.ready()
+        shown.type("/rename\r")
+        await shown.until("it is called: fix the parser")
+        await shown.ready()
+        shown.type("/rename Parser\r")
+        await shown.until("it is called: Parser")
+        await shown.ready()
+        shown.type("/clear\r")
+        await shown.until("a new session begins")
+        await shown.ready()
+        shown.type("/sessions\r")
+        await shown.until("1 turns  Parser")
+        await shown.ready()
+        shown.type("/exit\r")
+        assert await asyncio.wait_for(shown.process.wait(), 20) == 0
+
+
+async def test_who_comes_back_sees_the_last_turns(tmp_path: Path, work: Path) -> None:
+    edit = {"calls": [{"name": "edit", "arguments": {"path": "sums.py", "old": "a - b", "new": "a + b"}}]}
+    answers = [{"say": "Zero."}, {"say": "One."}, edit, {"say": "It **adds** now."}]
+    async with scripted(tmp_path, answers) as server:
+        for words in ("nothing", "first", "fix add"):
+            async with terminal(
+                work, "code", "--continue", "--mode", "auto-edit", words, VARIET_ENGINE_URL=server.url
+            ) as shown:
+                assert await asyncio.wait_for(shown.process.wait(), 20) == 0
+        async with terminal(work, "code", "--continue", VARIET_ENGINE_URL=server.url) as shown:
+            await shown.ready()
+            screen = shown.screen()
+            assert "(1 turn before; variet sessions export shows all)" in screen and "Zero." not in screen
+            assert "› first" in screen and "One." in screen
+            assert "› fix add" in screen and "→ 1 call, at last: edit sums.py" in screen and "It adds now." in screen
+            assert await left(shown) == 0

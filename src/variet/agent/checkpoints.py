@@ -15,14 +15,16 @@ import hashlib
 import json
 import os
 import stat
+import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from variet import paths
 from variet.agent import programs
-from variet.agent.workspace import Workspace, patch, replace_file
+from variet.agent.changes import Changes, Selection, change_of, text_of, without
+from variet.agent.workspace import Workspace, replace_file
 from variet.errors import CheckpointFailed
 
 MADE_AGAIN = frozenset(
@@ -40,7 +42,7 @@ _BEAT_S = 1.0
 @dataclass(frozen=True, slots=True)
 class Step:
     """`before`, `after`: trees; `after` is empty while the call runs, and where nobody knows how it ended. `only`: the
-    paths that both are of, maybe none; None: all of the workspace."""
+    paths that both are of, maybe none; None: all of the workspace. `undoes`: the steps that it took back, whole."""
 
     id: str
     call_id: str
@@ -50,6 +52,7 @@ class Step:
     after: str = ""
     only: tuple[str, ...] | None = None
     modes: Mapping[str, int] = field(default_factory=dict)  # of changed files, as they were before
+    undoes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +140,14 @@ class Checkpoints:
                 await self._git("update-ref", "-d", ref)
         await self._git("prune", "--expire=1.day.ago")
 
-    async def before(self, call_id: str, turn_id: str, summary: str, only: Iterable[Path] | None = None) -> Step:
+    async def before(
+        self, call_id: str, turn_id: str, summary: str, only: Iterable[Path] | None = None, undoes: Sequence[str] = ()
+    ) -> Step:
         """Keep how things stand: all of them, or `only` these files. Raises CheckpointFailed."""
         inside = [path for path in only if self._workspace.inside(path)] if only is not None else None
         tree = await self._tree(inside)
         names = tuple(self._workspace.show(path) for path in inside) if inside is not None else None
-        step = Step(f"c{self._next()}", call_id, turn_id, summary[:200], tree, only=names)
+        step = Step(f"c{self._next()}", call_id, turn_id, summary[:200], tree, only=names, undoes=tuple(undoes))
         self._modes = {name: stat.S_IMODE(one[-1]) for name, (one, _) in self._known.items()}
         self.steps.append(step)
         self._write()
@@ -181,14 +186,32 @@ class Checkpoints:
             with contextlib.suppress(OSError):
                 self._alive.touch()
 
-    async def undo(self, steps: Sequence[Step]) -> Undone:
-        """Take these back, the last first. Itself a step, so that an undo can be undone. Raises CheckpointFailed."""
+    def chosen(self, selection: Selection) -> list[Step]:
+        """The steps that a selection is of."""
+        if selection.turn_id:
+            return [one for one in self.steps if one.turn_id == selection.turn_id]
+        if selection.which == "all" or (selection.which == "step" and (selection.paths or selection.hunks)):
+            return list(self.steps)
+        if selection.which == "step":
+            return self.steps[-1:]
+        undone = {name for one in self.steps for name in one.undoes}
+        turn = next((one.turn_id for one in reversed(self.steps) if one.turn_id and one.id not in undone), None)
+        return [one for one in self.steps if one.turn_id == turn and turn is not None]
+
+    async def undo(self, steps: Sequence[Step], paths: Collection[str] = ()) -> Undone:
+        """Take these back, the last first; `paths`: of these files alone. Itself a step, so that an undo can be undone.
+        Raises CheckpointFailed."""
         if not steps:
             return Undone()
         wanted, left = await self._wanted(steps)
+        if paths:
+            left = {path: why for path, why in left.items() if path in paths}
+            left |= {path: "nothing was changed in it" for path in paths if path not in wanted and path not in left}
+            wanted = {path: pair for path, pair in wanted.items() if path in paths}
         root = self._workspace.root
+        undoes = () if paths else tuple(one.id for one in steps)
         mark = await self.before(
-            "undo", "", f"undo of {', '.join(one.id for one in steps)}", [root / path for path in wanted]
+            "undo", "", f"undo of {', '.join(one.id for one in steps)}", [root / path for path in wanted], undoes
         )
         modes = {path: mode for step in reversed(steps) for path, mode in step.modes.items()}
         restored: list[str] = []
@@ -229,18 +252,84 @@ class Checkpoints:
     def _led_away(self, name: str) -> bool:
         return any((self._workspace.root / one).is_symlink() for one in list(Path(name).parents)[:-1])
 
+    async def undo_hunks(self, steps: Sequence[Step], hunks: Collection[str]) -> Undone:
+        """Take these hunks back, by their ids in `changes`, and keep what a person changed elsewhere in the file since.
+        Itself a step. Raises CheckpointFailed."""
+        texts, _ = await self.contents(steps)
+        concerned = {}
+        for path, (before, after) in texts.items():
+            mine = {hunk.id for hunk in change_of(path, before, after).hunks} & set(hunks)
+            if mine:
+                concerned[path] = mine
+        whole = [path for path in concerned if None in texts[path]]  # made or removed: its one hunk is all of it
+        undone = await self.undo(steps, whole) if whole else Undone()
+        restored, left = list(undone.restored), dict(undone.left)
+        parts = [path for path in concerned if path not in whole]
+        mark = await self.before("undo", "", "undo of some hunks", [self._workspace.root / path for path in parts])
+        for path in parts:
+            old, new = (text_of(data) or "" for data in texts[path])
+            why = await self._merge(path, new, without(path, old, new, concerned[path]))
+            if why:
+                left[path] = why
+            else:
+                restored.append(path)
+        await self.after(mark)
+        return Undone(tuple(sorted(restored)), left)
+
+    async def _merge(self, name: str, base: str, wanted: str) -> str:
+        """Bring what differs between two texts into the file as it stands. Why not; empty where it was done."""
+        path = self._workspace.root / name
+        if self._led_away(name) or not path.is_file() or path.is_symlink():
+            return "it is no file any more"
+        try:
+            now = path.read_bytes()
+            made = wanted.encode() if now == base.encode() else await self._merged(now, base.encode(), wanted.encode())
+            if made is None:
+                return "these lines were changed since"
+            replace_file(path, made)
+        except OSError as error:
+            return f"it cannot be written: {error.strerror}"
+        self._workspace.saw(path, hashlib.sha256(made).hexdigest())
+        return ""
+
+    async def _merged(self, *texts: bytes) -> bytes | None:
+        """Of the file as it stands, the base and what is wanted; None where they contradict each other."""
+        with tempfile.TemporaryDirectory(dir=self._store) as folder:
+            files = [Path(folder, name) for name in ("now", "base", "wanted")]
+            for file, text in zip(files, texts, strict=True):
+                file.write_bytes(text)
+            try:
+                return await self._git("merge-file", "-p", "-q", *map(str, files))
+            except CheckpointFailed:
+                return None
+
+    async def contents(
+        self, steps: Sequence[Step]
+    ) -> tuple[dict[str, tuple[bytes | None, bytes | None]], dict[str, str]]:
+        """(what each file was before the first of these steps and after the last, files that somebody else changed in
+        between). Raises CheckpointFailed."""
+        wanted, left = await self._wanted(steps)
+        blobs = await self._blobs(entry for pair in wanted.values() for entry in pair if entry is not None)
+        found = {}
+        for path, (before, after) in wanted.items():
+            if before != after:
+                found[path] = (blobs[before[1]] if before else None, blobs[after[1]] if after else None)
+        return found, left
+
+    async def changes(self, steps: Sequence[Step]) -> Changes:
+        """What these steps changed, file by file. Raises CheckpointFailed."""
+        found, left = await self.contents(steps)
+        turns: dict[str, list[str]] = {}
+        for step in steps:
+            for path, _ in await self._changes(step):
+                if step.turn_id and step.turn_id not in turns.setdefault(path, []):
+                    turns[path].append(step.turn_id)
+        files = tuple(change_of(path, *pair, turns.get(path, ())) for path, pair in sorted(found.items()))
+        return Changes(files=files, left=left)
+
     async def diff(self, steps: Sequence[Step]) -> str:
         """What these changed, as one patch from before the first to after the last."""
-        wanted, _ = await self._wanted(steps)
-        parts = []
-        blobs = await self._blobs(entry for pair in wanted.values() for entry in pair if entry is not None)
-        for path, pair in sorted(wanted.items()):
-            old, new = (blobs[one[1]] if one else b"" for one in pair)
-            if b"\0" in old[:8192] + new[:8192]:
-                parts.append(f"Binary file {path} changed\n")
-            else:
-                parts.append(patch(path, old.decode(errors="replace"), new.decode(errors="replace")))
-        return "".join(parts)
+        return (await self.changes(steps)).patch
 
     # --- trees ---
 
@@ -444,6 +533,7 @@ def _read(journal: Path) -> list[Step]:
         rows = json.loads(journal.read_text(encoding="utf-8"))
         for row in rows:
             row["only"] = None if row.get("only") is None else tuple(row["only"])
+            row["undoes"] = tuple(row.get("undoes", ()))
         return [Step(**row) for row in rows]
     except FileNotFoundError:
         return []

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from variet.agent.bindings import binding_of
+from variet.agent.changes import ALL, LAST, Changes, Selection
 from variet.agent.checkpoints import Undone
 from variet.agent.equipment import Equipment
 from variet.agent.events import (
@@ -156,21 +157,24 @@ class Conversation:
 
     # --- changes ---
 
-    async def changes(self) -> str:
-        """What the session changed, as one patch. Raises CheckpointFailed."""
+    async def changes(self, selection: Selection = ALL) -> Changes:
+        """What the session changed, file by file. Raises CheckpointFailed."""
         kept = self.runtime.checkpoints
-        return await kept.diff(kept.steps) if kept else ""
+        return await kept.changes(kept.chosen(selection)) if kept else Changes()
 
-    async def undo(self, *, everything: bool = False) -> Undone:
-        """Take the last change back, or all of the session's. It is done whole, also where its caller leaves meanwhile.
-        The model hears of it with the next prompt. Raises ConversationBusy, CheckpointFailed."""
-        return await self._alone(self._undo(everything=everything), stoppable=False)
+    async def undo(self, selection: Selection = LAST) -> Undone:
+        """Take changes back. It is done whole, also where its caller leaves meanwhile. The model hears of it with the
+        next prompt. Raises ConversationBusy, CheckpointFailed."""
+        return await self._alone(self._undo(selection), stoppable=False)
 
-    async def _undo(self, *, everything: bool) -> Undone:
+    async def _undo(self, selection: Selection) -> Undone:
         kept = self.runtime.checkpoints
-        if kept is None or not kept.steps:
+        if kept is None or not (steps := kept.chosen(selection)):
             return Undone()
-        undone = await kept.undo(kept.steps if everything else kept.steps[-1:])
+        if selection.hunks:
+            undone = await kept.undo_hunks(steps, selection.hunks)
+        else:
+            undone = await kept.undo(steps, selection.paths)
         if undone.restored or undone.left:
             self._agent.note(ChangesUndone(restored=undone.restored, left=dict(undone.left)))
         return undone

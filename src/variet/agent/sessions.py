@@ -130,6 +130,11 @@ class Session:
         self.events.append(event)
         self._line(event.model_dump_json().encode() + b"\n")
 
+    def note(self, event: EventBase) -> None:
+        """Append what happened to the session while no agent works in it."""
+        place = {"seq": self.take_seq(), "session_id": self.header.id, "ts_ms": time.time_ns() // 1_000_000}
+        self.append(event.model_copy(update=place))
+
     def _line(self, line: bytes) -> None:
         begin = self._file.seek(0, os.SEEK_END)
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -15,8 +15,11 @@ from variet.surfaces.terminal.safe import safe
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from variet.agent.checkpoints import Checkpoints, Step
+    from variet.agent.checkpoints import Checkpoints
     from variet.agent.host.client import HostClient
+    from variet.agent.sessions import Session
+
+    Act = Callable[[Checkpoints, Session | None], Coroutine[Any, Any, None]]
 
 
 @click.group(
@@ -26,6 +29,8 @@ Examples:
   variet sessions                  those of this folder, the latest first
   variet sessions diff             what the last one changed
   variet sessions undo             take its last change back
+  variet sessions undo --turn      all that its last turn changed
+  variet sessions undo --file a.py what it changed in this file
   variet sessions undo --all ID    take all of a session's changes back
   variet sessions export ID        as Markdown
   variet sessions watch            follow the one that an editor works in, and answer what it asks
@@ -58,11 +63,21 @@ def sessions(context: click.Context, everywhere: bool, as_json: bool) -> None:
 
 @sessions.command()
 @click.argument("session", required=False)
-def diff(session: str | None) -> None:
-    """Show what a session changed, as a patch (the last one of this folder, where none is named)."""
+@click.option("--turn", is_flag=True, help="Of its last turn alone.")
+@json_option
+def diff(session: str | None, turn: bool, as_json: bool) -> None:
+    """Show what a session changed, as a patch (the last one of this folder, where none is named).
 
-    async def show(kept: Checkpoints, steps: list[Step]) -> None:
-        patch = await kept.diff(steps) or "it changed nothing\n"
+    With --json: each file with its hunks, whose ids `variet sessions undo --hunk` takes.
+    """
+    from variet.agent.changes import Selection
+
+    async def show(kept: Checkpoints, _: Session | None) -> None:
+        changes = await kept.changes(kept.chosen(Selection(which="turn" if turn else "all")))
+        if as_json:
+            print_json(changes.model_dump(mode="json"))
+            return
+        patch = changes.patch or "it changed nothing\n"
         click.echo(safe(patch) if sys.stdout.isatty() else patch, nl=False)
 
     _with_steps(session, show)
@@ -71,25 +86,36 @@ def diff(session: str | None) -> None:
 @sessions.command()
 @click.argument("session", required=False)
 @click.option("--all", "everything", is_flag=True, help="All that the session changed, not only its last change.")
+@click.option("--turn", is_flag=True, help="All that its last turn changed.")
+@click.option("--file", "files", multiple=True, metavar="PATH", help="In this file alone; may be repeated.")
+@click.option("--hunk", "hunks", multiple=True, metavar="ID", help="This hunk alone (`variet sessions diff --json`).")
 @click.option("--to", "mark", metavar="STEP", help="All since this step, itself too (`variet sessions steps`).")
-def undo(session: str | None, everything: bool, mark: str | None) -> None:
+def undo(
+    session: str | None, everything: bool, turn: bool, files: tuple[str, ...], hunks: tuple[str, ...], mark: str | None
+) -> None:
     """Take changes back; what you changed since stays. An undo can be undone."""
+    from variet.agent.changes import Selection
+    from variet.agent.events import ChangesUndone
 
-    async def take_back(kept: Checkpoints, steps: list[Step]) -> None:
-        chosen = steps if everything else steps[-1:]
+    async def take_back(kept: Checkpoints, opened: Session | None) -> None:
+        which: Literal["step", "turn", "all"] = "all" if everything or files or hunks else "turn" if turn else "step"
+        chosen = kept.chosen(Selection(which="turn" if turn else which))
         if mark is not None:
-            at = next((at for at, one in enumerate(steps) if one.id == mark), None)
+            at = next((at for at, one in enumerate(kept.steps) if one.id == mark), None)
             if at is None:
-                raise click.UsageError(f"there is no step {mark!r}; there are: {', '.join(one.id for one in steps)}")
-            chosen = steps[at:]
+                known = ", ".join(one.id for one in kept.steps)
+                raise click.UsageError(f"there is no step {mark!r}; there are: {known}")
+            chosen = kept.steps[at:]
         if not chosen:
             click.echo("there is nothing to take back")
             return
-        undone = await kept.undo(chosen)
+        undone = await (kept.undo_hunks(chosen, hunks) if hunks else kept.undo(chosen, files))
         for path in undone.restored:
             click.echo(f"put back  {path}")
         for path, why in undone.left.items():
             click.echo(f"left      {path}: {why}")
+        if undone.restored and opened is not None:  # the model hears of it with the next prompt
+            opened.note(ChangesUndone(restored=undone.restored, left=dict(undone.left)))
 
     _with_steps(session, take_back, writes=True)
 
@@ -100,11 +126,11 @@ def undo(session: str | None, everything: bool, mark: str | None) -> None:
 def steps(session: str | None, as_json: bool) -> None:
     """List the edits and commands of a session that changed files."""
 
-    async def show(kept: Checkpoints, found: list[Step]) -> None:
+    async def show(kept: Checkpoints, _: Session | None) -> None:
         if as_json:
-            print_json([{"id": one.id, "call_id": one.call_id, "summary": one.summary} for one in found])
+            print_json([{"id": one.id, "call_id": one.call_id, "summary": one.summary} for one in kept.steps])
             return
-        for one in found:
+        for one in kept.steps:
             click.echo(f"{one.id:>5}  {safe(one.summary)}" + ("" if one.after else "  (cut short: not taken back)"))
 
     _with_steps(session, show)
@@ -176,9 +202,7 @@ def export(session: str) -> None:
     click.echo(safe(text) if sys.stdout.isatty() else text)
 
 
-def _with_steps(
-    session: str | None, act: Callable[[Checkpoints, list[Step]], Coroutine[Any, Any, None]], *, writes: bool = False
-) -> None:
+def _with_steps(session: str | None, act: Act, *, writes: bool = False) -> None:
     """Do something with what a session changed. `writes`: raises SessionError where somebody else works on it; what
     only reads is done beside them."""
     import asyncio
@@ -199,13 +223,13 @@ def _with_steps(
             raise SessionError(f"nothing was kept: {why}")
         checkpoints = Checkpoints(Workspace(root), folder / "steps.json")
         if not writes:
-            await act(checkpoints, checkpoints.steps)
+            await act(checkpoints, None)
             return
         await release(folder.name)
         opened = kept_sessions.resume(name)
         try:
             await checkpoints.open()
-            await act(checkpoints, checkpoints.steps)
+            await act(checkpoints, opened)
         finally:
             opened.close()
 

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 from variet.agent import sessions
+from variet.agent.changes import ALL, LAST, Changes, Selection
 from variet.agent.checkpoints import Undone
 from variet.agent.conversation import Description, new_prompt_id
 from variet.agent.events import DELTAS, EVENTS, EventBase, PromptDropped, PromptQueued, TurnStarted
@@ -104,11 +105,12 @@ class HostedConversation:
     async def compact(self) -> None:
         await self._act("compact")
 
-    async def changes(self) -> str:
-        return str(await self._client.call("changes", session=self.header.id))
+    async def changes(self, selection: Selection = ALL) -> Changes:
+        asked = selection.model_dump(mode="json")
+        return Changes.model_validate(await self._client.call("changes", session=self.header.id, selection=asked))
 
-    async def undo(self, *, everything: bool = False) -> Undone:
-        told = await self._act("undo", everything=everything)
+    async def undo(self, selection: Selection = LAST) -> Undone:
+        told = await self._act("undo", selection=selection.model_dump(mode="json"))
         return Undone(tuple(told["restored"]), dict(told["left"]))
 
     async def describe(self) -> Description:

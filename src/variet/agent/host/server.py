@@ -20,6 +20,7 @@ from typing import Any
 from pydantic import ValidationError, validate_call
 
 from variet import __version__, endpoint, rpc
+from variet.agent.changes import Selection
 from variet.agent.conversation import Conversation
 from variet.agent.events import ApprovalRequested, EventBase
 from variet.agent.host.wire import SCOPES, STATE, HostErrors, Joined, Opening, OpenSession
@@ -251,12 +252,12 @@ class Host:
         await self._of(session).compact()
 
     @_typed
-    async def _do_changes(self, line: _Line, session: str) -> str:
-        return await self._of(session).changes()
+    async def _do_changes(self, line: _Line, session: str, selection: Selection) -> dict[str, Any]:
+        return (await self._of(session).changes(selection)).model_dump(mode="json")
 
     @_typed
-    async def _do_undo(self, line: _Line, session: str, everything: bool) -> dict[str, Any]:
-        undone = await self._of(session).undo(everything=everything)
+    async def _do_undo(self, line: _Line, session: str, selection: Selection) -> dict[str, Any]:
+        undone = await self._of(session).undo(selection)
         return {"restored": list(undone.restored), "left": dict(undone.left)}
 
     @_typed

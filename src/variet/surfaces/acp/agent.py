@@ -14,11 +14,14 @@ from typing import Any
 
 import acp
 from acp import RequestError, schema
+from pydantic import ValidationError
 
 from variet import __version__
 from variet.agent import sessions
+from variet.agent.changes import Changes, Selection
 from variet.agent.conversation import Conversation
 from variet.agent.settings import ServerSettings
+from variet.agent.slash import selection_of
 from variet.errors import VarietError
 from variet.surfaces.acp.options import mode_of, modes, options
 from variet.surfaces.acp.prompts import words_of
@@ -29,7 +32,7 @@ Open = Callable[[Path, str | None, dict[str, ServerSettings]], Awaitable[Convers
 _COMMANDS = {
     "compact": "make the conversation shorter",
     "diff": "what this session changed",
-    "undo": "take its last change back; all: all of them",
+    "undo": "take its last change back; turn: its last turn; all: all of it; FILE: what it changed there",
     "context": "how full the context is",
 }
 _GREET_S = 0.1
@@ -168,10 +171,10 @@ class VarietAgent:
         if name == "compact":
             await conversation.compact()
         elif name == "diff":
-            patch = await conversation.changes()
+            patch = (await conversation.changes()).patch
             await session.say(f"```diff\n{patch}```\n" if patch else "Nothing was changed.")
         elif name == "undo":
-            undone = await conversation.undo(everything=argument == "all")
+            undone = await conversation.undo(selection_of(argument))
             lines = [f"put back `{path}`" for path in undone.restored]
             lines += [f"left `{path}`: {why}" for path, why in undone.left.items()]
             await session.say("\n".join(lines) or "There is nothing to take back.")
@@ -202,8 +205,9 @@ class VarietAgent:
         return schema.SetSessionConfigOptionResponse(config_options=options(conversation.state))
 
     async def ext_method(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
-        """`_variet/steer {sessionId, text}`, `_variet/undo {sessionId, all?}`, `_variet/diff {sessionId}`."""
-        if method not in ("variet/steer", "variet/undo", "variet/diff"):
+        """`_variet/steer {sessionId, text}`; `_variet/changes` and `_variet/undo`, each `{sessionId, which?, turnId?,
+        paths?, hunks?}`; `_variet/diff {sessionId}`."""
+        if method not in ("variet/steer", "variet/undo", "variet/diff", "variet/changes"):
             raise RequestError.method_not_found(f"_{method}")
         conversation = self._of(str(params.get("sessionId", ""))).conversation
         try:
@@ -211,14 +215,39 @@ class VarietAgent:
                 conversation.steer(str(params.get("text", "")))
                 return {}
             if method == "variet/diff":
-                return {"patch": await conversation.changes()}
-            undone = await conversation.undo(everything=bool(params.get("all")))
+                return {"patch": (await conversation.changes()).patch}
+            selection = _selected(params, otherwise="all" if method == "variet/changes" else "step")
+            if method == "variet/changes":
+                return _camel(await conversation.changes(selection))
+            undone = await conversation.undo(selection)
         except VarietError as error:
             raise _told(error) from None
         return {"restored": list(undone.restored), "left": dict(undone.left)}
 
     async def ext_notification(self, method: str, params: dict[str, Any]) -> None:
         return None
+
+
+def _selected(params: dict[str, Any], otherwise: str) -> Selection:
+    """Raises RequestError."""
+    which = params.get("which", "all" if params.get("all") else otherwise)
+    asked = {"which": which, "turn_id": params.get("turnId", "")}
+    try:
+        return Selection.model_validate({**asked, "paths": params.get("paths", ()), "hunks": params.get("hunks", ())})
+    except ValidationError as error:
+        raise RequestError.invalid_params({"selection": str(error)}) from None
+
+
+def _camel(changes: Changes) -> dict[str, Any]:
+    """Names as the protocol writes them."""
+    files = [
+        {
+            "path": one.path, "beforeSha256": one.before_sha256, "afterSha256": one.after_sha256, "patch": one.patch,
+            "hunks": [hunk.model_dump() for hunk in one.hunks], "turns": list(one.turns),
+        }
+        for one in changes.files
+    ]  # fmt: skip
+    return {"files": files, "left": changes.left}
 
 
 def _servers(given: Sequence[Any]) -> dict[str, ServerSettings]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from variet import paths
 from variet.agent import sessions
+from variet.agent.slash import selection_of
 from variet.agent.transcript import markdown
 from variet.policy.action import MODES
 
@@ -25,6 +26,7 @@ Act = Callable[["Terminal", str], Awaitable[None] | None]
 async def run(text: str, here: Terminal) -> None:
     """What `/name argument` asks for. Raises VarietError."""
     name, _, argument = text[1:].partition(" ")
+    name = _ALSO.get(name, name)
     if name not in _ACTS:
         near = [one for one in _ACTS if one.startswith(name)] if name else []
         if len(near) != 1:
@@ -82,12 +84,12 @@ def _plan(here: Terminal, _: str) -> None:
 
 
 async def _diff(here: Terminal, _: str) -> None:
-    patch = await here.conversation.changes()
+    patch = (await here.conversation.changes()).patch
     here.printer.patch(patch) if patch else here.printer.say("nothing was changed")
 
 
 async def _undo(here: Terminal, argument: str) -> None:
-    undone = await here.conversation.undo(everything=argument == "all")
+    undone = await here.conversation.undo(selection_of(argument))
     if not undone.restored and not undone.left:
         here.printer.say("there is nothing to take back")
     for path in undone.restored:
@@ -162,6 +164,14 @@ async def _trust(here: Terminal, _: str) -> None:
     here.printer.say("this folder is trusted from the next session on: /new begins one")
 
 
+def _rename(here: Terminal, title: str) -> None:
+    if not title:
+        here.printer.say(f"it is called: {here.conversation.state.title or '(nothing yet)'}; /rename TITLE changes it")
+        return
+    here.conversation.rename(title)
+    here.printer.say(f"it is called: {here.conversation.state.title}")
+
+
 def _quit(here: Terminal, _: str) -> None:
     here.leave()
 
@@ -172,16 +182,18 @@ _ACTS: dict[str, tuple[str, Act]] = {
     "mode": ("what it may do: plan, ask, auto-edit, full", _mode),
     "plan": ("into mode plan, and back to ask", _plan),
     "diff": ("what this session changed", _diff),
-    "undo": ("take its last change back; /undo all: all of them", _undo),
+    "undo": ("take its last change back; /undo turn, /undo all, /undo FILE", _undo),
     "context": ("how full the context is, and what is in it", _context),
     "compact": ("make the conversation shorter", _compact),
     "sessions": ("those of this folder", _sessions),
     "resume": ("go on with another session: /resume ID", _resume),
     "new": ("a new session", _new),
+    "rename": ("call this session something: /rename TITLE", _rename),
     "export": ("this session as Markdown: /export FILE", _export),
     "trust": ("trust this folder: its instructions and servers count", _trust),
     "quit": ("leave", _quit),
 }
+_ALSO = {"exit": "quit", "clear": "new", "model": "tier"}  # as other agents call them
 HELP = {name: what for name, (what, _) in _ACTS.items()}
 _KEYS = (
     ("Enter", "send; while the agent works: tell it something more"),
