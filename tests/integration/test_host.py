@@ -342,6 +342,27 @@ async def test_the_socket_is_its_users_alone() -> None:
     assert not address.exists() and not rendezvous().file.exists()
 
 
+async def test_a_command_in_the_sandbox_cannot_reach_the_host(tmp_path: Path, work: Path) -> None:
+    """It could answer its own question there."""
+    async with hosting():
+        address = rendezvous().address()
+        reach = f"import socket; s = socket.socket(socket.AF_UNIX); s.connect({address!r}); print('REACHED')"
+        (work / "reach.py").write_text(reach)
+        plain = await asyncio.create_subprocess_exec(
+            sys.executable, "reach.py", cwd=work, stdout=asyncio.subprocess.PIPE
+        )
+        assert (await plain.communicate())[0] == b"REACHED\n", "outside it can be"
+        async with scripted(tmp_path, [call("shell", command="python3 reach.py"), {"say": "ok"}]) as server:
+            one = Surface("terminal")
+            conversation = await one.join(asked(server.url, work, mode="full", environ=dict(os.environ)))
+            assert not any("sandbox" in note for note in conversation.notes)
+            conversation.submit("go")
+            await one.until(TurnEnded)
+            (end,) = of(one.seen, ToolEnded)
+            assert "FileNotFoundError" in end.content
+            await one.leave()
+
+
 # --- followed from a terminal ---
 
 
