@@ -18,6 +18,7 @@ import pytest
 from acp import RequestError, schema
 
 from tests.support.agent import scripted
+from variet.agent.sessions import Stored, create
 
 ACPX = Path(__file__).parents[1] / "support" / "node" / "node_modules" / "acpx" / "dist" / "cli.js"
 EDIT = {"calls": [{"name": "edit", "arguments": {"path": "sums.py", "old": "a - b", "new": "a + b"}}]}
@@ -198,6 +199,44 @@ async def test_an_extension_shows_changes_and_takes_a_hunk_back(tmp_path: Path, 
         for wrong in mistakes:
             with pytest.raises(RequestError, match="Invalid params"):
                 await agent.ext_method("variet/undo", {"sessionId": name, **wrong})
+
+
+async def test_sessions_are_listed_page_by_page(tmp_path: Path, work: Path, home: Path) -> None:
+    made = [create(work, "fast", Stored(profile="native", model="m", system="s", request={})) for _ in range(120)]
+    for one in made:
+        one.close()
+    async with scripted(tmp_path, [{"say": "ok"}]) as server, connected(work, server.url) as (agent, _):
+        names: list[str] = []
+        pages, cursor = 0, None
+        while pages == 0 or cursor:
+            page = await agent.list_sessions(cwd=str(work), cursor=cursor)
+            names += [one.session_id for one in page.sessions]
+            pages, cursor = pages + 1, page.next_cursor
+        assert pages == 3 and sorted(names) == sorted(one.header.id for one in made)
+        with pytest.raises(RequestError, match="Invalid params"):
+            await agent.list_sessions(cwd=str(work), cursor="never")
+
+
+async def test_extensions_are_advertised_and_name_a_session_and_tell_its_queue(tmp_path: Path, work: Path) -> None:
+    answers = [{"say": "word " * 200, "gap_ms": 20}]
+    async with scripted(tmp_path, answers) as server, connected(work, server.url) as (agent, editor):
+        told = (await agent.initialize(protocol_version=1)).agent_capabilities.field_meta["variet"]["extensions"]
+        assert "_variet/changes" in told and "_variet/queue" in told
+        name = (await agent.new_session(cwd=str(work), mcp_servers=[])).session_id
+        turns = [asyncio.create_task(prompt(agent, name, words)) for words in ("one", "two", "three")]
+        while not editor.text():
+            await asyncio.sleep(0.02)
+        waiting = (await agent.ext_method("variet/queue", {"sessionId": name}))["prompts"]
+        assert [(one["text"], one["from"]) for one in waiting] == [("two", "acp"), ("three", "acp")]
+        named = await agent.ext_method("variet/rename", {"sessionId": name, "title": " A  title "})
+        assert named == {"title": "A title"}
+        while editor.of("session_info_update")[-1].title != "A title":
+            await asyncio.sleep(0.02)
+        await agent.cancel(session_id=name)
+        assert {one.stop_reason for one in await asyncio.gather(*turns)} == {"cancelled"}
+        for method in told:
+            with pytest.raises(RequestError, match="Invalid params"):
+                await agent.ext_method(method[1:], {"sessionId": "never"})
 
 
 async def test_a_prompt_that_comes_during_a_turn_is_worked_on_behind_it(tmp_path: Path, work: Path) -> None:

@@ -101,6 +101,26 @@ async def test_a_session_goes_on_and_is_listed(tmp_path: Path, work: Path) -> No
     assert len(json.loads(bodies[1])["messages"]) == 4
 
 
+async def test_a_session_is_renamed_and_removed(tmp_path: Path, work: Path) -> None:
+    async with scripted(tmp_path, [{"say": "One."}, {"say": "Two."}]) as server:
+        for words in ("first", "second"):
+            await variet(server.url, work, "code", words)
+        rows = json.loads((await variet(server.url, work, "sessions", "--json"))[1])
+        newest, oldest = [one["id"] for one in rows]
+        code, out, _ = await variet(server.url, work, "sessions", "rename", oldest, "The  first one")
+        assert code == 0 and "The first one" in out
+        assert "The first one" in (await variet(server.url, work, "sessions"))[1]
+        code, _, err = await variet(server.url, work, "sessions", "rename", oldest, "  ")
+        assert code == 1 and "at least one word" in err
+        code, _, err = await variet(server.url, work, "sessions", "remove", newest)
+        assert code == 130 and "second" in err, "nobody said yes"
+        assert f"removed: {newest}" in (await variet(server.url, work, "sessions", "remove", "--yes", newest))[1]
+        rows = json.loads((await variet(server.url, work, "sessions", "--json"))[1])
+        assert [one["id"] for one in rows] == [oldest]
+        code, _, err = await variet(server.url, work, "sessions", "remove", "--yes", newest)
+        assert code == 1 and "there is no session" in err
+
+
 async def test_an_interrupt_ends_with_130_and_leaves_nothing(tmp_path: Path, work: Path) -> None:
     command = "echo $$ > pid; exec sleep 1000"
     async with scripted(tmp_path, [call("shell", command=command)]) as server:

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -201,6 +202,20 @@ def find(name: str) -> Path:
         what = f"{len(hits)} sessions begin with {name!r}" if hits else f"there is no session {name!r}"
         raise SessionError(what, next_step="`variet sessions` lists them")
     return root() / hits[0]
+
+
+def remove(name: str) -> str:
+    """Delete a session: what was said, and what undo needs. Its id. Raises SessionError where it is in use."""
+    folder = find(name)
+    file = _held(folder / "log.jsonl", folder.name)
+    try:
+        (folder / "log.jsonl").unlink()  # first: a folder without a log is no session
+    except OSError as error:
+        raise SessionError(f"it cannot be removed: {error.strerror}", where=folder.name) from None
+    finally:
+        file.close()
+    shutil.rmtree(folder, ignore_errors=True)
+    return folder.name
 
 
 def latest(cwd: Path, kind: str = "code") -> str | None:

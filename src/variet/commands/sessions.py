@@ -33,6 +33,8 @@ Examples:
   variet sessions undo --file a.py what it changed in this file
   variet sessions undo --all ID    take all of a session's changes back
   variet sessions export ID        as Markdown
+  variet sessions rename ID TITLE  call it something
+  variet sessions remove ID        delete it
   variet sessions watch            follow the one that an editor works in, and answer what it asks
 """,
 )
@@ -188,6 +190,52 @@ async def _open_here(client: HostClient) -> str:
         what = f"{len(found)} sessions of this folder are open" if found else "no session of this folder is open"
         raise SessionError(what, next_step="`variet host status` lists those that are; name one")
     return found[0]
+
+
+@sessions.command()
+@click.argument("session")
+@click.argument("title")
+def rename(session: str, title: str) -> None:
+    """Call a session TITLE in lists."""
+    import asyncio
+
+    from variet.agent import sessions as kept_sessions
+    from variet.agent.events import TitleChanged
+    from variet.agent.host.client import release
+    from variet.agent.titles import title_of
+    from variet.errors import SessionError
+
+    name, words = kept_sessions.find(session).name, title_of(title)
+    if not words:
+        raise SessionError("a title has at least one word")
+    asyncio.run(release(name))
+    opened = kept_sessions.resume(name)
+    try:
+        opened.note(TitleChanged(title=words))
+    finally:
+        opened.close()
+    click.echo(f"{name} is called: {safe(words)}")
+
+
+@sessions.command()
+@click.argument("session", nargs=-1, required=True)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def remove(session: tuple[str, ...], yes: bool) -> None:
+    """Delete sessions: what was said in them, and what undo needs. Files of the workspace stay as they are."""
+    import asyncio
+
+    from variet.agent import sessions as kept_sessions
+    from variet.agent.host.client import release
+
+    titles = {one.header.id: one.title for one in kept_sessions.listed()}
+    names = [kept_sessions.find(one).name for one in session]
+    for name in names:
+        click.echo(f"{name}  {safe(titles.get(name, ''))}", err=True)
+    if not yes and not click.confirm(f"Delete {'it' if len(names) == 1 else 'all of them'}?", err=True):
+        raise click.Abort
+    for name in names:
+        asyncio.run(release(name))
+        click.echo(f"removed: {kept_sessions.remove(name)}")
 
 
 @sessions.command()

@@ -20,6 +20,7 @@ from variet import __version__
 from variet.agent import sessions
 from variet.agent.changes import Changes, Selection
 from variet.agent.conversation import Conversation
+from variet.agent.sessions import Listed
 from variet.agent.settings import ServerSettings
 from variet.agent.slash import selection_of
 from variet.errors import VarietError
@@ -35,7 +36,11 @@ _COMMANDS = {
     "undo": "take its last change back; turn: its last turn; all: all of it; FILE: what it changed there",
     "context": "how full the context is",
 }
+EXTENSIONS = (
+    "_variet/steer", "_variet/changes", "_variet/undo", "_variet/diff", "_variet/rename", "_variet/queue",
+)  # fmt: skip
 _GREET_S = 0.1
+_PAGE = 50  # sessions of a list
 
 
 class VarietAgent:
@@ -61,6 +66,7 @@ class VarietAgent:
                     list=schema.SessionListCapabilities(), resume=schema.SessionResumeCapabilities(),
                     close=schema.SessionCloseCapabilities(),
                 ),
+                field_meta={"variet": {"extensions": list(EXTENSIONS)}},
             ),
         )  # fmt: skip
 
@@ -88,8 +94,11 @@ class VarietAgent:
         state = (await self._opened(cwd, session_id, mcp_servers)).conversation.state
         return schema.ResumeSessionResponse(modes=modes(state), config_options=options(state))
 
-    async def list_sessions(self, cwd: str | None = None, **_: Any) -> schema.ListSessionsResponse:
-        found = await asyncio.to_thread(sessions.listed)
+    async def list_sessions(
+        self, cwd: str | None = None, cursor: str | None = None, **_: Any
+    ) -> schema.ListSessionsResponse:
+        """Fifty at a time, the latest first. A cursor names the last one that was listed."""
+        found, more = _page(await asyncio.to_thread(sessions.listed), cwd, cursor)
         return schema.ListSessionsResponse(
             sessions=[
                 schema.SessionInfo(
@@ -99,8 +108,8 @@ class VarietAgent:
                     updated_at=_iso(one.changed_ms),
                 )
                 for one in found
-                if one.header.kind == "code" and (cwd is None or one.header.cwd == str(Path(cwd).resolve()))
-            ]
+            ],
+            next_cursor=more,
         )
 
     async def close_session(self, session_id: str, **_: Any) -> None:
@@ -205,15 +214,23 @@ class VarietAgent:
         return schema.SetSessionConfigOptionResponse(config_options=options(conversation.state))
 
     async def ext_method(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
-        """`_variet/steer {sessionId, text}`; `_variet/changes` and `_variet/undo`, each `{sessionId, which?, turnId?,
-        paths?, hunks?}`; `_variet/diff {sessionId}`."""
-        if method not in ("variet/steer", "variet/undo", "variet/diff", "variet/changes"):
+        """`_variet/NAME {sessionId, ...}`: steer {text}, rename {title}, queue, diff, and changes and undo, each of
+        {which?, turnId?, paths?, hunks?}."""
+        if f"_{method}" not in EXTENSIONS:
             raise RequestError.method_not_found(f"_{method}")
         conversation = self._of(str(params.get("sessionId", ""))).conversation
         try:
             if method == "variet/steer":
                 conversation.steer(str(params.get("text", "")))
                 return {}
+            if method == "variet/rename":
+                conversation.rename(str(params.get("title", "")))
+                return {"title": conversation.state.title}
+            if method == "variet/queue":
+                queue = conversation.state.queue
+                return {
+                    "prompts": [{"promptId": one.prompt_id, "text": one.text, "from": one.surface} for one in queue]
+                }
             if method == "variet/diff":
                 return {"patch": (await conversation.changes()).patch}
             selection = _selected(params, otherwise="all" if method == "variet/changes" else "step")
@@ -226,6 +243,19 @@ class VarietAgent:
 
     async def ext_notification(self, method: str, params: dict[str, Any]) -> None:
         return None
+
+
+def _page(found: Sequence[Listed], cwd: str | None, cursor: str | None) -> tuple[list[Listed], str | None]:
+    """(one page of the coding sessions, the cursor for the next). Raises RequestError for a cursor of nothing here."""
+    here = str(Path(cwd).resolve()) if cwd is not None else None
+    shown = [one for one in found if one.header.kind == "code" and here in (None, one.header.cwd)]
+    begin = 0
+    if cursor is not None:
+        begin = next((at for at, one in enumerate(shown, 1) if one.header.id == cursor), 0)
+        if not begin:
+            raise RequestError.invalid_params({"cursor": f"{cursor} is no session of this list; begin again"})
+    page = shown[begin : begin + _PAGE]
+    return page, page[-1].header.id if page and len(shown) > begin + _PAGE else None
 
 
 def _selected(params: dict[str, Any], otherwise: str) -> Selection:
