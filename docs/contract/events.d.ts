@@ -53,8 +53,8 @@ export interface PromptQueued {
   surface: string;
 }
 /**
- * A prompt that will not be worked on: it was cancelled before its turn began, its session was closed, or a crash
- * ended Variet.
+ * A prompt that will not be worked on: it was cancelled before its turn began, its session was closed, a crash
+ * ended Variet, or its turn could not begin.
  */
 export interface PromptDropped {
   v: 1;
@@ -66,7 +66,7 @@ export interface PromptDropped {
   parent_id: string | null;
   type: "prompt_dropped";
   prompt_id: string;
-  reason: "cancelled" | "closed" | "crash";
+  reason: "cancelled" | "closed" | "crash" | "error";
 }
 /**
  * `context`: what was told to the model before the person's words: instructions, files, state of the repository.

@@ -14,6 +14,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
+from variet.errors import VarietError
+
 _LOG = logging.getLogger(__name__)
 LONGEST_LINE = 8 * 1024 * 1024
 _MOST_AT_ONCE = 64  # of one line
@@ -24,6 +26,16 @@ _TOO_MANY = {
     "code": PROBLEM, "message": f"{_MOST_AT_ONCE} questions are open on this line",
     "data": {"code": "rate_limited", "next_step": "Wait for an answer"},
 }  # fmt: skip
+
+_TOO_LONG = {
+    "code": PROBLEM, "message": f"the answer is longer than {LONGEST_LINE >> 20} MB",
+    "data": {"code": "too_long", "next_step": "Ask for less at once"},
+}  # fmt: skip
+
+
+class TooLong(VarietError):
+    """A message that the other end would hang up on."""
+
 
 Do = Callable[[str, Any], Awaitable[Any]]
 Hear = Callable[[str, Any], None]
@@ -59,7 +71,7 @@ class Asking:
         return not self._reading.done()
 
     async def ask(self, method: str, params: dict[str, Any]) -> Any:
-        """Raises an error as it was raised there, ConnectionError where the line broke before the answer."""
+        """Raises TooLong, an error as it was raised there, ConnectionError where the line broke before the answer."""
         if not self.is_open:
             raise ConnectionError("the line is closed")
         number = next(self._numbers)
@@ -109,7 +121,8 @@ class Asking:
 
 
 async def tell(writer: asyncio.StreamWriter, method: str, params: Any) -> None:
-    """Tell the end that asks something unasked; waits where it does not read. Raises ConnectionError where it left."""
+    """Tell the end that asks something unasked; waits where it does not read. Raises ConnectionError where it left,
+    TooLong."""
     await _send(writer, {"method": method, "params": params})
 
 
@@ -129,7 +142,10 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, do:
             else:
                 told = {"error": {"code": PROBLEM, "message": str(data.pop("message", error)), "data": data}}
         with contextlib.suppress(ConnectionError):  # it left
-            await _send(writer, {"id": message["id"], **told})
+            try:
+                await _send(writer, {"id": message["id"], **told})
+            except TooLong:
+                await _send(writer, {"id": message["id"], "error": _TOO_LONG})
 
     try:
         while (message := await _received(reader)) is not None:
@@ -150,7 +166,10 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, do:
 
 async def _send(writer: asyncio.StreamWriter, message: dict[str, Any]) -> None:
     text = json.dumps({"jsonrpc": "2.0", **message}, separators=(",", ":"), ensure_ascii=False)
-    writer.write(text.encode("utf-8", "backslashreplace") + b"\n")  # half of a pair goes as the escape that it came as
+    line = text.encode("utf-8", "backslashreplace") + b"\n"  # half of a pair goes as the escape that it came as
+    if len(line) > LONGEST_LINE:
+        raise TooLong(f"it is longer than {LONGEST_LINE >> 20} MB", next_step="Send less at once")
+    writer.write(line)
     await writer.drain()
 
 

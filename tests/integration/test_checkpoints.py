@@ -283,3 +283,58 @@ async def test_hunks_keep_line_ends_and_what_stands_at_the_end(root: Path) -> No
     assert len(change.hunks) == 2
     await kept.undo_hunks(kept.steps, [change.hunks[1].id])
     assert file.read_bytes() == before.replace(b"\r\n3\r\n", b"\r\nthree\r\n")
+
+
+# --- what could not be kept, and what a person changed since ---
+
+
+@pytest.mark.parametrize("only", [False, True])
+@pytest.mark.parametrize("grows", [False, True])
+async def test_a_file_too_large_to_keep_stays_when_it_is_taken_back(root: Path, grows: bool, only: bool) -> None:
+    """It is in one of the two trees alone: it was not made, and not removed."""
+    big, small = b"x" * (MOST_FILE + 1), b"ten lines\n"
+    before, after = (small, big) if grows else (big, small)
+    file = root / "big.csv"
+    file.write_bytes(before)
+    kept = await opened(root)
+    done = await of_turn(kept, "t1", lambda: file.write_bytes(after), [file] if only else None)
+    undone = await kept.undo(kept.chosen(Selection(which="all")))
+    assert file.read_bytes() == after and undone.restored == ()
+    assert "too large" in undone.left["big.csv"] and done.unkept == ("big.csv",)
+    changes = await kept.changes([done])
+    assert changes.files == () and "big.csv" in changes.left
+    again = await opened(root)
+    assert (await again.undo([again.steps[0]])).restored == () and file.read_bytes() == after
+
+
+async def test_a_mode_that_a_person_gave_since_stays(root: Path) -> None:
+    file, other = root / "a.txt", root / "b.txt"
+    other.write_text("b\n")
+    for one in (file, other):
+        one.chmod(0o644)
+    kept = await opened(root)
+
+    def act() -> None:
+        file.write_text("secret\n")
+        other.write_text("changed\n")
+        other.chmod(0o755)
+
+    await of_turn(kept, "t1", act)
+    file.chmod(0o600)
+    await kept.undo(kept.chosen(Selection()))
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600 and file.read_text() == "a\n"
+    assert stat.S_IMODE(other.stat().st_mode) == 0o644, "what the step changed is put back"
+
+
+async def test_a_link_has_no_hunks(root: Path) -> None:
+    (root / "l").symlink_to("a.txt")
+    kept = await opened(root)
+
+    def act() -> None:
+        (root / "l").unlink()
+        (root / "l").write_text("text\n")
+
+    await of_turn(kept, "t1", act)
+    (change,) = (await kept.changes(kept.steps)).files
+    assert change.hunks == () and change.patch == "Link l changed\n"
+    assert (await kept.undo(kept.steps)).restored == ("l",) and (root / "l").readlink() == Path("a.txt")

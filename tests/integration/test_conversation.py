@@ -345,3 +345,91 @@ async def test_a_prompt_and_a_close_in_one_breath(tmp_path: Path, work: Path) ->
         with pytest.raises(SessionError, match="closed"):
             conversation.submit("four")
         assert len(await server.bodies()) == 1
+
+
+@pytest.mark.parametrize("leave", ["wait", "cancel", "close"])
+async def test_a_disk_that_is_full_ends_a_turn_and_what_waits_behind_it(
+    tmp_path: Path, work: Path, monkeypatch: pytest.MonkeyPatch, leave: str
+) -> None:
+    async with conversing(tmp_path, work, [{"say": "word " * 100, "gap_ms": 10}, {"say": "ok"}]) as found:
+        conversation, reader, _ = found
+        conversation.submit("one")
+        behind = conversation.submit("two")
+        await reader.until(TextDelta)
+
+        def full(line: bytes) -> None:
+            raise SessionError("cannot be written: No space left on device", next_step="Make room on the disk")
+
+        before = len(conversation.session.events)
+        with monkeypatch.context() as patch:
+            patch.setattr(conversation.session, "_line", full)
+            if leave == "cancel":
+                conversation.cancel()
+            elif leave == "close":
+                await asyncio.wait_for(conversation.close(), 10)
+            assert (await reader.until(TurnEnded)).detail == "session"
+            dropped = await reader.until(PromptDropped)
+            reasons = {"wait": "error", "cancel": "cancelled", "close": "closed"}
+            assert (dropped.prompt_id, dropped.reason) == (behind, reasons[leave])
+            assert len(conversation.session.events) == before, "what is not written is not there"
+            assert conversation.state.queue == () and not conversation.working
+        if leave == "close":
+            sessions.resume(conversation.header.id).close()
+        else:
+            assert of(await turn(conversation, "three"), TurnEnded)[0].reason == "done"
+
+
+async def test_a_prompt_that_could_not_be_queued_can_be_sent_again(
+    tmp_path: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with conversing(tmp_path, work, [{"say": "word " * 30, "gap_ms": 10}, {"say": "two"}]) as found:
+        conversation, reader, _ = found
+        conversation.submit("one")
+        await reader.until(TextDelta)
+        with monkeypatch.context() as patch:
+            patch.setattr(conversation.session, "_line", lambda _: (_ for _ in ()).throw(SessionError("full")))
+            with pytest.raises(SessionError):
+                conversation.submit("two", prompt_id="p2")
+        assert conversation.state.queue == ()
+        assert [conversation.submit("two", prompt_id="p2") for _ in range(3)] == ["p2"] * 3
+        await reader.until(TurnEnded, 2)
+        assert len(of(reader.seen, TurnStarted)) == 2
+
+
+async def test_words_for_a_turn_that_has_ended_are_a_prompt(tmp_path: Path, work: Path) -> None:
+    answers = [{"say": "one"}, {"say": "two", "expect": "^late$"}]
+    async with conversing(tmp_path, work, answers) as (conversation, reader, _):
+        await turn(conversation, "go")
+        conversation.steer("late")
+        assert (await reader.until(TurnEnded, 2)).reason == "done"
+        assert of(reader.seen, TurnStarted)[-1].input == "late"
+
+
+async def test_what_comes_after_the_close_is_refused_in_words(tmp_path: Path, work: Path) -> None:
+    async with scripted(tmp_path, [{"say": "ok"}]) as server:
+        conversation = await open_session(server.url, work)
+        await conversation.close()
+        for act in (lambda: conversation.set_mode("plan"), lambda: conversation.rename("x"),
+                    lambda: conversation.submit("x"), lambda: conversation.steer("x")):  # fmt: skip
+            with pytest.raises(SessionError, match="being closed"):
+                act()
+        for work_of in (conversation.compact, conversation.undo):
+            with pytest.raises(SessionError, match="being closed"):
+                await work_of()
+        conversation.cancel()
+        await conversation.close()
+
+
+async def test_a_name_that_is_no_text_is_taken_back_and_told(tmp_path: Path, work: Path) -> None:
+    answers = [
+        call("shell", command="printf x > $'caf\\xe9.txt'"),
+        {"say": "ok"},
+        {"say": "ok", "expect": "caf.\\.txt"},
+    ]
+    async with conversing(tmp_path, work, answers) as (conversation, reader, _):
+        await turn(conversation, "go")
+        assert len(list(work.iterdir())) == 2
+        await conversation.undo()
+        assert [one.name for one in work.iterdir()] == ["sums.py"]
+        assert "\udce9" not in str((await reader.until(ChangesUndone)).restored)
+        assert of(await turn(conversation, "what now"), TurnEnded)[0].reason == "done"

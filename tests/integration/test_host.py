@@ -18,7 +18,7 @@ import pytest
 
 from tests.support.agent import call, decision, of, scripted
 from tests.support.terminal import terminal
-from variet import endpoint
+from variet import endpoint, rpc
 from variet.agent import sessions
 from variet.agent.events import (
     DELTAS,
@@ -35,7 +35,7 @@ from variet.agent.events import (
 from variet.agent.host.client import HostClient, rendezvous
 from variet.agent.host.hosted import HostedConversation
 from variet.agent.host.server import Host
-from variet.agent.host.wire import Opening
+from variet.agent.host.wire import HostErrors, Opening
 from variet.agent.state import State
 from variet.commands.host import open_conversation
 from variet.errors import ConversationBusy, SessionError, VarietError
@@ -361,6 +361,168 @@ async def test_a_command_in_the_sandbox_cannot_reach_the_host(tmp_path: Path, wo
             (end,) = of(one.seen, ToolEnded)
             assert "FileNotFoundError" in end.content
             await one.leave()
+
+
+# --- what a hostile reading found ---
+
+
+async def test_a_session_that_is_released_while_another_one_is_closed_ends_nothing(tmp_path: Path, work: Path) -> None:
+    """Both have nobody for as long; the third has a surface in it."""
+    async with scripted(tmp_path, [{"say": "ok"}]) as server, hosting(grace_s=0.3) as host:
+        stays = Surface("terminal")
+        await stays.join(asked(server.url, work))
+        names = []
+        for _ in range(3):
+            one = Surface("terminal")
+            names.append((await one.join(asked(server.url, work))).header.id)
+            await one.leave()
+        for kept in host._kept.values():
+            _slowly(kept.conversation)
+        async with HostClient("test", start=False) as client:
+            for _ in range(20):
+                for name in names:
+                    await client.call("release", session=name)
+                await asyncio.sleep(0.05)
+            assert len(await client.sessions()) == 1
+        stays.conversation.submit("go")
+        assert (await stays.until(TurnEnded)).reason == "done"
+        await stays.leave()
+
+
+def _slowly(conversation: Any) -> None:
+    """It takes a moment to close, as with servers that end slowly."""
+    close = conversation.close
+
+    async def slow() -> None:
+        await asyncio.sleep(0.3)
+        await close()
+
+    conversation.close = slow
+
+
+async def test_who_asks_for_a_release_and_leaves_gets_it_all_the_same(tmp_path: Path, work: Path) -> None:
+    async with scripted(tmp_path, [{"say": "ok"}]) as server, hosting(grace_s=60.0) as host:
+        one = Surface("terminal")
+        name = (await one.join(asked(server.url, work))).header.id
+        await one.leave()
+        _slowly(host._kept[name].conversation)
+        client = HostClient("test", start=False)
+        asking = asyncio.create_task(client.ask("release", session=name))
+        await asyncio.sleep(0.1)
+        await client.close()
+        await asyncio.gather(asking, return_exceptions=True)
+        back = Surface("terminal")  # while it is being closed
+        assert (await back.join(asked(server.url, work, session=name))).header.id == name
+        await back.leave()
+
+
+async def test_what_is_too_long_for_a_line_is_told_and_breaks_nothing(tmp_path: Path, work: Path) -> None:
+    answers = [{"say": "one"}, {"say": "two"}, call("shell", command="yes 0123456789 | head -c 4800000 > big.txt"),
+               {"say": "three"}]  # fmt: skip
+    async with scripted(tmp_path, {"answers": answers}) as server, hosting() as host:
+        one = Surface("terminal")
+        conversation = await one.join(asked(server.url, work, mode="full", rules=_any_command()))
+        inside = host._kept[conversation.header.id].conversation
+        inside.submit("short", attached="\x01" * 1_600_000)  # six bytes each in JSON
+        assert (await one.until(TurnEnded)).reason == "done"
+        assert of(one.seen, TurnStarted)[0].context == "", "it comes without what was sent along"
+        conversation.submit("x", attached="y" * 9_000_000)
+        while not one.problems:
+            await asyncio.sleep(0.01)
+        assert "longer than 8 MB" in str(one.problems[0])
+        conversation.submit("two")
+        await one.until(TurnEnded, 2)
+        conversation.submit("three")
+        await one.until(TurnEnded, 3)
+        (change,) = (await conversation.changes()).files
+        assert change.path == "big.txt" and len(change.patch) > 4_800_000
+        assert len(one.problems) == 1
+        await one.leave()
+
+
+async def test_an_event_of_a_newer_host_is_passed_over(
+    tmp_path: Path, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with scripted(tmp_path, [{"say": "one"}]) as server, hosting() as host:
+        one = Surface("terminal")
+        conversation = await one.join(asked(server.url, work))
+        (line,) = host._kept[conversation.header.id].lines
+        news = {"session": conversation.header.id, "event": {"type": "a_newer_event", "seq": 10**9}}
+        await rpc.tell(line.writer, "event", news)
+        conversation.submit("go")
+        assert (await one.until(TurnEnded)).reason == "done"
+        await one.leave()
+
+
+@pytest.mark.parametrize("surface", ["discord"])
+async def test_a_surface_that_may_grant_little_chooses_no_mode_that_grants_more(
+    tmp_path: Path, work: Path, surface: str
+) -> None:
+    async with scripted(tmp_path, [EDIT, {"say": "Done."}]) as server, hosting():
+        terminal_, pocket = Surface("terminal"), Surface(surface)
+        conversation = await terminal_.join(asked(server.url, work, mode="ask"))
+        name = conversation.header.id
+        conversation.submit("fix add")
+        await terminal_.until(ApprovalRequested)
+        other = await pocket.join(asked(server.url, work, session=name))
+        assert [one.scopes for one in other.pending()] == [("once",)]
+        assert [one.scopes for one in (await pocket.client.sessions())[0].approvals] == [("once",)]
+        other.set_mode("full")
+        while not pocket.problems:
+            await asyncio.sleep(0.01)
+        wider: list[dict[str, Any]] = [{"mode": "auto-edit"}, {"trust": True}, {"rules": _any_command()}]
+        for more in wider:
+            with pytest.raises(SessionError, match="plan and ask alone"):
+                await HostedConversation.open(pocket.client, asked(server.url, work, session=name, **more))
+        assert conversation.state.mode == "ask"
+        await pocket.leave()
+        conversation.cancel()
+        await terminal_.until(TurnEnded)
+        await terminal_.leave()
+
+
+async def test_a_surface_says_first_what_it_is(tmp_path: Path) -> None:
+    async with hosting():
+        line = rpc.Asking(*await endpoint.dial(rendezvous().address()), HostErrors())
+        with pytest.raises(SessionError, match="says first what it is"):
+            await line.ask("sessions", {})
+        await line.ask("hello", {"surface": "test"})
+        assert await line.ask("sessions", {}) == []
+        await line.close()
+
+
+async def test_what_is_sent_right_after_a_crash_is_done_once_the_session_is_back(
+    tmp_path: Path, work: Path, host_of_its_own: None
+) -> None:
+    script = {"tiers": {"fast": {}, "balanced": {}}, "answers": [{"say": "one"}, {"say": "two"}]}
+    async with scripted(tmp_path, script) as server:
+        one = Surface("terminal", start=True)
+        conversation = await one.join(asked(server.url, work, tier="fast"))
+        await conversation.set_tier("balanced")
+        os.kill(host_pid(), signal.SIGKILL)
+        conversation.set_mode("plan")
+        conversation.rename("Sums")
+        await conversation.set_tier("fast")
+        await conversation.set_tier("balanced")
+        os.kill(host_pid(), signal.SIGKILL)
+        conversation.submit("go")
+        assert (await one.until(TurnEnded)).reason == "done"
+        state = conversation.state
+        assert (state.mode, state.title, state.tier) == ("plan", "Sums", "balanced")
+        assert json.loads((await server.bodies())[0])["model"] == "balanced"
+        await one.leave()
+
+
+async def test_who_only_joins_opens_nothing(tmp_path: Path, work: Path) -> None:
+    async with scripted(tmp_path, [{"say": "ok"}]) as server, hosting(grace_s=0.0):
+        one = Surface("terminal")
+        name = (await one.join(asked(server.url, work))).header.id
+        await one.leave()
+        async with HostClient("test", start=False) as client:
+            await client.call("release", session=name)
+            with pytest.raises(SessionError, match="not open"):
+                await HostedConversation.open(client, asked(server.url, work, session=name, only_join=True))
+            assert await client.sessions() == []
 
 
 # --- followed from a terminal ---

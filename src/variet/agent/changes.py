@@ -39,15 +39,20 @@ class Hunk(_Model):
 
 
 class FileChange(_Model):
-    """`patch`: unified; of what is no text, a line that says so. Hashes are of its bytes, None where there was or is no
-    file. `turns`: the turns that changed it."""
+    """`head`: what a unified patch begins with; of what is no text, a line that says so. Hashes are of its bytes, None
+    where there was or is no file. `turns`: the turns that changed it."""
 
     path: str
     before_sha256: str | None
     after_sha256: str | None
-    patch: str
+    head: str
     hunks: tuple[Hunk, ...] = ()
     turns: tuple[str, ...] = ()
+
+    @property
+    def patch(self) -> str:
+        """Unified, as git applies it."""
+        return self.head + "".join(hunk.patch for hunk in self.hunks)
 
 
 class Changes(_Model):
@@ -61,17 +66,19 @@ class Changes(_Model):
         return "".join(file.patch for file in self.files)
 
 
-def change_of(path: str, before: bytes | None, after: bytes | None, turns: Sequence[str] = ()) -> FileChange:
-    """What became of a file. None: there was or is none."""
+def change_of(
+    path: str, before: bytes | None, after: bytes | None, turns: Sequence[str] = (), *, link: bool = False
+) -> FileChange:
+    """What became of a file. None: there was or is none. `link`: it was or is a link, and these are where it leads."""
     old, new = text_of(before), text_of(after)
-    if old is None or new is None:
-        hunks: tuple[Hunk, ...] = ()
-        patch = f"Binary file {path} changed\n"
+    hunks: tuple[Hunk, ...] = ()
+    if link or old is None or new is None:
+        head = f"{'Link' if link else 'Binary file'} {path} changed\n"
     else:
+        head = _head(path, before, after)
         hunks = tuple(Hunk(id=name, patch=text) for name, text, _ in _hunks(path, _lines(old), _lines(new)))
-        patch = _head(path, before, after) + "".join(hunk.patch for hunk in hunks)
     return FileChange(
-        path=path, before_sha256=_sha256(before), after_sha256=_sha256(after), patch=patch, hunks=hunks,
+        path=path, before_sha256=_sha256(before), after_sha256=_sha256(after), head=head, hunks=hunks,
         turns=tuple(turns),
     )  # fmt: skip
 

@@ -42,7 +42,9 @@ _BEAT_S = 1.0
 @dataclass(frozen=True, slots=True)
 class Step:
     """`before`, `after`: trees; `after` is empty while the call runs, and where nobody knows how it ended. `only`: the
-    paths that both are of, maybe none; None: all of the workspace. `undoes`: the steps that it took back, whole."""
+    paths that both are of, maybe none; None: all of the workspace. `undoes`: the steps that it took back, whole.
+    `unkept`: changed files that were there and were not kept, before it or after it. `modes`: of changed files, as they
+    were before it; `modes_after`: as it left them."""
 
     id: str
     call_id: str
@@ -51,8 +53,10 @@ class Step:
     before: str
     after: str = ""
     only: tuple[str, ...] | None = None
-    modes: Mapping[str, int] = field(default_factory=dict)  # of changed files, as they were before
+    modes: Mapping[str, int] = field(default_factory=dict)
     undoes: tuple[str, ...] = ()
+    unkept: tuple[str, ...] = ()
+    modes_after: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,7 @@ class Checkpoints:
         self._known: dict[str, tuple[_Stat, Entry]] = {}
         self._scanned_ns = 0
         self._modes: dict[str, int] = {}  # of files, before the step under way
+        self._unkept: set[str] = set()  # there at the last look, and not kept: too large, unreadable, no files
         self._too_large: CheckpointFailed | None = None  # this folder was, when it was scanned first
         self._alive = journal.with_name("alive")
         self._beat: asyncio.Task[None] | None = None
@@ -115,7 +120,9 @@ class Checkpoints:
             await self.after(step)
             return
         alive_ns = self._alive.stat().st_mtime_ns + int(1.5e9 * _BEAT_S)
-        found = await asyncio.to_thread(lambda: dict(scan(root)))
+        looked = await asyncio.to_thread(lambda: dict(scan(root)))
+        found = {name: one for name, one in looked.items() if one is not None}
+        self._unkept = set(looked) - set(found)
         names = [name for name, one in found.items() if max(one[1], one[2]) <= alive_ns]
         entries = await self._stored(names, found)
         lines = [f"{mode} {blob}\t{name}" for name, (mode, blob) in entries.items()]
@@ -147,7 +154,10 @@ class Checkpoints:
         inside = [path for path in only if self._workspace.inside(path)] if only is not None else None
         tree = await self._tree(inside)
         names = tuple(self._workspace.show(path) for path in inside) if inside is not None else None
-        step = Step(f"c{self._next()}", call_id, turn_id, summary[:200], tree, only=names, undoes=tuple(undoes))
+        step = Step(
+            f"c{self._next()}", call_id, turn_id, summary[:200], tree, only=names, undoes=tuple(undoes),
+            unkept=tuple(sorted(self._unkept)),
+        )  # fmt: skip
         self._modes = {name: stat.S_IMODE(one[-1]) for name, (one, _) in self._known.items()}
         self.steps.append(step)
         self._write()
@@ -168,7 +178,12 @@ class Checkpoints:
         done = replace(step, after=tree)
         if tree != step.before:
             changed = [path for path, _ in await self._changes(done)]
-            done = replace(done, modes={path: self._modes[path] for path in changed if path in self._modes})
+            unkept = {*step.unkept, *self._unkept}
+            after = {path: stat.S_IMODE(self._known[path][0][-1]) for path in changed if path in self._known}
+            done = replace(
+                done, modes={path: self._modes[path] for path in changed if path in self._modes}, modes_after=after,
+                unkept=tuple(path for path in changed if path in unkept),
+            )  # fmt: skip
         at = next(at for at, one in enumerate(self.steps) if one.id == step.id)
         self.steps[at : at + 1] = [] if done.after == done.before else [done]
         self._write()
@@ -214,6 +229,7 @@ class Checkpoints:
             "undo", "", f"undo of {', '.join(one.id for one in steps)}", [root / path for path in wanted], undoes
         )
         modes = {path: mode for step in reversed(steps) for path, mode in step.modes.items()}
+        left_with = {path: mode for step in steps for path, mode in step.modes_after.items()}
         restored: list[str] = []
         # What is to go goes first: a folder may stand where a file is to be.
         # Batches of their own, too: a link that goes may have led the others away.
@@ -224,13 +240,22 @@ class Checkpoints:
             now = await self._now([root / path for path in batch if not self._led_away(path)])
             blobs = await self._blobs(entry for path in batch if (entry := wanted[path][0]) is not None)
             for path in batch:
-                why = self._put_back(path, wanted[path], now, blobs, modes.get(path))
+                mode = self._mode(path, modes.get(path), left_with.get(path))
+                why = self._put_back(path, wanted[path], now, blobs, mode)
                 if why:
                     left[path] = why
                 else:
                     restored.append(path)
         await self.after(mark)
         return Undone(tuple(sorted(restored)), left)
+
+    def _mode(self, name: str, before: int | None, after: int | None) -> int | None:
+        """That a file is put back with: the one before, unless a person gave it another one since."""
+        path = self._workspace.root / name
+        if after is None or path.is_symlink() or not path.is_file():
+            return before
+        now = stat.S_IMODE(path.stat().st_mode)
+        return before if now == after else now
 
     def _put_back(
         self, name: str, change: Change, now: Mapping[str, Entry | None], blobs: Mapping[str, bytes], mode: int | None
@@ -255,10 +280,10 @@ class Checkpoints:
     async def undo_hunks(self, steps: Sequence[Step], hunks: Collection[str]) -> Undone:
         """Take these hunks back, by their ids in `changes`, and keep what a person changed elsewhere in the file since.
         Itself a step. Raises CheckpointFailed."""
-        texts, _ = await self.contents(steps)
+        texts, links, _ = await self.contents(steps)
         concerned = {}
         for path, (before, after) in texts.items():
-            mine = {hunk.id for hunk in change_of(path, before, after).hunks} & set(hunks)
+            mine = {hunk.id for hunk in change_of(path, before, after, link=path in links).hunks} & set(hunks)
             if mine:
                 concerned[path] = mine
         whole = [path for path in concerned if None in texts[path]]  # made or removed: its one hunk is all of it
@@ -305,26 +330,30 @@ class Checkpoints:
 
     async def contents(
         self, steps: Sequence[Step]
-    ) -> tuple[dict[str, tuple[bytes | None, bytes | None]], dict[str, str]]:
-        """(what each file was before the first of these steps and after the last, files that somebody else changed in
-        between). Raises CheckpointFailed."""
+    ) -> tuple[dict[str, tuple[bytes | None, bytes | None]], set[str], dict[str, str]]:
+        """(what each file was before the first of these steps and after the last, those that were or are links, files
+        that somebody else changed in between). Raises CheckpointFailed."""
         wanted, left = await self._wanted(steps)
         blobs = await self._blobs(entry for pair in wanted.values() for entry in pair if entry is not None)
-        found = {}
-        for path, (before, after) in wanted.items():
-            if before != after:
-                found[path] = (blobs[before[1]] if before else None, blobs[after[1]] if after else None)
-        return found, left
+        changed = {path: pair for path, pair in wanted.items() if pair[0] != pair[1]}
+        found = {
+            path: (blobs[before[1]] if before else None, blobs[after[1]] if after else None)
+            for path, (before, after) in changed.items()
+        }
+        links = {path for path, pair in changed.items() if any(one is not None and one[0] == _LINK for one in pair)}
+        return found, links, left
 
     async def changes(self, steps: Sequence[Step]) -> Changes:
         """What these steps changed, file by file. Raises CheckpointFailed."""
-        found, left = await self.contents(steps)
+        found, links, left = await self.contents(steps)
         turns: dict[str, list[str]] = {}
         for step in steps:
             for path, _ in await self._changes(step):
                 if step.turn_id and step.turn_id not in turns.setdefault(path, []):
                     turns[path].append(step.turn_id)
-        files = tuple(change_of(path, *pair, turns.get(path, ())) for path, pair in sorted(found.items()))
+        files = tuple(
+            change_of(path, *pair, turns.get(path, ()), link=path in links) for path, pair in sorted(found.items())
+        )
         return Changes(files=files, left=left)
 
     async def diff(self, steps: Sequence[Step]) -> str:
@@ -339,15 +368,18 @@ class Checkpoints:
             if self._too_large is not None:
                 raise self._too_large
             try:
-                found = await asyncio.to_thread(lambda: dict(scan(root)))
+                looked = await asyncio.to_thread(lambda: dict(scan(root)))
             except CheckpointFailed as error:
                 self._too_large = error
                 raise
+            found = {name: one for name, one in looked.items() if one is not None}
+            there = set(looked)
             gone = [path for path in self._known if path not in found]
         else:
             asked = {self._workspace.show(path): path for path in only if self._workspace.inside(path)}
             looked = {name: _look(path) for name, path in asked.items()}
             found = {name: one for name, one in looked.items() if one is not None}
+            there = {name for name, path in asked.items() if os.path.lexists(path)}
             gone = [name for name in asked if name not in found]
         certain_ns, self._scanned_ns = self._scanned_ns - _RACY_NS, began_ns
         fresh = [
@@ -356,6 +388,7 @@ class Checkpoints:
             if self._known.get(path, (None,))[0] != one or max(one[1], one[2]) > certain_ns
         ]
         entries = await self._stored(fresh, found)
+        self._unkept = {*(there - set(found)), *(path for path in fresh if path not in entries)}
         self._known.update({path: (found[path], entries[path]) for path in fresh if path in entries})
         lines = [f"{entries[path][0]} {entries[path][1]}\t{path}" for path in fresh if path in entries]
         lines += [f"0 {'0' * 40}\t{path}" for path in gone]
@@ -399,7 +432,9 @@ class Checkpoints:
         left: dict[str, str] = {}
         for step in steps:
             for path, (before, after) in await self._changes(step):
-                if path in wanted and wanted[path][1] != before:
+                if path in step.unkept:
+                    left[path] = "it could not be kept (too large, or no file that can be read): it stays as it is"
+                elif path in wanted and wanted[path][1] != before:
                     left[path] = "somebody changed it in between"
                 wanted[path] = (wanted[path][0] if path in wanted else before, after)
         return {path: pair for path, pair in wanted.items() if path not in left}, left
@@ -497,8 +532,9 @@ class Checkpoints:
         paths.write_whole(self._journal, json.dumps(rows), 0o600)
 
 
-def scan(root: Path) -> Iterator[tuple[str, _Stat]]:
-    """Every file that is kept: (path, what tells that it changed). Raises CheckpointFailed where there are too many."""
+def scan(root: Path) -> Iterator[tuple[str, _Stat | None]]:
+    """Every file: (path, what tells that it changed, None for one that is not kept). Raises CheckpointFailed where
+    there are too many."""
     count = total = 0
     for folder, folders, names in os.walk(root):
         folders[:] = [one for one in folders if one not in MADE_AGAIN]
@@ -507,7 +543,10 @@ def scan(root: Path) -> Iterator[tuple[str, _Stat]]:
         for name in (*names, *linked):
             path = Path(folder, name)
             one = _look(path)
-            if one is None or name == ".git":
+            if name == ".git":
+                continue
+            if one is None:
+                yield path.relative_to(root).as_posix(), None
                 continue
             count, total = count + 1, total + one[0]
             if count > MOST_FILES or total > MOST_TOTAL:
@@ -533,7 +572,7 @@ def _read(journal: Path) -> list[Step]:
         rows = json.loads(journal.read_text(encoding="utf-8"))
         for row in rows:
             row["only"] = None if row.get("only") is None else tuple(row["only"])
-            row["undoes"] = tuple(row.get("undoes", ()))
+            row["undoes"], row["unkept"] = tuple(row.get("undoes", ())), tuple(row.get("unkept", ()))
         return [Step(**row) for row in rows]
     except FileNotFoundError:
         return []

@@ -71,6 +71,7 @@ class Conversation:
         self._begun = self._cancelled = False  # of the work
         self._stoppable = True
         self._closing = False
+        self._last_prompt = ""  # whose turn began last
         self._prompts = {one.prompt_id for one in session.events if isinstance(one, TurnStarted | PromptQueued)}
 
     @property
@@ -92,30 +93,33 @@ class Conversation:
         """A person's words; they wait where work is under way. The id of the prompt, which `turn_started` names.
         `attached`: what the surface sends along, for the model alone. `prompt_id`: of the surface's own; a prompt that
         comes twice counts once. Raises SessionError."""
-        if self._closing:
-            raise SessionError("it is being closed", where=self.header.id, next_step="Open it again")
+        self._must_be_open()
         prompt_id = prompt_id or new_prompt_id()
         if prompt_id in self._prompts:
             return prompt_id
-        self._prompts.add(prompt_id)
         prompt = PromptQueued(prompt_id=prompt_id, text=text, attached=attached, surface=surface)
         if self._work is None:
             self._start(prompt)
         else:
             self._agent.note(prompt)
-        return prompt.prompt_id
+        self._prompts.add(prompt_id)
+        return prompt_id
 
-    def steer(self, text: str) -> None:
-        """Words for the model in the turn under way, as soon as the tools that run now are done."""
-        self._agent.steer(text)
+    def steer(self, text: str, *, surface: str = "") -> None:
+        """Words for the model in the turn under way, as soon as the tools that run now are done. Without a turn they
+        are a prompt. Raises SessionError."""
+        if self.state.working:
+            self._agent.steer(text)
+        else:
+            self.submit(text, surface=surface)
 
     def cancel(self) -> None:
         """End the turn under way, and drop the prompts that wait behind it. An undo goes on to its end."""
-        self._drop_queue("cancelled")
         if self._work is not None and self._stoppable:
             self._cancelled = True
             if self._begun:
                 self._work.cancel()
+        self._drop_queue("cancelled")
 
     async def compact(self) -> None:
         """Make the conversation shorter, until that is done. Raises ConversationBusy."""
@@ -136,7 +140,8 @@ class Conversation:
         return tuple(self.state.approvals.values())
 
     def set_mode(self, mode: Mode) -> None:
-        """What the agent may do from here on, also in the turn under way."""
+        """What the agent may do from here on, also in the turn under way. Raises SessionError."""
+        self._must_be_open()
         self._agent.set_mode(mode)
 
     async def set_tier(self, tier: str) -> None:
@@ -151,6 +156,7 @@ class Conversation:
 
     def rename(self, title: str) -> None:
         """Raises SessionError for a title without a word."""
+        self._must_be_open()
         if not (words := title_of(title)):
             raise SessionError("a title has at least one word")
         self._agent.note(TitleChanged(title=words))
@@ -199,6 +205,8 @@ class Conversation:
         return self._feed.read(self.session.last_seq if after is None else after, again=again)
 
     def _publish(self, event: EventBase) -> None:
+        if isinstance(event, TurnStarted) and event.parent_id is None:
+            self._last_prompt = event.prompt_id
         self.state.apply(event)
         self._feed.publish(event)
 
@@ -207,16 +215,21 @@ class Conversation:
     async def close(self) -> None:
         """End the turn and what runs in the background, and let the session go."""
         self._closing = True
-        with contextlib.suppress(SessionError):
-            self._drop_queue("closed")
-        if (work := self._work) is not None:
-            self.cancel()
-            await asyncio.wait([work])
-        self._feed.close()
-        await close_all(self.runtime.tools)
-        await self.runtime.model.close()
-        await self.equipment.close()
-        self.session.close()
+        self._drop_queue("closed")
+        try:
+            if (work := self._work) is not None:
+                self.cancel()
+                await asyncio.wait([work])
+            self._feed.close()
+            await close_all(self.runtime.tools)
+            await self.runtime.model.close()
+            await self.equipment.close()
+        finally:
+            self.session.close()
+
+    def _must_be_open(self) -> None:
+        if self._closing:
+            raise SessionError("it is being closed", where=self.header.id, next_step="Open it again")
 
     # --- one piece of work after the other ---
 
@@ -224,11 +237,20 @@ class Conversation:
         self._begin(self._turn(prompt), stoppable=True)
 
     async def _turn(self, prompt: PromptQueued) -> None:
-        context = _together(self.context(), _of_undone(self.state.undone), prompt.attached)
-        await self._agent.turn(prompt.text, context, prompt_id=prompt.prompt_id, surface=prompt.surface)
+        try:
+            context = _together(self.context(), _of_undone(self.state.undone), prompt.attached)
+            await self._agent.turn(prompt.text, context, prompt_id=prompt.prompt_id, surface=prompt.surface)
+        except Exception:
+            log.exception("a turn of %s could not begin", self.header.id)
+        finally:
+            if self._last_prompt != prompt.prompt_id:  # its turn never began: nobody is to wait for its end
+                self._agent.note_or_announce(PromptDropped(prompt_id=prompt.prompt_id, reason="error"))
 
     async def _alone(self, work: Coroutine[Any, Any, T], *, stoppable: bool = True) -> T:
-        """Work that no turn may run beside. Raises ConversationBusy."""
+        """Work that no turn may run beside. Raises ConversationBusy, SessionError."""
+        if self._closing:
+            work.close()
+            self._must_be_open()
         if self._work is not None:
             work.close()
             raise ConversationBusy("the agent works", next_step="Stop it first, or wait for its end")
@@ -258,7 +280,7 @@ class Conversation:
 
     def _drop_queue(self, reason: Any) -> None:
         for prompt in self.state.queue:
-            self._agent.note(PromptDropped(prompt_id=prompt.prompt_id, reason=reason))
+            self._agent.note_or_announce(PromptDropped(prompt_id=prompt.prompt_id, reason=reason))
 
     # --- what is told beside a person's words ---
 

@@ -99,12 +99,12 @@ class PromptQueued(EventBase):
 
 
 class PromptDropped(EventBase):
-    """A prompt that will not be worked on: it was cancelled before its turn began, its session was closed, or a crash
-    ended Variet."""
+    """A prompt that will not be worked on: it was cancelled before its turn began, its session was closed, a crash
+    ended Variet, or its turn could not begin."""
 
     type: Literal["prompt_dropped"] = "prompt_dropped"
     prompt_id: str
-    reason: Literal["cancelled", "closed", "crash"]
+    reason: Literal["cancelled", "closed", "crash", "error"]
 
 
 class TurnStarted(EventBase):

@@ -6,11 +6,9 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from pydantic_core import PydanticSerializationError
-
 from variet.agent.events import DELTAS, EventBase
-from variet.agent.formats.repair import sound
 from variet.agent.runtime import Runtime
+from variet.agent.sessions import writable
 
 E = TypeVar("E", bound=EventBase)
 
@@ -29,7 +27,7 @@ class Journal:
     def record(self, event: E) -> E:
         """The event with its envelope. Raises SessionError where the log cannot be written."""
         session = self._runtime.session
-        recorded = _writable(self._in_its_place(event))
+        recorded = writable(self._in_its_place(event))
         if not isinstance(recorded, DELTAS):
             session.append(recorded)
             self._runtime.rendering.add(recorded)
@@ -51,12 +49,3 @@ class Journal:
             "session_id": session.header.id, "agent_id": self._runtime.agent_id, "parent_id": self._runtime.parent_id,
         }  # fmt: skip
         return event.model_copy(update=envelope)
-
-
-def _writable(event: E) -> E:
-    """With halves of surrogate pairs replaced, as names of files have them: neither log nor request can hold any."""
-    try:
-        event.model_dump_json()
-    except PydanticSerializationError:
-        return type(event).model_validate(sound(event.model_dump()))
-    return event

@@ -126,6 +126,13 @@ class Agent:
         """Record what happened to the session beside its turns."""
         self._tell(event)
 
+    def note_or_announce(self, event: EventBase) -> None:
+        """The same; where the log cannot be written, readers hear of it all the same."""
+        try:
+            self._tell(event)
+        except SessionError:
+            self._journal.announce(event)
+
     def bind(self, binding: ModelBinding, reason: str, *, tried: bool = False) -> None:
         """Another model goes on from here; it reads the whole log. Between two turns."""
         runtime = self._runtime

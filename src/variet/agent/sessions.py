@@ -15,9 +15,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from variet import paths
 from variet.agent.events import (
@@ -39,10 +40,13 @@ from variet.agent.events import (
     TurnEnded,
     TurnStarted,
 )
+from variet.agent.formats.repair import sound
 from variet.agent.titles import title_of
 from variet.errors import SessionError
 from variet.locks import try_lock
 from variet.policy.action import Mode
+
+E = TypeVar("E", bound=EventBase)
 
 _PLACES = "places"  # beside the log: how far places of events may have been taken
 _PLACES_AT_ONCE = 1_000
@@ -128,13 +132,13 @@ class Session:
 
     def append(self, event: EventBase) -> None:
         """Handed to the operating system before it returns: a kill of this process loses nothing."""
-        self.events.append(event)
         self._line(event.model_dump_json().encode() + b"\n")
+        self.events.append(event)
 
     def note(self, event: EventBase) -> None:
         """Append what happened to the session while no agent works in it."""
         place = {"seq": self.take_seq(), "session_id": self.header.id, "ts_ms": time.time_ns() // 1_000_000}
-        self.append(event.model_copy(update=place))
+        self.append(writable(event.model_copy(update=place)))
 
     def _line(self, line: bytes) -> None:
         begin = self._file.seek(0, os.SEEK_END)
@@ -149,6 +153,15 @@ class Session:
 
     def close(self) -> None:
         self._file.close()
+
+
+def writable(event: E) -> E:
+    """With halves of surrogate pairs replaced, as names of files have them: neither log nor request can hold any."""
+    try:
+        event.model_dump_json()
+    except PydanticSerializationError:
+        return type(event).model_validate(sound(event.model_dump()))
+    return event
 
 
 def _reserved(path: Path) -> int:

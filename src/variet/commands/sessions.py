@@ -169,7 +169,7 @@ def watch(session: str | None, as_json: bool) -> None:
                     next_step=f"`variet sessions export {name}` shows what it said and did so far",
                 )
             engine = connection.find()
-            opening = Opening(root=str(Path.cwd()), session=name, engine=engine.url, key=engine.key)
+            opening = Opening(root=str(Path.cwd()), session=name, engine=engine.url, only_join=True)
             conversation = await HostedConversation.open(client, opening, tell)
             try:
                 await watched(conversation, as_json=as_json)

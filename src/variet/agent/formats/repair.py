@@ -27,6 +27,8 @@ def sound(value: Any) -> Any:
         return value.encode(errors="replace").decode()
     if isinstance(value, list):
         return [sound(one) for one in value]
+    if isinstance(value, tuple):
+        return tuple(sound(one) for one in value)
     if isinstance(value, dict):
         return {sound(key): sound(one) for key, one in value.items()}
     return value

@@ -12,6 +12,8 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
+from pydantic import ValidationError
+
 from variet.agent import sessions
 from variet.agent.changes import ALL, LAST, Changes, Selection
 from variet.agent.checkpoints import Undone
@@ -28,7 +30,7 @@ from variet.rpc import Asking
 log = logging.getLogger("variet.host")
 
 _AGAIN_S = 0.2
-_SAFE_TWICE = frozenset({"submit", "decide", "set_mode", "rename"})  # may be sent again where nobody knows
+_SAFE_TWICE = frozenset({"submit", "decide", "set_mode", "set_tier", "rename"})  # may be sent again where nobody knows
 Problem = Callable[[VarietError], None]
 
 
@@ -40,7 +42,7 @@ class HostedConversation:
         self.notes = joined.notes
         self.state = STATE.validate_python(joined.state)
         self._client = client
-        self._opening = opening.model_copy(update={"session": joined.header.id, "mode": None})
+        self._opening = opening.model_copy(update={"session": joined.header.id, "mode": None, "tier": ""})
         self._problem = problem
         self._joined = joined.recorded  # the place where this surface begins to read
         self._place = joined.recorded  # of the last event that came
@@ -155,21 +157,34 @@ class HostedConversation:
     async def _sent(self, method: str, params: dict[str, Any]) -> None:
         while True:
             try:
-                await self._client.ask(method, session=self.header.id, **params)
+                await (await self._joined_line()).ask(method, {"session": self.header.id, **params})
                 return
             except ConnectionError:
+                if self._left:
+                    return
                 if method not in _SAFE_TWICE:
                     raise ConnectionFailed(f"the host went away before it could {method}") from None
-                await self._joined_again()
 
     async def _act(self, method: str, **params: Any) -> Any:
         self._acting += 1
         try:
-            return await self._client.ask(method, session=self.header.id, **params)
-        except ConnectionError:
-            raise ConnectionFailed(f"the host went away during {method}", next_step="Look, and try again") from None
+            while True:
+                try:
+                    return await (await self._joined_line()).ask(method, {"session": self.header.id, **params})
+                except ConnectionError:
+                    if self._left or method not in _SAFE_TWICE:
+                        told = f"the host went away during {method}"
+                        raise ConnectionFailed(told, next_step="Look, and try again") from None
         finally:
             self._acting -= 1
+
+    async def _joined_line(self) -> Asking:
+        """The line that the session was joined on, once there is one."""
+        while self._line is None or not self._line.is_open:
+            if self._left:
+                raise ConnectionError("this surface has left")
+            await self._joined_again()
+        return self._line
 
     async def _follow(self) -> None:
         self._client.hear(self.header.id, self._heard)
@@ -182,7 +197,11 @@ class HostedConversation:
                 self._left = True
                 self._feed.close()
             return
-        event = EVENTS.validate_python(params["event"])
+        try:
+            event = EVENTS.validate_python(params["event"])
+        except ValidationError as error:  # of a newer host
+            log.warning("an event of %s is unknown here: %s", self.header.id, error)
+            return
         if event.seq <= self._place:
             return
         self._place = event.seq
@@ -198,10 +217,12 @@ class HostedConversation:
         while not self._left:
             if self._line is not None:
                 await self._line.closed()
+            await asyncio.sleep(_AGAIN_S / 4)  # a line that breaks at once does not keep this process busy
             await self._joined_again()
 
     async def _joined_again(self) -> None:
         """Behind the last event that came."""
+        told = ""
         async with self._joining:
             while not self._left:
                 try:
@@ -212,9 +233,11 @@ class HostedConversation:
                 except ConnectionError:
                     await asyncio.sleep(_AGAIN_S)
                 except VarietError as error:
-                    log.warning("session %s could not be joined again: %s", self.header.id, error)
-                    self._problem(error)
-                    await asyncio.sleep(10 * _AGAIN_S)
+                    if str(error) != told:
+                        log.warning("session %s could not be joined again: %s", self.header.id, error)
+                        self._problem(error)
+                    told = str(error)
+                    await asyncio.sleep(5 * _AGAIN_S)
 
     async def _join_on(self, line: Asking) -> None:
         await line.ask("open", {"opening": self._opening.model_dump(mode="json")})

@@ -12,8 +12,8 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -22,8 +22,11 @@ from pydantic import ValidationError, validate_call
 from variet import __version__, endpoint, rpc
 from variet.agent.changes import Selection
 from variet.agent.conversation import Conversation
-from variet.agent.events import ApprovalRequested, EventBase
+from variet.agent.events import ApprovalRequested, EventBase, Notice, PromptQueued, TurnStarted
+from variet.agent.formats.repair import sound
 from variet.agent.host.wire import SCOPES, STATE, HostErrors, Joined, Opening, OpenSession
+from variet.agent.state import State
+from variet.agent.titles import title_of
 from variet.approval import Approval, Decision
 from variet.errors import ConversationBusy, SessionError
 from variet.policy.action import Mode
@@ -44,7 +47,7 @@ class _Line:
 
     def __init__(self, writer: asyncio.StreamWriter) -> None:
         self.writer = writer
-        self.surface = "unknown"
+        self.surface = ""
         self.following: dict[str, asyncio.Task[None]] = {}
 
 
@@ -71,6 +74,7 @@ class Host:
         self._lock = where.lock()
         self._kept: dict[str, _Kept] = {}
         self._opening: dict[str, asyncio.Lock] = {}  # by session
+        self._closing: dict[str, asyncio.Task[None]] = {}  # by session
         self._lines: dict[_Line, asyncio.Task[Any]] = {}
         self._over = asyncio.Event()
 
@@ -90,7 +94,7 @@ class Host:
         finally:
             stop()
             self._where.file.unlink(missing_ok=True)
-            await asyncio.gather(*(one.conversation.close() for one in self._kept.values()), return_exceptions=True)
+            await asyncio.gather(*(self._let_go(name) for name in list(self._kept)), *self._closing.values())
             for task in list(self._lines.values()):
                 task.cancel()
             await asyncio.gather(*self._lines.values(), return_exceptions=True)
@@ -107,19 +111,28 @@ class Host:
                 await asyncio.wait_for(self._over.wait(), _LOOK_S)
             now = time.monotonic()
             for name, kept in list(self._kept.items()):
-                if not kept.lines and not kept.conversation.working and now - kept.left >= self._grace_s:
-                    await self._let_go(name)
-            if self._lines or self._kept:
+                if kept.lines or kept.conversation.working:
+                    kept.left = now
+                elif now - kept.left >= self._grace_s:
+                    self._let_go(name)
+            if self._lines or self._kept or self._closing:
                 quiet_since = now
             elif self._idle_s is not None and now - quiet_since >= self._idle_s:
                 return
 
-    async def _let_go(self, name: str) -> None:
-        kept = self._kept.pop(name)
+    def _let_go(self, name: str) -> asyncio.Task[None]:
+        """Close a conversation, to its end: also where its asker leaves meanwhile."""
+        closing = asyncio.create_task(self._close(name, self._kept.pop(name).conversation), name=f"close {name}")
+        self._closing[name] = closing
+        return closing
+
+    async def _close(self, name: str, conversation: Conversation) -> None:
         try:
-            await kept.conversation.close()
+            await conversation.close()
         except Exception:
             log.exception("session %s could not be closed", name)
+        finally:
+            del self._closing[name]
 
     # --- its lines ---
 
@@ -146,6 +159,8 @@ class Host:
 
     async def _answer(self, line: _Line, method: str, params: Any) -> Any:
         act = getattr(self, f"_do_{method}", None)
+        if line.surface == "" and method != "hello":
+            raise SessionError("a surface says first what it is", next_step="Send hello")
         if act is None or not isinstance(params, dict):
             raise SessionError(f"the host knows no {method}", next_step="End it: variet host stop")
         try:
@@ -168,19 +183,25 @@ class Host:
 
     @_typed
     async def _do_open(self, line: _Line, opening: Opening) -> dict[str, Any]:
+        _check(line, mode=opening.mode, more=opening.trust or bool(opening.rules))
         name = opening.session
         async with self._opening.setdefault(name, asyncio.Lock()) if name else contextlib.nullcontext():
+            if (closing := self._closing.get(name)) is not None:
+                await asyncio.wait([closing])
             kept = self._kept.get(name)
+            if kept is None and opening.only_join:
+                raise SessionError("it is not open in the host", where=name)
             if kept is None:
                 conversation = await self._open(opening)
                 name = conversation.header.id
                 kept = self._kept[name] = _Kept(conversation)
             elif opening.mode is not None:
                 kept.conversation.set_mode(opening.mode)
+            kept.left = time.monotonic()
         self._opening.pop(name, None)
         conversation = kept.conversation
         return Joined(
-            header=conversation.header, state=STATE.dump_python(conversation.state, mode="json"),
+            header=conversation.header, state=STATE.dump_python(_state_within(conversation.state, line), mode="json"),
             notes=conversation.notes, recorded=conversation.session.last_seq,
         ).model_dump(mode="json")  # fmt: skip
 
@@ -199,10 +220,20 @@ class Host:
             async with contextlib.aclosing(events):
                 async for event in events:
                     told = _within(event, SCOPES.get(line.surface))
-                    await rpc.tell(line.writer, "event", {"session": session, "event": told.model_dump(mode="json")})
+                    await self._tell_event(line, session, told)
             await rpc.tell(line.writer, "closed", {"session": session})
         except ConnectionError:
             pass  # the line's own end sees to it
+
+    async def _tell_event(self, line: _Line, session: str, event: EventBase) -> None:
+        """An event that is too long for a line comes without what was sent along, or is named."""
+        for told in (event, *_shorter(event)):
+            try:
+                params = {"session": session, "event": told.model_dump(mode="json")}
+                await rpc.tell(line.writer, "event", params)
+                return
+            except rpc.TooLong:
+                log.warning("%s of %s is too long for a line", type(told).__name__, session)
 
     @_typed
     async def _do_leave(self, line: _Line, session: str) -> None:
@@ -221,7 +252,7 @@ class Host:
 
     @_typed
     async def _do_steer(self, line: _Line, session: str, text: str) -> None:
-        self._of(session).steer(text)
+        self._of(session).steer(text, surface=line.surface)
 
     @_typed
     async def _do_cancel(self, line: _Line, session: str) -> None:
@@ -237,6 +268,7 @@ class Host:
 
     @_typed
     async def _do_set_mode(self, line: _Line, session: str, mode: Mode) -> None:
+        _check(line, mode=mode)
         self._of(session).set_mode(mode)
 
     @_typed
@@ -253,12 +285,13 @@ class Host:
 
     @_typed
     async def _do_changes(self, line: _Line, session: str, selection: Selection) -> dict[str, Any]:
-        return (await self._of(session).changes(selection)).model_dump(mode="json")
+        changes = await self._of(session).changes(selection)
+        return dict(sound(changes.model_dump()))
 
     @_typed
     async def _do_undo(self, line: _Line, session: str, selection: Selection) -> dict[str, Any]:
         undone = await self._of(session).undo(selection)
-        return {"restored": list(undone.restored), "left": dict(undone.left)}
+        return dict(sound({"restored": list(undone.restored), "left": dict(undone.left)}))
 
     @_typed
     async def _do_describe(self, line: _Line, session: str) -> dict[str, Any]:
@@ -266,37 +299,64 @@ class Host:
 
     @_typed
     async def _do_sessions(self, line: _Line) -> list[dict[str, Any]]:
-        return [self._shown(kept).model_dump(mode="json") for kept in self._kept.values()]
+        return [self._shown(kept, line).model_dump(mode="json") for kept in self._kept.values()]
 
     @_typed
     async def _do_release(self, line: _Line, session: str) -> None:
         """Close it now, so that another process can open it. Raises ConversationBusy where it is in use."""
+        if (closing := self._closing.get(session)) is not None:
+            await asyncio.wait([closing])
         kept = self._kept.get(session)
         if kept is None:
             return
         if kept.lines or kept.conversation.working:
             who = ", ".join(sorted(one.surface for one in kept.lines)) or "a turn that is under way"
             raise ConversationBusy(f"it is in use by {who}", where=session, next_step="End that first")
-        await self._let_go(session)
+        await asyncio.wait([self._let_go(session)])
 
     @_typed
     async def _do_stop(self, line: _Line) -> None:
         self.end()
 
-    def _shown(self, kept: _Kept) -> OpenSession:
+    def _shown(self, kept: _Kept, line: _Line) -> OpenSession:
         conversation = kept.conversation
-        state = conversation.state
+        state = _state_within(conversation.state, line)
         return OpenSession(
             id=conversation.header.id, cwd=conversation.header.cwd, title=state.title, tier=state.tier,
-            working=conversation.working, approvals=conversation.pending(),
+            working=conversation.working, approvals=tuple(state.approvals.values()),
             surfaces=tuple(sorted(one.surface for one in kept.lines)),
         )  # fmt: skip
+
+
+def _check(line: _Line, *, mode: Mode | None, more: bool = False) -> None:
+    """Raises SessionError where a surface that may grant little asks for what grants more by itself."""
+    if line.surface in SCOPES and (more or mode not in (None, "plan", "ask")):
+        raise SessionError(f"{line.surface} may choose the modes plan and ask alone")
+
+
+def _state_within(state: State, line: _Line) -> State:
+    scopes = SCOPES.get(line.surface)
+    if scopes is None:
+        return state
+    return replace(state, approvals={name: _offered(one, scopes) for name, one in state.approvals.items()})
+
+
+def _offered(approval: Approval, scopes: tuple[Any, ...]) -> Approval:
+    return approval.model_copy(update={"scopes": tuple(one for one in approval.scopes if one in scopes)})
+
+
+def _shorter(event: EventBase) -> Iterator[EventBase]:
+    place = {"seq": event.seq, "turn_id": event.turn_id, "session_id": event.session_id, "ts_ms": event.ts_ms}
+    if isinstance(event, PromptQueued):
+        yield event.model_copy(update={"attached": ""})
+    elif isinstance(event, TurnStarted):
+        yield event.model_copy(update={"context": ""})
+        yield event.model_copy(update={"context": "", "input": title_of(event.input)})
+    yield Notice(**place, code="too_long", text=f"{type(event).__name__} is too long to be shown; the log has it")
 
 
 def _within(event: EventBase, scopes: tuple[Any, ...] | None) -> EventBase:
     """An event as a surface is told it: an approval offers what the surface may grant."""
     if scopes is None or not isinstance(event, ApprovalRequested):
         return event
-    approval: Approval = event.approval
-    offered = tuple(one for one in approval.scopes if one in scopes)
-    return event.model_copy(update={"approval": approval.model_copy(update={"scopes": offered})})
+    return event.model_copy(update={"approval": _offered(event.approval, scopes)})

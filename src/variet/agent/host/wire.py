@@ -34,8 +34,8 @@ class _Message(BaseModel):
 
 class Opening(_Message):
     """A session to be opened, a new one where `session` is empty. Where it is open already, the surface joins it, and
-    only `mode` counts. `environ`: of the surface, for commands and servers. `engine`, `key`, `authority`: where models
-    are asked."""
+    only `mode` counts; `only_join`: it is not opened where it is not open. `environ`: of the surface, for commands and
+    servers. `engine`, `key`, `authority`: where models are asked."""
 
     root: str
     session: str = ""
@@ -52,6 +52,7 @@ class Opening(_Message):
     servers: dict[str, ServerSettings] = {}
     environ: dict[str, str] = {}
     trust: bool = False
+    only_join: bool = False
 
 
 class Joined(_Message):
