@@ -725,6 +725,7 @@ _VICTIM = """
 import asyncio, os, sys
 from pathlib import Path
 from tests.support.agent import open_session
+from variet.agent.conversation import run_prompt
 
 async def main(url, root, last):
     opened = await open_session(url, Path(root))
