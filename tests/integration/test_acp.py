@@ -239,6 +239,17 @@ async def test_extensions_are_advertised_and_name_a_session_and_tell_its_queue(t
                 await agent.ext_method(method[1:], {"sessionId": "never"})
 
 
+async def test_an_extension_lists_what_runs_in_the_background_and_stops_it(tmp_path: Path, work: Path) -> None:
+    background = {"calls": [{"name": "shell", "arguments": {"command": "echo up; sleep 1000", "background": True}}]}
+    async with scripted(tmp_path, [background, {"say": "ok"}]) as server, connected(work, server.url) as (agent, _):
+        name = (await agent.new_session(cwd=str(work), mcp_servers=[])).session_id
+        await prompt(agent, name, "go")
+        (job,) = (await agent.ext_method("variet/jobs", {"sessionId": name}))["jobs"]
+        assert job == {"number": 1, "command": "echo up; sleep 1000", "exitCode": None, "output": "up\n"}
+        (job,) = (await agent.ext_method("variet/jobs", {"sessionId": name, "stop": 1}))["jobs"]
+        assert job["exitCode"] is not None
+
+
 async def test_a_prompt_that_comes_during_a_turn_is_worked_on_behind_it(tmp_path: Path, work: Path) -> None:
     answers = [{"say": "word " * 20, "gap_ms": 20}, {"say": "The second.", "expect": "^a second one$"}]
     async with scripted(tmp_path, answers) as server, connected(work, server.url) as (agent, editor):

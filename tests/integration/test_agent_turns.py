@@ -338,3 +338,21 @@ def test_a_list_of_sessions_reads_only_what_changed(tmp_path: Path, monkeypatch:
     for damage in ("{", "[]", json.dumps({first[3].header.id: {"stamp": 3}}), "null"):
         (sessions.root() / "index.json").write_text(damage)
         assert len(sessions.listed()) == 60, "an index that is damaged costs a reading, no more"
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("sleep 30 & echo started", True), ("(sleep 30 &) ; echo x", True), ("for i in 1; do sleep 9 & done", True),
+        ("sleep 0.01 & wait; echo x", False), ("echo 1 && echo 2 2>&1", False), ("echo 'a & b' \"&\"", False),
+        ("echo x &> out", False), ("cat <<E\na & b\nE", False),
+    ],
+)  # fmt: skip
+async def test_a_model_hears_that_what_it_left_in_the_background_has_ended(
+    tmp_path: Path, work: Path, command: str, says: bool
+) -> None:
+    async with scripted(tmp_path, [call("shell", command=command), {"say": "ok"}]) as server:
+        opened = await open_session(server.url, work)
+        (end,) = of(await turn(opened, "go"), ToolEnded)
+        await opened.close()
+    assert ("in the background has ended with it" in end.content) == says

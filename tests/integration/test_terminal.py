@@ -231,3 +231,32 @@ async def test_who_comes_back_sees_the_last_turns(tmp_path: Path, work: Path) ->
             assert "› first" in screen and "One." in screen
             assert "› fix add" in screen and "→ 1 call, at last: edit sums.py" in screen and "It adds now." in screen
             assert await left(shown) == 0
+
+
+async def test_commands_in_the_background_are_listed_and_stopped(tmp_path: Path, work: Path) -> None:
+    command = {"command": "echo it listens; sleep 1000", "background": True}
+    answers = [{"calls": [{"name": "shell", "arguments": command}]}, {"say": "It runs."}]
+    async with (
+        scripted(tmp_path, answers) as server,
+        terminal(work, "code", "--mode", "full", "--allow", "shell", VARIET_ENGINE_URL=server.url) as shown,
+    ):
+        await shown.ready()
+        shown.type("/jobs\r")
+        await shown.until("nothing runs in the background")
+        await shown.ready()
+        shown.type("go\r")
+        await shown.until("It runs.")
+        await shown.ready()
+        shown.type("/jobs\r")
+        await shown.until("%1 runs: echo it listens; sleep 1000")
+        await shown.until("    it listens")
+        await shown.ready()
+        shown.type("/jobs stop 2\r")
+        await shown.until("no command %2 runs in the background")
+        await shown.ready()
+        shown.type("/jobs stop %1\r")
+        await shown.until("stopped %1")
+        await shown.ready()
+        shown.type("/jobs\r")
+        await shown.until("%1 ended, exit")
+        assert await left(shown) == 0

@@ -37,7 +37,7 @@ from variet.agent.servers import told
 from variet.agent.sessions import Header, Session
 from variet.agent.state import State
 from variet.agent.titles import title_of
-from variet.agent.tools.base import close_all
+from variet.agent.tools.base import HasJobs, Job, close_all
 from variet.approval import Approval, Decision
 from variet.errors import ConversationBusy, SessionError, VarietError
 from variet.policy.action import Mode
@@ -184,6 +184,21 @@ class Conversation:
         if undone.restored or undone.left:
             self._agent.note(ChangesUndone(restored=undone.restored, left=dict(undone.left)))
         return undone
+
+    # --- commands in the background ---
+
+    def jobs(self) -> list[Job]:
+        return [job for tool in self._with_jobs() for job in tool.jobs()]
+
+    async def stop_job(self, number: int) -> None:
+        """Raises SessionError where none of this number runs."""
+        for tool in self._with_jobs():
+            if await tool.stop_job(number):
+                return
+        raise SessionError(f"no command %{number} runs in the background", next_step="/jobs lists those that do")
+
+    def _with_jobs(self) -> list[HasJobs]:
+        return [tool for tool in self.runtime.tools.tools.values() if isinstance(tool, HasJobs)]
 
     # --- readers ---
 

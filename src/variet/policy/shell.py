@@ -43,6 +43,20 @@ class Parsed:
     bash: bool = True
 
 
+def leaves_running(parsed: Parsed) -> bool:
+    """Whether a command starts something in the background, and waits for none of it."""
+    if not parsed.bash or any(words[:1] == ("wait",) for words in parsed.commands):
+        return False
+    pending = [tree(parsed.text)]
+    while pending:
+        node = pending.pop()
+        if node is not None:
+            if node.type == "&":
+                return True
+            pending += node.children
+    return False
+
+
 def parse(text: str) -> Parsed:
     """A line or script of bash."""
     if len(text) > MOST_CHARS:

@@ -22,6 +22,7 @@ from variet.agent.events import DELTAS, EVENTS, EventBase, PromptDropped, Prompt
 from variet.agent.feed import Feed
 from variet.agent.host.client import HostClient
 from variet.agent.host.wire import STATE, Joined, Opening
+from variet.agent.tools.base import Job
 from variet.approval import Approval, Decision
 from variet.errors import ConnectionFailed, VarietError
 from variet.policy.action import Mode
@@ -114,6 +115,12 @@ class HostedConversation:
     async def undo(self, selection: Selection = LAST) -> Undone:
         told = await self._act("undo", selection=selection.model_dump(mode="json"))
         return Undone(tuple(told["restored"]), dict(told["left"]))
+
+    async def jobs(self) -> list[Job]:
+        return [Job.model_validate(one) for one in await self._client.call("jobs", session=self.header.id)]
+
+    async def stop_job(self, number: int) -> None:
+        await self._act("stop_job", number=number)
 
     async def describe(self) -> Description:
         return Description.model_validate(await self._client.call("describe", session=self.header.id))

@@ -298,6 +298,14 @@ class Host:
         return self._of(session).describe().model_dump()
 
     @_typed
+    async def _do_jobs(self, line: _Line, session: str) -> list[dict[str, Any]]:
+        return [job.model_dump() for job in self._of(session).jobs()]
+
+    @_typed
+    async def _do_stop_job(self, line: _Line, session: str, number: int) -> None:
+        await self._of(session).stop_job(number)
+
+    @_typed
     async def _do_sessions(self, line: _Line) -> list[dict[str, Any]]:
         return [self._shown(kept, line).model_dump(mode="json") for kept in self._kept.values()]
 

@@ -84,6 +84,26 @@ class Closes(Protocol):
     async def close(self) -> None: ...
 
 
+class Job(BaseModel):
+    """A command in the background. `exit_code`: None while it runs; `output`: the end of what it said."""
+
+    number: int
+    command: str
+    exit_code: int | None
+    output: str
+
+
+@runtime_checkable
+class HasJobs(Protocol):
+    """A tool that keeps commands in the background."""
+
+    def jobs(self) -> list[Job]: ...
+
+    async def stop_job(self, number: int) -> bool:
+        """Whether a command of this number ran, and was ended."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Toolbox:
     """The tools of a session, by name, sorted, and the names that models use for them elsewhere."""

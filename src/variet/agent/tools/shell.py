@@ -26,13 +26,14 @@ from variet.agent import programs
 from variet.agent.events import ToolKind
 from variet.agent.sandbox import Sandbox
 from variet.agent.survey import Survey, changed_settings, put_back, set_aside, survey
-from variet.agent.tools.base import Args, Place, Result
+from variet.agent.tools.base import Args, Job, Place, Result
 from variet.agent.workspace import Workspace
 from variet.errors import ToolFailed
 from variet.policy import git_settings
 from variet.policy import shell as reading
 from variet.policy.action import Sink
 
+_GONE = "(what it left in the background has ended with it; a command with background=true goes on)"
 _HEAD, _TAIL = 4_000, 8_000  # characters that are kept of an output
 _TIMEOUT_S, _MOST_S = 120, 1800
 _GRACE_S = 2.5  # longer than a keeper's patience
@@ -93,12 +94,18 @@ class Output:
 
 
 @dataclass
-class _Job:
+class _Running:
+    """A command in the background."""
+
     number: int
     command: str
     process: asyncio.subprocess.Process
     output: Output
     reader: asyncio.Task[None]
+
+    def shown(self) -> Job:
+        code = self.process.returncode
+        return Job(number=self.number, command=self.command, exit_code=code, output=self.output.told()[-_TAIL:])
 
     def state(self) -> str:
         code = self.process.returncode
@@ -128,7 +135,7 @@ class Shell:
     def __init__(self, sandbox: Sandbox | None = None, environ: Mapping[str, str] = os.environ) -> None:
         self._sandbox = sandbox
         self._environ = environ
-        self._jobs: dict[int, _Job] = {}
+        self._jobs: dict[int, _Running] = {}
         # Of commands in the background: how the workspace stood before the first of them.
         self._watched: tuple[Path, Survey] | None = None
 
@@ -155,7 +162,7 @@ class Shell:
         reader = asyncio.ensure_future(_read(process, output, (lambda _: None) if args.background else place.say))
         if args.background:
             number = max(self._jobs, default=0) + 1
-            self._jobs[number] = _Job(number, args.command, process, output, reader)
+            self._jobs[number] = _Running(number, args.command, process, output, reader)
             if plan.before is not None and self._watched is None:
                 self._watched = (root, plan.before)
             await asyncio.wait([reader], timeout=1.0)
@@ -176,7 +183,8 @@ class Shell:
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
         made = await asyncio.to_thread(self._made, root, plan)
-        parts = (output.told().rstrip(), f"(exit {code})", *made, plan.note, plan.hint if code else "")
+        gone = _GONE if reading.leaves_running(reading.parse(args.command)) else ""
+        parts = (output.told().rstrip(), f"(exit {code})", *made, gone, plan.note, plan.hint if code else "")
         return Result("\n".join(part for part in parts if part), failed=code != 0)
 
     async def _planned(self, args: ShellArgs, place: Place) -> _Plan:
@@ -231,6 +239,18 @@ class Shell:
         if os.name == "nt":
             processes.leash().hold(process.pid)
         return process
+
+    def jobs(self) -> list[Job]:
+        """Its commands in the background, in their order."""
+        return [job.shown() for job in self._jobs.values()]
+
+    async def stop_job(self, number: int) -> bool:
+        """Whether a command of this number ran, and was ended."""
+        job = self._jobs.get(number)
+        if job is None or job.process.returncode is not None:
+            return False
+        await end(job.process)
+        return True
 
     async def close(self) -> None:
         """End what runs in the background."""

@@ -38,6 +38,7 @@ _COMMANDS = {
 }
 EXTENSIONS = (
     "_variet/steer", "_variet/changes", "_variet/undo", "_variet/diff", "_variet/rename", "_variet/queue",
+    "_variet/jobs",
 )  # fmt: skip
 _GREET_S = 0.1
 _PAGE = 50  # sessions of a list
@@ -214,8 +215,8 @@ class VarietAgent:
         return schema.SetSessionConfigOptionResponse(config_options=options(conversation.state))
 
     async def ext_method(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
-        """`_variet/NAME {sessionId, ...}`: steer {text}, rename {title}, queue, diff, and changes and undo, each of
-        {which?, turnId?, paths?, hunks?}."""
+        """`_variet/NAME {sessionId, ...}`: steer {text}, rename {title}, queue, jobs {stop?}, diff, and changes and
+        undo, each of {which?, turnId?, paths?, hunks?}."""
         if f"_{method}" not in EXTENSIONS:
             raise RequestError.method_not_found(f"_{method}")
         conversation = self._of(str(params.get("sessionId", ""))).conversation
@@ -226,6 +227,12 @@ class VarietAgent:
             if method == "variet/rename":
                 conversation.rename(str(params.get("title", "")))
                 return {"title": conversation.state.title}
+            if method == "variet/jobs":
+                if isinstance(number := params.get("stop"), int):
+                    await conversation.stop_job(number)
+                rows = [{"number": one.number, "command": one.command, "exitCode": one.exit_code, "output": one.output}
+                        for one in conversation.jobs()]  # fmt: skip
+                return {"jobs": rows}
             if method == "variet/queue":
                 queue = conversation.state.queue
                 return {

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from variet.surfaces.terminal.interactive import Terminal
 
 T = TypeVar("T")
+_MOST_LINES = 5  # of what a command in the background said
 Act = Callable[["Terminal", str], Awaitable[None] | None]
 
 
@@ -164,6 +165,21 @@ async def _trust(here: Terminal, _: str) -> None:
     here.printer.say("this folder is trusted from the next session on: /new begins one")
 
 
+async def _jobs(here: Terminal, argument: str) -> None:
+    words = argument.split()
+    if words[:1] == ["stop"] and len(words) == 2 and words[1].lstrip("%").isdecimal():
+        await here.conversation.stop_job(int(words[1].lstrip("%")))
+        here.printer.say(f"stopped %{words[1].lstrip('%')}")
+        return
+    jobs = here.conversation.jobs()
+    for job in jobs:
+        state = "runs" if job.exit_code is None else f"ended, exit {job.exit_code}"
+        here.printer.say(f"%{job.number} {state}: {job.command}", "cyan")
+        for line in job.output.splitlines()[-_MOST_LINES:]:
+            here.printer.say(f"    {line[:200]}", "dim")
+    here.printer.say("/jobs stop N ends one" if jobs else "nothing runs in the background", "dim")
+
+
 def _rename(here: Terminal, title: str) -> None:
     if not title:
         here.printer.say(f"it is called: {here.conversation.state.title or '(nothing yet)'}; /rename TITLE changes it")
@@ -188,6 +204,7 @@ _ACTS: dict[str, tuple[str, Act]] = {
     "sessions": ("those of this folder", _sessions),
     "resume": ("go on with another session: /resume ID", _resume),
     "new": ("a new session", _new),
+    "jobs": ("commands in the background; /jobs stop N ends one", _jobs),
     "rename": ("call this session something: /rename TITLE", _rename),
     "export": ("this session as Markdown: /export FILE", _export),
     "trust": ("trust this folder: its instructions and servers count", _trust),
