@@ -11,19 +11,38 @@ import aiohttp
 import psutil
 import pytest
 
-from tests.support.engine import EngineProcess, chat, light_config, read_stream
+from tests.support.engine import EngineProcess, chat, light_config, read_stream, running
+from variet.engine.llama_server import candidates
 
 pytestmark = pytest.mark.models
 
 
-async def test_child_killed_while_loading_is_started_again(engine: EngineProcess) -> None:
-    answer = asyncio.create_task(engine.post("/v1/chat/completions", chat("deep-coder")))
-    await engine.until(
-        "a load", lambda status: any(one["phase"] == "starting" and one["pid"] for one in status["instances"])
-    )
-    engine.children()[0].send_signal(signal.SIGKILL)
-    status, body = await answer
-    assert status == 200 and body["choices"]
+def stands_still_once(folder: Path) -> dict[str, str]:
+    """A llama-server whose first load stands still until it is killed: a small model loads between two looks."""
+    folder.mkdir(parents=True)
+    _, real, library = next(one for one in candidates(None) if one[0] == "wheel")
+    script = folder / "llama-server"
+    script.write_text(f"""#!/bin/sh
+# It speaks the same protocol: cmd_child_to_router:state:
+case "$*" in
+*--alias*) mkdir {folder}/loaded 2>/dev/null && kill -STOP $$ ;;
+esac
+LD_LIBRARY_PATH={library} exec {real} "$@"
+""")
+    script.chmod(0o755)
+    return {"path": str(script)}
+
+
+async def test_child_killed_while_loading_is_started_again(tmp_path: Path, models: Path) -> None:
+    config = {**light_config(scheduling={"preload": []}), "llama_server": stands_still_once(tmp_path / "slow")}
+    async with running(tmp_path / "home", models, config) as engine:
+        answer = asyncio.create_task(engine.post("/v1/chat/completions", chat("deep-coder")))
+        await engine.until(
+            "a load", lambda status: any(one["phase"] == "starting" and one["pid"] for one in status["instances"])
+        )
+        engine.children()[0].send_signal(signal.SIGKILL)
+        status, body = await answer
+        assert status == 200 and body["choices"]
 
 
 async def test_child_killed_before_the_first_byte_costs_only_time(engine: EngineProcess) -> None:
@@ -60,7 +79,10 @@ async def test_child_killed_in_mid_stream_ends_the_stream_as_broken(engine: Engi
 @pytest.mark.parametrize("moment", ["loading", "serving"])
 async def test_killing_the_engine_leaves_no_orphan(moment: str, tmp_path: Path, models: Path) -> None:
     engine = EngineProcess(tmp_path / "home", models)
-    await engine.start(light_config(scheduling={"preload": []}))
+    config = light_config(scheduling={"preload": []})
+    if moment == "loading":
+        config["llama_server"] = stands_still_once(tmp_path / "slow")
+    await engine.start(config)
     try:
         story = chat("ultra", "Tell a long story.", tokens=500)
         answer = asyncio.create_task(engine.post("/v1/chat/completions", story))
