@@ -326,7 +326,11 @@ class Terminal:
 
         @keys.add("s-tab")
         def _(event: KeyPressEvent) -> None:
-            self.conversation.set_mode(MODES[(MODES.index(self.conversation.state.mode) + 1) % len(MODES)])
+            after = MODES[(MODES.index(self.conversation.state.mode) + 1) % len(MODES)]
+            try:
+                self.conversation.set_mode(after)
+            except VarietError as error:  # its log cannot be written, or it is being closed
+                self.printer.say(str(error), "red")
 
         @keys.add("escape", "enter")
         def _(event: KeyPressEvent) -> None:
