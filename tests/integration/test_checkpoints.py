@@ -244,6 +244,26 @@ async def test_a_hunk_is_taken_back_and_a_persons_own_lines_stay(root: Path) -> 
     assert file.read_text() == numbered(60, n5="five", n30="thirty", n50="fifty", n12="mine")
 
 
+async def test_a_turn_is_taken_back_behind_one_of_its_hunks(root: Path) -> None:
+    file = root / "a.txt"
+    file.write_text(numbered(60))
+    kept = await opened(root)
+
+    def act() -> None:
+        file.write_text(numbered(60, n5="five", n30="thirty", n50="fifty"))
+        (root / "b.txt").write_text("new\n")
+
+    await of_turn(kept, "t1", act)
+    first, second, _ = [hunk.id for hunk in (await kept.changes(kept.steps)).files[0].hunks]
+    for hunk in (second, first):
+        await kept.undo_hunks(kept.chosen(Selection(turn_id="t1")), [hunk])
+    undone = await kept.undo(kept.chosen(Selection(which="turn")))
+    assert undone.restored == ("a.txt", "b.txt") and not undone.left
+    assert file.read_text() == numbered(60) and not (root / "b.txt").exists()
+    again = await kept.undo(kept.chosen(Selection(turn_id="t1")))
+    assert again.restored == () and file.read_text() == numbered(60), "it is taken back already"
+
+
 async def test_a_hunk_whose_lines_a_person_changed_stays(root: Path) -> None:
     file = root / "a.txt"
     file.write_text(numbered(60))

@@ -223,6 +223,7 @@ class Checkpoints:
             left = {path: why for path, why in left.items() if path in paths}
             left |= {path: "nothing was changed in it" for path in paths if path not in wanted and path not in left}
             wanted = {path: pair for path, pair in wanted.items() if path in paths}
+        wanted = await self._behind_own_undos(steps, wanted)
         root = self._workspace.root
         undoes = () if paths else tuple(one.id for one in steps)
         mark = await self.before(
@@ -276,6 +277,17 @@ class Checkpoints:
 
     def _led_away(self, name: str) -> bool:
         return any((self._workspace.root / one).is_symlink() for one in list(Path(name).parents)[:-1])
+
+    async def _behind_own_undos(self, steps: Sequence[Step], wanted: dict[str, Change]) -> dict[str, Change]:
+        """Of files that were taken back in part since: what they became by that."""
+        ends = {one.id: at for at, one in enumerate(self.steps)}
+        later = self.steps[max(ends.get(one.id, -1) for one in steps) + 1 :]
+        found = dict(wanted)
+        for undo in (one for one in later if one.call_id == "undo"):
+            for path, (before, after) in await self._changes(undo):
+                if path in found and found[path][1] == before:
+                    found[path] = (found[path][0], after)
+        return {path: pair for path, pair in found.items() if pair[0] != pair[1]}
 
     async def undo_hunks(self, steps: Sequence[Step], hunks: Collection[str]) -> Undone:
         """Take these hunks back, by their ids in `changes`, and keep what a person changed elsewhere in the file since.
