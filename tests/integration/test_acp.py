@@ -194,7 +194,8 @@ async def test_an_extension_shows_changes_and_takes_a_hunk_back(tmp_path: Path, 
         assert "line 3\n" in text and "new 33\n" in text
         await prompt(agent, name, "what now?")
         undone = await agent.ext_method("variet/undo", {"sessionId": name, "turnId": file["turns"][0]})
-        assert undone["left"] == {"sums.py": "it was changed since"}
+        assert undone == {"restored": ["sums.py"], "left": {}}, "behind one of its hunks, too"
+        assert (work / "sums.py").read_text() == "".join(f"line {at}\n" for at in range(40))
         mistakes: list[dict[str, Any]] = [{"which": "some"}, {"paths": 5}, {"hunks": [{}]}]
         for wrong in mistakes:
             with pytest.raises(RequestError, match="Invalid params"):
