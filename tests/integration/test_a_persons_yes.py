@@ -243,6 +243,7 @@ async def test_a_long_change_is_shown_to_its_end_before_a_yes(tmp_path: Path, wo
         assert not (work / "long.py").exists()
         shown.type("\r")
         await shown.until("value_40")
+        await shown.until("68 of 303 lines")  # before it stands there, a line answers nothing
         shown.type("end\r")
         await shown.until("value_299")
         await shown.shows(QUESTION)
