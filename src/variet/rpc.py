@@ -19,7 +19,7 @@ from variet.errors import VarietError
 _LOG = logging.getLogger(__name__)
 LONGEST_LINE = 8 * 1024 * 1024
 _MOST_AT_ONCE = 64  # of one line
-PROBLEM = -32001  # an error that whoever asks can mend
+PROBLEM = -32001  # the code of an error that the caller can mend
 _INTERNAL = -32603
 
 _TOO_MANY = {
@@ -42,7 +42,7 @@ Hear = Callable[[str, Any], None]
 
 
 class Errors(Protocol):
-    """How errors that whoever asks can mend cross the line. All others are logged, and told as nothing."""
+    """How errors that the caller can mend cross the line. Other errors are logged, and the caller hears none of it."""
 
     def encode(self, error: Exception) -> dict[str, Any] | None:
         """The data of an error; None where it is none of these."""

@@ -325,6 +325,14 @@ async def test_what_is_asked_wrongly_gets_an_error_and_disturbs_nobody(
         assert await client.sessions() == []
 
 
+async def test_what_is_asked_wrongly_repeats_no_secret(caplog: pytest.LogCaptureFixture) -> None:
+    opening = {"root": "/", "engine": "x", "key": ["sk-SECRET"], "environ": {"TOKEN": ["SECRET"]}, "SECRET": 1}
+    async with hosting(), HostClient("test", start=False) as client:
+        with pytest.raises(SessionError, match=r"key: .*variet host stop") as refused:
+            await client.ask("open", opening={**opening, "environ": {"TOKEN": ["SECRET"]}})
+    assert "sk-SECRET" not in str(refused.value) + caplog.text and "['SECRET']" not in str(refused.value) + caplog.text
+
+
 async def test_an_engine_that_is_not_there_is_told_and_leaves_nothing_open(tmp_path: Path, work: Path) -> None:
     async with hosting(), HostClient("test", start=False) as client:
         with pytest.raises(VarietError, match=r"reached|answer|connect"):
@@ -628,7 +636,7 @@ def host_pid() -> int:
 
 @pytest.fixture
 async def host_of_its_own(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    """A real process, started by whoever needs it first."""
+    """The host is a real process. The first surface of the test starts it."""
     monkeypatch.setenv("VARIET_HOST_IDLE_S", "1")
     monkeypatch.setenv("VARIET_HOST_GRACE_S", "0.2")
     yield

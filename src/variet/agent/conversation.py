@@ -158,7 +158,7 @@ class Conversation:
         """Raises SessionError for a title without a word."""
         self._must_be_open()
         if not (words := title_of(title)):
-            raise SessionError("a title has at least one word")
+            raise SessionError("a title has at least one word", next_step="Give it a word: /rename TITLE")
         self._agent.note(TitleChanged(title=words))
 
     # --- changes ---
@@ -255,10 +255,10 @@ class Conversation:
         try:
             context = _together(self.context(), _of_undone(self.state.undone), prompt.attached)
             await self._agent.turn(prompt.text, context, prompt_id=prompt.prompt_id, surface=prompt.surface)
-        except Exception:
+        except Exception:  # the prompt is dropped below, and the session goes on
             log.exception("a turn of %s could not begin", self.header.id)
         finally:
-            if self._last_prompt != prompt.prompt_id:  # its turn never began: nobody is to wait for its end
+            if self._last_prompt != prompt.prompt_id:  # its turn never began: readers wait for no end of it
                 self._agent.note_or_announce(PromptDropped(prompt_id=prompt.prompt_id, reason="error"))
 
     async def _alone(self, work: Coroutine[Any, Any, T], *, stoppable: bool = True) -> T:
@@ -272,7 +272,7 @@ class Conversation:
         task = self._begin(work, stoppable=stoppable)
         await asyncio.wait([task])  # it goes on where its caller leaves
         if task.cancelled():
-            raise VarietError("it was stopped before its end")
+            raise VarietError("it was stopped before its end", next_step="Ask for it again")
         return task.result()
 
     def _begin(self, work: Coroutine[Any, Any, T], *, stoppable: bool) -> asyncio.Task[T]:
@@ -297,7 +297,7 @@ class Conversation:
         for prompt in self.state.queue:
             self._agent.note_or_announce(PromptDropped(prompt_id=prompt.prompt_id, reason=reason))
 
-    # --- what is told beside a person's words ---
+    # --- the context that the model reads with a prompt ---
 
     def context(self) -> str:
         """All of it once, then only what changed since. The smallest models are shown the files anew where those
@@ -332,7 +332,7 @@ async def run_prompt(
 
 
 def _hear_error(task: asyncio.Task[Any]) -> None:
-    """An error is for whoever waits for the work; nobody may wait any more."""
+    """The caller who waits for the work hears its error. A caller who left does not: the log keeps it."""
     if not task.cancelled() and (error := task.exception()) is not None:
         log.info("work on a session ended: %s", error)
 

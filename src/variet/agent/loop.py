@@ -97,7 +97,7 @@ class Agent:
             for approval in news.values():
                 self.hear(approval)
             await self._to_its_end(self._work_on_prompt())
-        except Exception as error:  # noqa: BLE001 - readers hear of it, and the session goes on
+        except Exception as error:  # noqa: BLE001 - `_break_off` tells readers the error; the session goes on
             self._break_off(error)
         finally:
             self._working = False
@@ -107,7 +107,7 @@ class Agent:
         self._begin()
         try:
             await self._to_its_end(self._compact(), ends=False)
-        except Exception as error:  # noqa: BLE001 - readers hear of it, and the session goes on
+        except Exception as error:  # noqa: BLE001 - `_break_off` tells readers the error; the session goes on
             self._break_off(error)
         finally:
             self._working = False

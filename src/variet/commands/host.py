@@ -1,4 +1,4 @@
-"""`variet host`: the process that keeps conversations open for terminals and editors."""
+"""`variet host`: the process that keeps conversations open for several surfaces."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ Examples:
 def host() -> None:
     """Look after the host. It starts by itself when a surface needs it, and ends when none does.
 
-    Surfaces (editors, `variet sessions watch`) come and go; a turn goes on without them.
+    A program that speaks to it opens a conversation there, and others follow it; a turn goes on without them. `variet
+    code` and `variet acp` do not use it yet: each keeps its conversation in its own process.
     """
 
 

@@ -35,7 +35,7 @@ Examples:
   variet sessions export ID        as Markdown
   variet sessions rename ID TITLE  call it something
   variet sessions remove ID        delete it
-  variet sessions watch            follow the one that an editor works in, and answer what it asks
+  variet sessions watch            follow one that the host keeps open, and answer what it asks
 """,
 )
 @click.option("--all", "everywhere", is_flag=True, help="Of every folder, not only of this one.")
@@ -142,9 +142,10 @@ def steps(session: str | None, as_json: bool) -> None:
 @click.argument("session", required=False)
 @json_option
 def watch(session: str | None, as_json: bool) -> None:
-    """Follow a session that an editor or another terminal works in (the last of this folder, where none is named).
+    """Follow a session that the host keeps open (the one of this folder, where none is named).
 
-    What it asks can be answered here, too. Ctrl-C leaves; the work goes on.
+    What it asks can be answered here, too. Ctrl-C leaves; the work goes on. Sessions of `variet code` and `variet acp`
+    are not kept there yet: `variet sessions export` shows how far they are.
     """
     import asyncio
     import contextlib
@@ -207,7 +208,7 @@ def rename(session: str, title: str) -> None:
 
     name, words = kept_sessions.find(session).name, title_of(title)
     if not words:
-        raise SessionError("a title has at least one word")
+        raise SessionError("a title has at least one word", next_step="Give it a word")
     asyncio.run(release(name))
     opened = kept_sessions.resume(name)
     try:

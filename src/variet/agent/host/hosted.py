@@ -126,7 +126,7 @@ class HostedConversation:
         return Description.model_validate(await self._client.call("describe", session=self.header.id))
 
     async def history(self) -> Sequence[EventBase]:
-        """All that stands in its log, up to where this surface joined or later."""
+        """The events of the session's log as it stands now."""
         return tuple((await asyncio.to_thread(sessions.read, self.header.id))[1])
 
     def events(self, after: int | None = None, *, again: bool = False) -> AsyncGenerator[EventBase, None]:
@@ -135,7 +135,7 @@ class HostedConversation:
         return self._feed.read(self._joined if after is None else after, again=again)
 
     async def close(self) -> None:
-        """Leave; a turn that is under way goes on."""
+        """This surface leaves the session. A turn that is under way goes on."""
         self._left = True
         while not self._outbox.empty() and self._client.is_open:  # what was sent is sent
             await asyncio.sleep(0.01)

@@ -40,6 +40,8 @@ Open = Callable[[Opening], Awaitable[Conversation]]
 GRACE_S = 10.0  # a surface that is started again finds its conversation open
 _LOOK_S = 0.5
 _MOST_LINES = 64
+_LISTED = "`variet host status` lists what is"
+_UPDATE = "Surface and host may be of two versions: variet host stop, and start again"
 
 
 class _Line:
@@ -129,7 +131,7 @@ class Host:
     async def _close(self, name: str, conversation: Conversation) -> None:
         try:
             await conversation.close()
-        except Exception:
+        except Exception:  # the host goes on with its other sessions; the lock on this log is free in any case
             log.exception("session %s could not be closed", name)
         finally:
             del self._closing[name]
@@ -165,9 +167,13 @@ class Host:
             raise SessionError(f"the host knows no {method}", next_step="End it: variet host stop")
         try:
             return await act(line, **params)
-        except (ValidationError, TypeError) as error:
-            log.warning("%s: %s", method, error)
-            raise SessionError(f"{method} was asked wrongly: {error}") from None
+        except ValidationError as error:  # its own words repeat what was given: keys, an environment
+            mistakes = error.errors(include_input=False, include_url=False, include_context=False)
+            words = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in mistakes)
+            log.warning("%s was asked wrongly: %s", method, words)
+            raise SessionError(f"{method} was asked wrongly: {words}", next_step=_UPDATE) from None
+        except TypeError as error:
+            raise SessionError(f"{method} was asked wrongly: {error}", next_step=_UPDATE) from None
 
     def _of(self, session: str) -> Conversation:
         if session not in self._kept:
@@ -190,7 +196,9 @@ class Host:
                 await asyncio.wait([closing])
             kept = self._kept.get(name)
             if kept is None and opening.only_join:
-                raise SessionError("it is not open in the host", where=name)
+                raise SessionError(
+                    "it is not open in the host", where=name, next_step="`variet host status` lists those that are"
+                )
             if kept is None:
                 conversation = await self._open(opening)
                 name = conversation.header.id
@@ -339,7 +347,9 @@ class Host:
 def _check(line: _Line, *, mode: Mode | None, more: bool = False) -> None:
     """Raises SessionError where a surface that may grant little asks for what grants more by itself."""
     if line.surface in SCOPES and (more or mode not in (None, "plan", "ask")):
-        raise SessionError(f"{line.surface} may choose the modes plan and ask alone")
+        raise SessionError(
+            f"{line.surface} may choose the modes plan and ask alone", next_step="Choose another mode in a terminal"
+        )
 
 
 def _state_within(state: State, line: _Line) -> State:

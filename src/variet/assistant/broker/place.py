@@ -19,7 +19,8 @@ from variet.rendezvous import Rendezvous
 @dataclass(frozen=True, slots=True)
 class Place:
     """`peer_uid`: the only user that may be at the other end, as each end sees it; None where the system cannot tell;
-    `socket`: of a broker that runs as a user of its own; else empty, and `rendezvous` knows it."""
+    `socket`: of a broker that runs as a user of its own; empty for a broker of the same user, whose
+    socket `rendezvous` finds."""
 
     folder: Path
     peer_uid: int | None = None
